@@ -1,0 +1,135 @@
+"""What a host agent is told and what it answers: one set of words for every kind of stack.
+
+Requests and answers travel as JSON lines over the agent's Unix socket; these dataclasses are their only
+source. The agent (:mod:`testbed.host.agent`) carries them out on the bundled stack or on kernel sockets, the
+client (:mod:`testbed.host.client`) sends them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Role(StrEnum):
+    LISTEN = "listen"
+    CONNECT = "connect"
+
+
+class WorkloadKind(StrEnum):
+    TRANSFER = "transfer"
+    """Send ``send_bytes`` and receive until the peer's end of data, both at once."""
+    ECHO = "echo"
+    """Listener: send back what comes. Connector: send ``send_bytes`` and expect them back."""
+    REQUEST_RESPONSE = "request_response"
+    """Connector: ``requests`` times a request of ``send_bytes`` and a response of ``response_bytes``."""
+    HOLD = "hold"
+    """Open the connections and keep them open, idle, until told to stop."""
+
+
+class CloseKind(StrEnum):
+    ORDERLY = "orderly"
+    """Shut down sending after the data, read to the peer's end of data, close."""
+    ABORT = "abort"
+    """Close at once with what is unsent or unread thrown away: MP_FASTCLOSE on MPTCP, RST on TCP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One job for one host.
+
+    Data is either made from ``send_seed`` (both ends can derive it, nothing is stored) or read from
+    ``send_file``; received data is hashed, and written to ``receive_file`` where one is given.
+    """
+
+    kind: WorkloadKind
+    role: Role
+    address: str
+    """Listener: the local address ("::" or "0.0.0.0" for any). Connector: the peer's."""
+    port: int
+    """Listener: 0 lets the stack choose; the milestone "listening" tells which."""
+    protocol: str = "mptcp"
+    """Either "mptcp" or "tcp"."""
+    local_address: str | None = None
+    """Connector: bind to this address first."""
+    send_bytes: int = 0
+    send_seed: int = 0
+    send_file: str | None = None
+    receive_file: str | None = None
+    chunk_bytes: int = 0
+    """Write at most this much at once, with ``pause_us`` between; 0 for as fast as possible."""
+    pause_us: int = 0
+    requests: int = 1
+    response_bytes: int = 0
+    connections: int = 1
+    """Connector: how many to open at once. Listener: how many to serve before it is done."""
+    close: CloseKind = CloseKind.ORDERLY
+    abort_after_bytes: int | None = None
+    """With ABORT: as soon as this much has been received or sent."""
+    hold_open_after: bool = False
+    """Keep connections open after the data until told to "finish", so that a test can act on them."""
+    timeout_us: int = 60_000_000
+    """The watchdog: the workload fails with its state when it is not done by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionResult:
+    """How one connection of a workload went."""
+
+    bytes_sent: int
+    bytes_received: int
+    sha256_sent: str
+    sha256_received: str
+    duration_us: int
+    is_mptcp: bool
+    """False after a fallback, and for plain TCP."""
+    error: str | None
+    """The errno's name (``ECONNRESET``) or "timeout"; None when all went well."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadProgress:
+    """What a running workload has reached so far."""
+
+    state: str
+    """One of "starting", "listening", "connected", "transferring", "holding", "done", "failed"."""
+    port: int
+    accepted: int
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """``ip mptcp endpoint add|delete|change`` in words."""
+
+    address: str
+    flags: tuple[str, ...] = ()
+    interface: str | None = None
+    identifier: int | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfiguration:
+    """All that an agent needs to start in its namespace. ``stack`` is a ``StackKind`` value."""
+
+    lab: str
+    host: str
+    stack: str
+    namespace_path: str
+    control_socket: str
+    log_file: str
+    interfaces: tuple[dict[str, Any], ...] = ()
+    """name, mac, mtu, addresses ("10.0.0.1/24"): what a userspace stack owns."""
+    routes: tuple[dict[str, Any], ...] = ()
+    """destination, interface, gateway, source, metric."""
+    subflows_limit: int = 2
+    add_addr_accepted_limit: int = 0
+    endpoints: tuple[dict[str, Any], ...] = ()
+    """``EndpointRequest`` fields."""
+    sysctls: tuple[tuple[str, str], ...] = ()
+    seed: int | None = None
+    """Randomness of the host's stack for reproducible runs; None takes it from the OS."""
+    key_log: str | None = None
