@@ -65,7 +65,7 @@ DROP_NAMES: tuple[str, ...] = tuple(
     MalformedEthernet MalformedArp MalformedIp MalformedIcmp MalformedTcp MalformedOption BadChecksum
     NotForUs UnknownProtocol Fragment NoRoute NeighbourUnresolved NeighbourQueueFull NoSocket
     ListenQueueFull OutOfWindow BadAcknowledgement Paws ReceiveQueueFull UnexpectedState TransmitQueueFull
-    DeviceFull
+    DeviceFull Martian InterfaceDown TooBig RateLimited IgnoredIcmp
     """.split()
 )
 """Packets that this stack dropped, by reason; the kernel has no counterpart in its MIB."""

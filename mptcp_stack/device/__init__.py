@@ -1,0 +1,1 @@
+"""Network devices: what carries frames between the stack and a wire."""

@@ -1,0 +1,299 @@
+"""Wires in memory: one in virtual time for the simulator, one without time for the run loop."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from mptcp_stack.device.interface import LARGEST_GSO_PAYLOAD, DeviceCounters, LinkLayer
+from mptcp_stack.device.segmentation import segment_frame
+from mptcp_stack.errors import ConfigurationError, DeviceError, MalformedPacketError
+from mptcp_stack.wire.frame import Frame
+
+DropFilter = Callable[[bytes, int], bool]
+"""Given a packet's bytes and its index on the wire (from 0), whether to drop it."""
+Rewriter = Callable[[bytes, int], Iterable[bytes]]
+"""Given a packet's bytes and its index on the wire, the packets that go on in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSettings:
+    """One direction of a wire. Raises ConfigurationError naming every impossible value at once."""
+
+    delay_us: int = 0
+    """Propagation delay."""
+    rate_bit_s: int | None = None
+    """Serialisation rate over whole frames, link header included; None: infinitely fast."""
+    loss: float = 0.0
+    """Probability that a packet is lost, each on its own."""
+    queue_limit_packets: int = 1000
+    """Packets that may wait for, or be in, serialisation; more are dropped at the tail."""
+    split: bool = False
+    """Cut super-segments into packets and complete checksums even where neither rate nor loss needs it."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.delay_us < 0:
+            problems.append(f"delay_us {self.delay_us} is negative")
+        if self.rate_bit_s is not None and self.rate_bit_s <= 0:
+            problems.append(f"rate_bit_s {self.rate_bit_s} is not positive")
+        if not 0.0 <= self.loss <= 1.0:
+            problems.append(f"loss {self.loss} is not a probability")
+        if self.queue_limit_packets < 1:
+            problems.append(f"queue_limit_packets {self.queue_limit_packets} lets nothing through")
+        if problems:
+            raise ConfigurationError("wire: " + "; ".join(problems))
+
+
+@dataclass(slots=True)
+class WireCounters:
+    """Packets of one direction. A super-segment that passes whole counts once."""
+
+    offered: int = 0
+    delivered: int = 0
+    lost: int = 0
+    """By the loss probability."""
+    filtered: int = 0
+    """By ``drop_if``."""
+    overflowed: int = 0
+    """Found the queue full."""
+    oversized: int = 0
+    """Longer than the MTU."""
+    malformed: int = 0
+    """Super-segments that could not be cut."""
+    sent_while_down: int = 0
+
+
+class Wire:
+    """One direction of a wire in virtual time: frames go in at one time and come out at a later one.
+
+    Order is kept. Every frame that comes out owns its bytes, in ``head``.
+    """
+
+    __slots__ = (
+        "_busy_until_ns",
+        "_departures_us",
+        "_in_flight",
+        "_mtu",
+        "_random",
+        "_settings",
+        "counters",
+        "drop_if",
+        "is_up",
+        "link_layer",
+        "name",
+        "rewrite",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        settings: WireSettings,
+        random_stream: random.Random,
+        *,
+        link_layer: LinkLayer = LinkLayer.ETHERNET,
+        mtu: int = 1500,
+    ) -> None:
+        self.name = name
+        self.counters = WireCounters()
+        self.drop_if: DropFilter | None = None
+        self.rewrite: Rewriter | None = None
+        """A middlebox. It sees packets as on a real wire and mends the checksums of what it changes."""
+        self.is_up = True
+        self._settings = settings
+        self._random = random_stream
+        self.link_layer = link_layer
+        self._mtu = mtu
+        self._busy_until_ns = 0
+        self._departures_us: deque[int] = deque()
+        self._in_flight: deque[tuple[int, Frame]] = deque()
+
+    @property
+    def settings(self) -> WireSettings:
+        """May be exchanged at any time; what is on its way already keeps its arrival time."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: WireSettings) -> None:
+        self._settings = settings
+
+    def send(self, frame: Frame, now_us: int) -> list[Frame]:
+        """Put a frame on the wire and return the packets that it became, lost ones included."""
+        if not self.is_up:
+            self.counters.sent_while_down += 1
+            return []
+        packets = self._packets_of(frame)
+        for packet in packets:
+            self._send_packet(packet, now_us)
+        return packets
+
+    def _packets_of(self, frame: Frame) -> list[Frame]:
+        settings = self._settings
+        must_cut = settings.split or settings.loss or settings.rate_bit_s or self.rewrite is not None
+        if not must_cut:
+            return [replace(frame, head=frame.to_bytes(), payload=())]
+        try:
+            packets = segment_frame(frame, self.link_layer.header_length)
+        except MalformedPacketError:
+            self.counters.malformed += 1
+            return []
+        return [Frame(packet.to_bytes(), is_ipv6=packet.is_ipv6) for packet in packets]
+
+    def _send_packet(self, packet: Frame, now_us: int) -> None:
+        counters = self.counters
+        index = counters.offered
+        counters.offered += 1
+        if self._is_oversized(packet):
+            counters.oversized += 1
+        elif self.drop_if is not None and self.drop_if(packet.to_bytes(), index):
+            counters.filtered += 1
+        elif self._settings.loss and self._random.random() < self._settings.loss:
+            counters.lost += 1
+        elif self.rewrite is None:
+            self._enqueue(packet, now_us)
+        else:
+            for data in self.rewrite(packet.to_bytes(), index):
+                self._enqueue(Frame(data), now_us)
+
+    def _is_oversized(self, packet: Frame) -> bool:
+        """A super-segment is measured by its segments."""
+        length = len(packet) - self.link_layer.header_length
+        if length <= self._mtu:
+            return False
+        return not packet.gso_size or packet.gso_size > self._mtu
+
+    def _enqueue(self, packet: Frame, now_us: int) -> None:
+        rate_bit_s = self._settings.rate_bit_s
+        if rate_bit_s is None:
+            self._append(now_us + self._settings.delay_us, packet)
+            return
+        departures = self._departures_us
+        while departures and departures[0] <= now_us:
+            departures.popleft()
+        if len(departures) >= self._settings.queue_limit_packets:
+            self.counters.overflowed += 1
+            return
+        # Kept in nanoseconds, so that rounding to microseconds does not change the rate.
+        start_ns = max(self._busy_until_ns, now_us * 1000)
+        self._busy_until_ns = start_ns + len(packet) * 8 * 1_000_000_000 // rate_bit_s
+        departure_us = -(-self._busy_until_ns // 1000)
+        departures.append(departure_us)
+        self._append(departure_us + self._settings.delay_us, packet)
+
+    def _append(self, arrival_us: int, packet: Frame) -> None:
+        """Behind what was sent before, even after ``settings`` made the wire faster."""
+        if self._in_flight:
+            arrival_us = max(arrival_us, self._in_flight[-1][0])
+        self._in_flight.append((arrival_us, packet))
+
+    @property
+    def frames_in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def next_arrival_us(self) -> int | None:
+        """When the next frame comes out; None while the wire is empty."""
+        return self._in_flight[0][0] if self._in_flight else None
+
+    def take_arrived(self, now_us: int) -> list[Frame]:
+        """Everything that has come out by ``now_us``, in order."""
+        arrived: list[Frame] = []
+        in_flight = self._in_flight
+        while in_flight and in_flight[0][0] <= now_us:
+            arrived.append(in_flight.popleft()[1])
+        self.counters.delivered += len(arrived)
+        return arrived
+
+    def clear(self) -> None:
+        """Lose everything that is on its way, as when a cable is cut."""
+        self.counters.lost += len(self._in_flight)
+        self._in_flight.clear()
+        self._departures_us.clear()
+        self._busy_until_ns = 0
+
+
+class InMemoryDevice:
+    """One end of a wire without delay between two run loops of one process.
+
+    Frames pass whole, with their offload metadata; a socket pair carries one byte for each, so that both
+    ends can be waited for. See :class:`mptcp_stack.device.interface.Device`.
+    """
+
+    checksum_offload = True
+    gso_max_size = LARGEST_GSO_PAYLOAD
+
+    __slots__ = ("_incoming", "_outgoing", "_socket", "counters", "link_layer", "mac", "mtu", "name")
+
+    def __init__(
+        self,
+        name: str,
+        signal_socket: socket.socket,
+        incoming: deque[Frame],
+        outgoing: deque[Frame],
+        *,
+        mac: bytes,
+        mtu: int,
+        link_layer: LinkLayer,
+    ) -> None:
+        self.name = name
+        self.mac = mac
+        self.mtu = mtu
+        self.link_layer = link_layer
+        self.counters = DeviceCounters()
+        self._socket = signal_socket
+        self._incoming = incoming
+        self._outgoing = outgoing
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def receive(self, limit: int) -> list[Frame]:
+        try:
+            signals = len(self._socket.recv(limit))
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError as error:
+            raise DeviceError(f"device {self.name}: {error.strerror}") from error
+        if not signals:
+            raise DeviceError(f"device {self.name}: the other end is closed")
+        frames = [self._incoming.popleft() for _ in range(signals)]
+        self.counters.received_frames += signals
+        self.counters.received_bytes += sum(map(len, frames))
+        return frames
+
+    def transmit(self, frames: Sequence[Frame]) -> int:
+        for index, frame in enumerate(frames):
+            try:
+                self._socket.send(b"\0")
+            except (BlockingIOError, InterruptedError):
+                return index
+            except OSError:
+                self.counters.send_errors += 1
+                continue
+            self._outgoing.append(replace(frame, head=frame.to_bytes(), payload=()))
+            self.counters.sent_frames += 1
+            self.counters.sent_bytes += len(frame)
+        return len(frames)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def in_memory_pair(
+    names: tuple[str, str],
+    macs: tuple[bytes, bytes] = (b"", b""),
+    *,
+    mtu: int = 1500,
+    link_layer: LinkLayer = LinkLayer.ETHERNET,
+) -> tuple[InMemoryDevice, InMemoryDevice]:
+    """Two devices that are the ends of one wire; a few hundred frames fit into it each way."""
+    queues: tuple[deque[Frame], deque[Frame]] = (deque(), deque())
+    first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    first.setblocking(False)
+    second.setblocking(False)
+    return (
+        InMemoryDevice(names[0], first, queues[0], queues[1], mac=macs[0], mtu=mtu, link_layer=link_layer),
+        InMemoryDevice(names[1], second, queues[1], queues[0], mac=macs[1], mtu=mtu, link_layer=link_layer),
+    )

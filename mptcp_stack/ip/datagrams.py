@@ -1,0 +1,61 @@
+"""What the IP layer hands upward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from mptcp_stack.errors import StackError
+from mptcp_stack.ip.interface import Interface
+
+
+class DroppedPacketError(StackError):
+    """Ends the handling of a received packet; never leaves the IP layer, which counts it under ``reason``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Datagram:
+    """A transport segment for this host. ``payload``, from the transport header on, is a view, no copy."""
+
+    source: bytes
+    destination: bytes
+    protocol: int
+    payload: memoryview
+    interface: Interface
+    traffic_class: int = 0
+    """DSCP and ECN."""
+    gso_size: int = 0
+    """Payload bytes of each segment that was merged into this one; 0 if none was."""
+
+
+class IcmpErrorKind(Enum):
+    """What a router, the peer's host or our own neighbour resolution reports."""
+
+    HOST_UNREACHABLE = auto()
+    NETWORK_UNREACHABLE = auto()
+    PORT_UNREACHABLE = auto()
+    PROHIBITED = auto()
+    PACKET_TOO_BIG = auto()
+    TIME_EXCEEDED = auto()
+
+
+@dataclass(slots=True)
+class IcmpError:
+    """An error about a packet that we have sent. Anybody can forge one: check ``transport`` first."""
+
+    source: bytes
+    """Of the quoted packet: an address of ours."""
+    destination: bytes
+    """Of the quoted packet: the peer."""
+    protocol: int
+    transport: memoryview
+    """The quoted packet from its transport header on, at least eight bytes."""
+    kind: IcmpErrorKind
+    mtu: int | None
+    """Bytes of the largest IP packet that fits, with PACKET_TOO_BIG; None if the router did not say."""
+    icmp_source: bytes
+    """Who reports; one of our own addresses for what this host found out itself."""

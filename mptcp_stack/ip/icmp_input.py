@@ -1,0 +1,154 @@
+"""ICMP and ICMPv6 for this host: answers echo requests, hands errors about our own packets upward.
+
+It sends no errors itself. Redirects, timestamps, multicast listener queries and the like are counted and
+ignored.
+"""
+
+from __future__ import annotations
+
+from mptcp_stack.counters import Counters
+from mptcp_stack.errors import MalformedPacketError
+from mptcp_stack.ip.datagrams import DroppedPacketError, IcmpError, IcmpErrorKind
+from mptcp_stack.ip.host_configuration import HostConfiguration
+from mptcp_stack.ip.interface import Interface
+from mptcp_stack.ip.output import PacketOutput
+from mptcp_stack.ip.rate_limit import TokenBucket
+from mptcp_stack.wire import icmp
+from mptcp_stack.wire.addresses import is_multicast
+from mptcp_stack.wire.ip_packet import PROTOCOL_ICMP, PROTOCOL_ICMPV6, IpPacket, parse_quoted_packet
+
+ECHO_REPLIES_PER_SECOND = 1000
+ECHO_BURST = 200
+MINIMUM_QUOTED_TRANSPORT = 8
+"""Bytes: RFC 792 promises as many, and TCP's ports and sequence number lie within."""
+
+_V4_UNREACHABLE_KINDS = {
+    icmp.V4_NETWORK_UNREACHABLE: IcmpErrorKind.NETWORK_UNREACHABLE,
+    icmp.V4_HOST_UNREACHABLE: IcmpErrorKind.HOST_UNREACHABLE,
+    # For TCP both mean that nobody will ever answer there (RFC 1122 §4.2.3.9).
+    icmp.V4_PROTOCOL_UNREACHABLE: IcmpErrorKind.PORT_UNREACHABLE,
+    icmp.V4_PORT_UNREACHABLE: IcmpErrorKind.PORT_UNREACHABLE,
+    icmp.V4_FRAGMENTATION_NEEDED: IcmpErrorKind.PACKET_TOO_BIG,
+    icmp.V4_NETWORK_PROHIBITED: IcmpErrorKind.PROHIBITED,
+    icmp.V4_HOST_PROHIBITED: IcmpErrorKind.PROHIBITED,
+    icmp.V4_PROHIBITED: IcmpErrorKind.PROHIBITED,
+}
+_V6_UNREACHABLE_KINDS = {
+    icmp.V6_NO_ROUTE: IcmpErrorKind.NETWORK_UNREACHABLE,
+    icmp.V6_PROHIBITED: IcmpErrorKind.PROHIBITED,
+    icmp.V6_BEYOND_SCOPE: IcmpErrorKind.NETWORK_UNREACHABLE,
+    icmp.V6_ADDRESS_UNREACHABLE: IcmpErrorKind.HOST_UNREACHABLE,
+    icmp.V6_PORT_UNREACHABLE: IcmpErrorKind.PORT_UNREACHABLE,
+    icmp.V6_SOURCE_POLICY: IcmpErrorKind.PROHIBITED,
+    icmp.V6_REJECT_ROUTE: IcmpErrorKind.PROHIBITED,
+}
+
+
+class IcmpInput:
+    """What arrives for this host in ICMP, except neighbour discovery."""
+
+    def __init__(self, configuration: HostConfiguration, output: PacketOutput, counters: Counters) -> None:
+        self._configuration = configuration
+        self._output = output
+        self._counters = counters
+        self._echo_buckets: dict[int, TokenBucket] = {}
+
+    def receive(self, packet: IpPacket, interface: Interface, now_us: int) -> IcmpError | None:
+        """Handle a message whose checksum is good.
+
+        Returns an error to hand upward, None for an echo request. Raises DroppedPacketError for the rest.
+        """
+        is_ipv6 = len(packet.source) == 16
+        try:
+            message = icmp.parse_icmpv6(packet.payload) if is_ipv6 else icmp.parse_icmpv4(packet.payload)
+            if isinstance(message, icmp.IcmpEcho):
+                self._receive_echo(packet, message, interface, now_us)
+                return None
+            return self._receive_error(packet, message)
+        except MalformedPacketError:
+            self._counters.increment("Icmp6InErrors" if is_ipv6 else "IcmpInErrors")
+            raise DroppedPacketError("StackDropMalformedIcmp") from None
+
+    def _receive_echo(
+        self, packet: IpPacket, message: icmp.IcmpEcho, interface: Interface, now_us: int
+    ) -> None:
+        if message.is_reply:
+            raise DroppedPacketError("StackDropIgnoredIcmp")
+        is_ipv6 = len(packet.source) == 16
+        self._counters.increment("Icmp6InEchos" if is_ipv6 else "IcmpInEchos")
+        bucket = self._echo_buckets.get(interface.index)
+        if bucket is None:
+            bucket = self._echo_buckets[interface.index] = TokenBucket(ECHO_REPLIES_PER_SECOND, ECHO_BURST)
+        if not bucket.take(now_us):
+            raise DroppedPacketError("StackDropRateLimited")
+        # RFC 4443 §4.2: what was sent to a group is answered from an address of the interface.
+        source: bytes | None = packet.destination
+        if is_multicast(packet.destination):
+            source = interface.source_for(packet.source)
+        if source is None:
+            raise DroppedPacketError("StackDropNotForUs")
+        self._send_echo_reply(source, packet.source, message, now_us)
+
+    def _send_echo_reply(
+        self, source: bytes, destination: bytes, message: icmp.IcmpEcho, now_us: int
+    ) -> None:
+        reply = icmp.IcmpEcho(True, message.identifier, message.sequence, message.data)
+        if len(source) == 16:
+            protocol = PROTOCOL_ICMPV6
+            encoded = icmp.emit_icmpv6(reply, source, destination)
+            self._counters.increment("Icmp6OutMsgs")
+            self._counters.increment("Icmp6OutEchoReplies")
+        else:
+            protocol = PROTOCOL_ICMP
+            encoded = icmp.emit_icmpv4(reply)
+            self._counters.increment("IcmpOutMsgs")
+            self._counters.increment("IcmpOutEchoReps")
+        self._output.send(
+            source,
+            destination,
+            protocol,
+            bytearray(encoded),
+            (),
+            checksum_offset=None,
+            gso_size=0,
+            traffic_class=0,
+            now_us=now_us,
+        )
+
+    def _receive_error(self, packet: IpPacket, message: icmp.IcmpMessage) -> IcmpError:
+        is_ipv6 = len(packet.source) == 16
+        kind = _kind_of(message, is_ipv6)
+        if isinstance(message, icmp.IcmpDestinationUnreachable):
+            self._counters.increment("Icmp6InDestUnreachs" if is_ipv6 else "IcmpInDestUnreachs")
+        if kind is None or isinstance(message, icmp.IcmpEcho | icmp.IcmpUnknown):
+            raise DroppedPacketError("StackDropIgnoredIcmp")
+        quoted = parse_quoted_packet(memoryview(message.quoted))
+        if len(quoted.source) != len(packet.source) or len(quoted.payload) < MINIMUM_QUOTED_TRANSPORT:
+            raise MalformedPacketError("the quoted packet is of the other family or too short")
+        if quoted.is_fragment or not self._configuration.is_local(quoted.source):
+            # We send no fragments, so neither is about a packet of ours.
+            raise DroppedPacketError("StackDropNotForUs")
+        mtu: int | None = None
+        if isinstance(message, icmp.IcmpPacketTooBig | icmp.IcmpDestinationUnreachable):
+            mtu = message.mtu or None
+        return IcmpError(
+            quoted.source, quoted.destination, quoted.protocol, quoted.payload, kind, mtu, packet.source
+        )
+
+
+def _kind_of(message: icmp.IcmpMessage, is_ipv6: bool) -> IcmpErrorKind | None:
+    """What an error means to a sender; None for messages that are no errors or that mean nothing to TCP."""
+    match message:
+        case icmp.IcmpDestinationUnreachable(code):
+            if is_ipv6:
+                return _V6_UNREACHABLE_KINDS.get(code)
+            # RFC 1812 §5.2.7.1: the other codes are refinements of "host unreachable".
+            return _V4_UNREACHABLE_KINDS.get(code, IcmpErrorKind.HOST_UNREACHABLE) if code <= 15 else None
+        case icmp.IcmpPacketTooBig():
+            return IcmpErrorKind.PACKET_TOO_BIG
+        case icmp.IcmpTimeExceeded():
+            return IcmpErrorKind.TIME_EXCEEDED
+        case icmp.IcmpParameterProblem(code) if is_ipv6 and code == 1:
+            # The peer knows no such next header: the same as no such protocol.
+            return IcmpErrorKind.PORT_UNREACHABLE
+    return None

@@ -1,0 +1,517 @@
+"""A connection: one byte stream each way over any number of subflows, or over plain TCP.
+
+What arrives is interpreted in ``incoming``, what leaves is made in ``outgoing`` and ``dispatch``; the handshakes
+are in ``handshake``. The connection itself joins them: it owns the buffers and follows ``states``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import ECONNRESET, ENOTCONN, EPIPE, ETIMEDOUT
+
+from mptcp_stack.mptcp import crypto, dispatch
+from mptcp_stack.mptcp.crypto import Key
+from mptcp_stack.mptcp.interfaces import ConnectionHost, PathManager, Scheduler
+from mptcp_stack.mptcp.receive_buffer import ReceiveBuffer
+from mptcp_stack.mptcp.send_buffer import SendBuffer
+from mptcp_stack.mptcp.states import (
+    CAN_WRITE,
+    COUNTED_AS_ESTABLISHED,
+    DataEvent,
+    DataState,
+    Mode,
+    ResetReason,
+    follow,
+)
+from mptcp_stack.mptcp.subflow import MptcpSubflow, Role
+from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.states import Acknowledge, State
+from mptcp_stack.wire.frame import Buffer
+from mptcp_stack.wire.mptcp_options import MpFastclose, MpTcpRst
+
+DATA_SEQUENCE_MASK = (1 << 64) - 1
+
+
+class Connection:
+    """The surface that applications use; the same for MPTCP and plain TCP.
+
+    Calls only queue work, which the stack's next ``frames_to_send`` carries out, so none takes a time.
+    ``on_change`` is called after readability, writability, state or error may have changed; it must not call
+    back into the stack.
+    """
+
+    __slots__ = (
+        "_identifiers", "_is_scheduled", "abort_wanted", "app_closed", "checksum_enabled", "close_timer",
+        "confirmed_once", "data_fin_is_due", "data_fin_timer", "data_fin_tries", "data_retransmission_timer",
+        "data_retransmissions", "environment", "error", "had_join", "host", "is_client", "is_ipv6_socket", "local",
+        "local_key", "mode", "on_change", "path_manager", "peer_denies_join_initial", "receive_buffer", "remote",
+        "remote_key", "scheduler", "send_buffer", "state", "subflows", "to_open", "write_closed",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        environment: Environment,
+        host: ConnectionHost,
+        path_manager: PathManager,
+        scheduler: Scheduler,
+        local_key: Key,
+        *,
+        is_client: bool,
+        is_mptcp: bool,
+        local: tuple[bytes, int],
+        remote: tuple[bytes, int],
+        is_ipv6_socket: bool,
+    ) -> None:
+        settings = environment.settings
+        self.environment, self.host = environment, host
+        self.path_manager, self.scheduler = path_manager, scheduler
+        self.local_key = local_key
+        self.remote_key: Key | None = None
+        self.is_client, self.is_ipv6_socket = is_client, is_ipv6_socket
+        self.local, self.remote = local, remote
+        self.mode = Mode.NEGOTIATING if is_mptcp else Mode.PLAIN_TCP
+        self.state = DataState.CONNECTING
+        self.subflows: list[MptcpSubflow] = []
+        self.to_open: list[MptcpSubflow] = []
+        self.send_buffer = SendBuffer(settings.send_buffer_bytes)
+        self.receive_buffer = ReceiveBuffer(settings.receive_buffer_bytes, environment.counters)
+        self.checksum_enabled = settings.checksum_enabled and is_mptcp
+        self.peer_denies_join_initial = False
+        self.had_join = self.confirmed_once = False
+        self.write_closed = self.app_closed = self.abort_wanted = False
+        self.data_fin_is_due = False
+        self.data_fin_tries = self.data_retransmissions = 0
+        self.error: int | None = None
+        self.on_change: Callable[[], None] | None = None
+        self._identifiers = 0
+        self._is_scheduled = False
+        timers = environment.timers
+        self.data_fin_timer = timers.timer(lambda now_us: dispatch.on_data_fin_timer(self, now_us))
+        self.data_retransmission_timer = timers.timer(
+            lambda now_us: dispatch.on_data_retransmission_timer(self, now_us)
+        )
+        self.close_timer = timers.timer(self._on_close_timer)
+
+    # --- what applications see ---
+
+    @property
+    def is_mptcp(self) -> bool:
+        return self.mode is not Mode.PLAIN_TCP
+
+    @property
+    def is_established(self) -> bool:
+        return self.state not in (DataState.CONNECTING, DataState.CLOSED)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.state is DataState.CLOSED
+
+    @property
+    def readable_bytes(self) -> int:
+        return self.receive_buffer.readable_bytes
+
+    @property
+    def end_of_stream(self) -> bool:
+        return self.receive_buffer.end_of_stream
+
+    @property
+    def writable_bytes(self) -> int:
+        if self.write_closed or self.state not in CAN_WRITE:
+            return 0
+        return self.send_buffer.writable_bytes
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        return self.send_buffer.held_bytes
+
+    def read(self, max_bytes: int) -> bytes:
+        """Up to ``max_bytes``; b"" when nothing is there (``end_of_stream`` tells whether more will come)."""
+        before = self.receive_buffer.window()
+        data = self.receive_buffer.read(max_bytes)
+        if data:
+            self._maybe_update_window(before)
+        return data
+
+    def _maybe_update_window(self, before: int) -> None:
+        """An update is worth a packet when the window has grown a lot (RFC 9293 §3.8.6.2.2)."""
+        buffer_bytes = self.environment.settings.receive_buffer_bytes
+        if before < buffer_bytes // 2 <= self.receive_buffer.window():
+            for subflow in self.subflows:
+                if subflow.state is not State.CLOSED:
+                    subflow.want_acknowledgement(Acknowledge.NOW, self.environment.timers.clock_us)
+
+    def write(self, data: Buffer) -> int:
+        """The number of bytes taken, 0 when the send buffer is full. Raises OSError when none can be sent."""
+        if self.error is not None:
+            raise OSError(self.error, "the connection has failed")
+        if self.write_closed:
+            raise OSError(EPIPE, "sending was shut down")
+        if self.state not in CAN_WRITE:
+            raise OSError(ENOTCONN if self.state is DataState.CONNECTING else EPIPE, "not connected")
+        accepted = self.send_buffer.write(data)
+        if accepted:
+            self.request_output()
+        return accepted
+
+    def shutdown_write(self) -> None:
+        """Nothing more will be written; what was written is still delivered."""
+        if not self.write_closed:
+            self.write_closed = True
+            self.request_output()
+
+    def close(self) -> None:
+        """The application is done. Unread data makes it an abort, as with the kernel's close(2)."""
+        if self.app_closed:
+            return
+        self.app_closed = True
+        if self.state is DataState.CLOSED:
+            return
+        if self.readable_bytes:
+            self.environment.counters.increment("TcpExtTCPAbortOnClose")
+            self.abort()
+            return
+        self.shutdown_write()
+        self.close_timer.set(self.environment.timers.clock_us + self.environment.settings.close_timeout_us)
+        for subflow in self.subflows:
+            if subflow.state is State.FIN_WAIT_2:
+                subflow.wait_as_orphan(self.environment.timers.clock_us)
+
+    def abort(self) -> None:
+        """Throws everything away: MP_FASTCLOSE on every subflow (RFC 8684 §3.5), or RST."""
+        self.app_closed = self.write_closed = self.abort_wanted = True
+        self.request_output()
+
+    def describe(self) -> dict[str, object]:
+        """For diagnostics: what ``ss -M`` would show."""
+        send, receive = self.send_buffer, self.receive_buffer
+        return {
+            "state": self.state.name, "mode": self.mode.name.lower(), "client": self.is_client,
+            "token": f"{self.local_key.token:08x}", "error": self.error, "unsent": send.unsent.length,
+            "data_una": send.una, "data_nxt": send.nxt, "window_edge": send.window_edge,
+            "rcv_nxt": receive.next_position, "readable": receive.readable_bytes, "out_of_order": receive.has_gap,
+            "subflows": [subflow.describe() for subflow in self.subflows],
+        }  # fmt: skip
+
+    # --- driven by the stack ---
+
+    def request_output(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self.host.schedule(self)
+
+    def dispatch(self, now_us: int) -> None:
+        """Sends what may be sent now."""
+        self._is_scheduled = False
+        if self.abort_wanted:
+            self.abort_wanted = False
+            self.do_abort(ECONNRESET, now_us)
+            return
+        dispatch.run(self, now_us)
+
+    def notify(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    def change_state(self, event: DataEvent) -> None:
+        """Follows the table and keeps the gauge MPCurrEstab."""
+        before, self.state = self.state, follow(self.state, event)
+        was, now = before in COUNTED_AS_ESTABLISHED, self.state in COUNTED_AS_ESTABLISHED
+        if now and not was:
+            self.environment.counters.increment("MPTcpExtMPCurrEstab")
+        elif was and not now:
+            self.environment.counters.decrement("MPTcpExtMPCurrEstab")
+
+    # --- subflows ---
+
+    def next_subflow_identifier(self) -> int:
+        self._identifiers += 1
+        return self._identifiers
+
+    def open_initial(self) -> None:
+        subflow = MptcpSubflow(self.environment, self, Role.INITIAL_ACTIVE, self.local, self.remote)
+        self.subflows.append(subflow)
+        self.to_open.append(subflow)
+        self.request_output()
+
+    def accept_initial(self) -> MptcpSubflow:
+        subflow = MptcpSubflow(self.environment, self, Role.INITIAL_PASSIVE, self.local, self.remote)
+        self.subflows.append(subflow)
+        return subflow
+
+    def open_join(
+        self, local: tuple[bytes, int], local_id: int, remote: tuple[bytes, int], remote_id: int, backup: bool
+    ) -> MptcpSubflow:
+        """A further subflow to the peer (RFC 8684 §3.2); the SYN goes out at the next dispatch."""
+        subflow = MptcpSubflow(self.environment, self, Role.JOIN_ACTIVE, local, remote)
+        subflow.local_id, subflow.remote_id, subflow.is_backup = local_id, remote_id, backup
+        subflow.local_nonce = self.environment.random_number(32)
+        self.subflows.append(subflow)
+        self.to_open.append(subflow)
+        self.environment.counters.increment("MPTcpExtMPJoinSynTx")
+        self.request_output()
+        return subflow
+
+    def accept_join(self, local: tuple[bytes, int], remote: tuple[bytes, int]) -> MptcpSubflow:
+        subflow = MptcpSubflow(self.environment, self, Role.JOIN_PASSIVE, local, remote)
+        subflow.local_nonce = self.environment.random_number(32)
+        self.subflows.append(subflow)
+        return subflow
+
+    @property
+    def is_open_for_joins(self) -> bool:
+        return self.mode is Mode.MPTCP and self.state in COUNTED_AS_ESTABLISHED
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Only while one subflow carried everything in order (RFC 8684 §3.7)."""
+        return not self.had_join and not self.data_retransmissions and not self.receive_buffer.has_gap
+
+    def fall_back(self, counter: str | None) -> None:
+        """The connection goes on as plain TCP."""
+        if self.mode is Mode.PLAIN_TCP:
+            return
+        if counter is not None:
+            self.environment.counters.increment(counter)
+        self.mode = Mode.PLAIN_TCP
+        self.data_fin_is_due = False
+        self.data_fin_timer.cancel()
+        self.data_retransmission_timer.cancel()
+        self.path_manager.on_connection_closed(self)
+        for subflow in self.subflows:
+            subflow.pending_signals.clear()
+            subflow.update_segment_bytes()
+        self.request_output()
+
+    def on_subflow_established(self, subflow: MptcpSubflow, now_us: int) -> None:
+        if subflow.is_join:
+            self.had_join = True
+            self.close_timer.cancel()
+            # The fourth packet, which lets the peer send (RFC 8684 §3.2).
+            subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+            self.request_output()
+            return
+        if self.mode is Mode.NEGOTIATING:
+            self.mode = Mode.MPTCP
+        subflow.update_segment_bytes()
+        self.send_buffer.window_edge = 1 + subflow.snd_wnd
+        self.change_state(DataEvent.ESTABLISHED)
+        if not self.is_client:
+            self.host.on_ready(self)
+            if self.mode is Mode.MPTCP:
+                subflow.confirm(now_us)
+        self.request_output()
+        self.notify()
+
+    def on_subflow_confirmed(self, subflow: MptcpSubflow, now_us: int) -> None:
+        if not self.confirmed_once and not subflow.is_join:
+            self.confirmed_once = True
+            self.path_manager.on_confirmed(self, now_us)
+        self.request_output()
+
+    def on_subflow_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
+        if self.mode is Mode.PLAIN_TCP:
+            self._on_plain_acknowledged(subflow, now_us)
+        elif subflow.state is State.FIN_WAIT_2:
+            subflow.wait_as_orphan(now_us)
+        self.request_output()
+
+    def _on_plain_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
+        """Without DATA_ACK the subflow's acknowledgements count: both sequences start at the same place."""
+        acknowledged = subflow.snd_una - subflow.snd_iss
+        fin_position = subflow.fin_position
+        is_fin_acknowledged = fin_position is not None and subflow.snd_una > fin_position
+        self.send_buffer.on_data_ack(acknowledged - is_fin_acknowledged)
+        if is_fin_acknowledged and self.state in (DataState.FIN_WAIT_1, DataState.CLOSING):
+            self.change_state(DataEvent.FIN_ACKNOWLEDGED)
+            if self.app_closed and subflow.state is State.FIN_WAIT_2:
+                subflow.wait_as_orphan(now_us)
+        self.notify()
+
+    def on_subflow_timeout(self, subflow: MptcpSubflow, now_us: int) -> None:
+        dispatch.on_subflow_timeout(self, subflow, now_us)
+
+    def on_subflow_fin(self, subflow: MptcpSubflow, now_us: int) -> None:
+        if self.mode is Mode.PLAIN_TCP:
+            self.receive_buffer.fin_position = self.receive_buffer.next_position
+            self._take_fin(now_us)
+        else:
+            # A FIN ends one subflow; the data goes on over the others (RFC 8684 §3.3.3).
+            subflow.close()
+
+    def on_subflow_closed(self, subflow: MptcpSubflow, error: int | None, now_us: int) -> None:
+        if subflow not in self.subflows:
+            return
+        self.subflows.remove(subflow)
+        if self.state is DataState.CONNECTING and not subflow.is_join:
+            self._end(error, now_us)
+        elif self.mode is Mode.PLAIN_TCP:
+            self._end(error, now_us)
+        else:
+            dispatch.on_subflow_gone(self, subflow)
+            self.path_manager.on_subflow_closed(self, subflow, now_us)
+            self._after_losing_a_subflow(now_us)
+
+    def _after_losing_a_subflow(self, now_us: int) -> None:
+        if self.subflows:
+            self.request_output()
+        elif self.state is DataState.CLOSED:
+            self._end(None, now_us)
+        elif not self.close_timer.is_set:
+            # Break before make: wait for a new subflow (RFC 8684 §3.9.1), as long as Linux does.
+            self.close_timer.set(now_us + self.environment.settings.close_timeout_us)
+
+    def forget_before_reset(self, subflow: MptcpSubflow) -> None:
+        """A RST came in on this subflow: it must not be answered with another one."""
+        if subflow in self.subflows:
+            self.subflows.remove(subflow)
+            dispatch.on_subflow_gone(self, subflow)
+
+    # --- the handshake ---
+
+    def take_remote_key(self, value: bytes) -> None:
+        self.remote_key = crypto.derive(value)
+
+    def require_remote_key(self) -> Key:
+        """The peer's key. Raises RuntimeError before the handshake has brought it: a defect of this program."""
+        if self.remote_key is None:
+            raise RuntimeError("the peer's key is not known yet")
+        return self.remote_key
+
+    # --- the data level ---
+
+    @property
+    def local_sequence_base(self) -> int:
+        """The data sequence number of position 0."""
+        return self.local_key.initial_data_sequence
+
+    @property
+    def remote_sequence_base(self) -> int:
+        return self.require_remote_key().initial_data_sequence
+
+    def wire_sequence(self, position: int) -> int:
+        return (self.local_sequence_base + position) & DATA_SEQUENCE_MASK
+
+    def wire_data_ack(self) -> int:
+        return (self.remote_sequence_base + self.receive_buffer.next_position) & DATA_SEQUENCE_MASK
+
+    def data_fin_position(self) -> int:
+        return self.send_buffer.nxt
+
+    def deliver(self, position: int, data: Buffer) -> None:
+        """Data in subflow order; after a fallback the position is the subflow's own."""
+        if self.app_closed:
+            self._on_data_after_close(position, data)
+            return
+        self.receive_buffer.receive(position, data)
+
+    def _on_data_after_close(self, position: int, data: Buffer) -> None:
+        """Nobody will read it: the peer has to learn that (RFC 9293 §3.6.1)."""
+        if position + len(data) > self.receive_buffer.next_position:
+            self.environment.counters.increment("TcpExtTCPAbortOnData")
+            self.abort()
+
+    def after_delivery(self, subflow: MptcpSubflow, now_us: int) -> None:
+        self._take_fin(now_us)
+        self.notify()
+
+    def on_data_fin(self, subflow: MptcpSubflow, position: int, now_us: int) -> None:
+        """DATA_FIN at the given position (RFC 8684 §3.3.3)."""
+        receive = self.receive_buffer
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        if receive.fin_position is None and position >= receive.next_position:
+            receive.fin_position = position
+        self._take_fin(now_us)
+
+    def _take_fin(self, now_us: int) -> None:
+        if self.receive_buffer.take_fin() and (self.state, DataEvent.FIN_RECEIVED) in _TAKES_FIN:
+            self.change_state(DataEvent.FIN_RECEIVED)
+            for subflow in self.subflows:
+                if subflow.is_usable and self.mode is Mode.MPTCP:
+                    subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+            self._maybe_close_subflows()
+            self.notify()
+
+    def on_data_ack(self, position: int, window: int, now_us: int) -> None:
+        """DATA_ACK with the window that came beside it (RFC 8684 §3.3.4)."""
+        send = self.send_buffer
+        fin_is_acknowledged = self.data_fin_is_due and position == send.nxt + 1
+        if fin_is_acknowledged:
+            position -= 1
+        before = send.una
+        if not send.on_data_ack(position):
+            return
+        send.window_edge = max(send.window_edge, position + window)
+        if fin_is_acknowledged:
+            self.data_fin_is_due = False
+            self.data_fin_timer.cancel()
+            self.change_state(DataEvent.FIN_ACKNOWLEDGED)
+            self._maybe_close_subflows()
+        if send.una > before or fin_is_acknowledged:
+            dispatch.on_data_acknowledged(self, now_us)
+            self.notify()
+        self.request_output()
+
+    def _maybe_close_subflows(self) -> None:
+        """With DATA_FIN exchanged and acknowledged both ways the subflows may end (RFC 8684 §3.3.3)."""
+        if self.state is DataState.CLOSED and self.mode is Mode.MPTCP:
+            self.path_manager.on_connection_closed(self)
+            for subflow in list(self.subflows):
+                subflow.close()
+
+    # --- the end ---
+
+    def do_abort(self, error: int, now_us: int) -> None:
+        """The application gave up: tells the peer on every subflow."""
+        if self.mode is Mode.MPTCP and self.remote_key is not None and self.state is not DataState.CONNECTING:
+            self.environment.counters.increment("MPTcpExtMPFastcloseTx", bool(self.subflows))
+        for subflow in list(self.subflows):
+            self.subflows.remove(subflow)
+            if self.mode is Mode.MPTCP and self.remote_key is not None and subflow.was_established:
+                self.environment.counters.increment("MPTcpExtMPRstTx")
+                options = (
+                    MpFastclose(self.remote_key.value),
+                    MpTcpRst(reason=ResetReason.UNSPECIFIED, transient=False),
+                )
+                subflow.reset(now_us, error, options)
+            else:
+                subflow.reset(now_us, error)
+        self._end(None, now_us)
+
+    def abort_all(self, error: int, now_us: int, reason: int) -> None:
+        """The peer closed at once: every subflow is reset (RFC 8684 §3.5)."""
+        for subflow in list(self.subflows):
+            self.subflows.remove(subflow)
+            subflow.reset_with_reason(reason, error, now_us)
+        self._end(error, now_us)
+
+    def _end(self, error: int | None, now_us: int) -> None:
+        if error is not None and self.error is None and not self.app_closed:
+            self.error = error
+        if self.state is not DataState.CLOSED:
+            self.change_state(DataEvent.ABORTED)
+        for timer in (self.data_fin_timer, self.data_retransmission_timer, self.close_timer):
+            timer.cancel()
+        self.data_fin_is_due = False
+        self.to_open.clear()
+        self.send_buffer.clear()
+        if self.app_closed:
+            self.receive_buffer.clear()
+        self.path_manager.on_connection_closed(self)
+        self.host.forget(self)
+        self.notify()
+
+    def _on_close_timer(self, now_us: int) -> None:
+        """close_timeout: nobody came back, or the peer never finished."""
+        if self.state is not DataState.CLOSED or self.subflows:
+            self.do_abort(ETIMEDOUT, now_us)
+            if self.error is None and not self.app_closed:
+                self.error = ETIMEDOUT
+                self.notify()
+
+
+_TAKES_FIN = frozenset(
+    {
+        (state, DataEvent.FIN_RECEIVED)
+        for state in (DataState.ESTABLISHED, DataState.FIN_WAIT_1, DataState.FIN_WAIT_2)
+    }
+)

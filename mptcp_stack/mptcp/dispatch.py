@@ -1,0 +1,191 @@
+"""What a connection sends and when: new data, data again, DATA_FIN (RFC 8684 §3.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mptcp_stack.mptcp.outgoing import data_checksum
+from mptcp_stack.mptcp.states import CAN_WRITE, DataEvent, DataState, Mode
+from mptcp_stack.tcp.buffers import Parts, parts_length
+from mptcp_stack.tcp.retransmission_queue import Mapping
+from mptcp_stack.tcp.states import Acknowledge, State
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
+
+MAXIMUM_MAPPING_BYTES = 65535
+DATA_FIN_FIRST_WAIT_US = 200_000
+DATA_FIN_LONGEST_WAIT_US = 120_000_000
+
+
+def run(connection: Connection, now_us: int) -> None:
+    """Everything that may leave now, in order: handshakes, retransmissions, data, the end, acknowledgements."""
+    while connection.to_open:
+        connection.to_open.pop(0).open_actively(now_us)
+    for subflow in list(connection.subflows):
+        subflow.flush(now_us)
+    if connection.state is not DataState.CONNECTING:
+        writable_before = connection.send_buffer.writable_bytes
+        _send_again(connection, now_us)
+        _send_new(connection, now_us)
+        _send_end(connection, now_us)
+        if connection.send_buffer.writable_bytes != writable_before:
+            connection.notify()
+    for subflow in list(connection.subflows):
+        subflow.flush_acknowledgement(now_us)
+
+
+def _send_again(connection: Connection, now_us: int) -> None:
+    """Runs whose subflow failed them, on whichever subflow has room (RFC 8684 §3.3.6)."""
+    buffer = connection.send_buffer
+    while (pending := buffer.next_reinjection()) is not None:
+        subflow = connection.scheduler.choose(connection.subflows, for_reinjection=True)
+        if subflow is None:
+            break
+        length = min(pending.end - pending.start, subflow.sendable_bytes(), _largest_run(connection, subflow))
+        start, payload = buffer.take_reinjection(length, subflow)
+        connection.environment.counters.increment("MPTcpExtMPTCPRetrans")
+        connection.data_retransmissions += 1
+        _send_run(connection, subflow, start, payload, False, now_us)
+
+
+def _send_new(connection: Connection, now_us: int) -> None:
+    buffer = connection.send_buffer
+    while buffer.unsent.length:
+        subflow = connection.scheduler.choose(connection.subflows, for_reinjection=False)
+        if subflow is None:
+            break
+        room = _room(connection, subflow)
+        if room <= 0:
+            subflow.want_window_probe(now_us)
+            break
+        length = min(room, buffer.unsent.length, _largest_run(connection, subflow))
+        if length < buffer.unsent.length:
+            whole = length // subflow.segment_bytes * subflow.segment_bytes
+            if not whole and subflow.retransmission_queue.bytes_in_flight:
+                # Silly window avoidance (RFC 9293 §3.8.6.2.1): an acknowledgement will open more.
+                break
+            length = whole or length
+        outstanding = buffer.take(length, subflow)
+        is_last = not buffer.unsent.length
+        _send_run(connection, subflow, outstanding.start, outstanding.payload, is_last, now_us)
+
+
+def _room(connection: Connection, subflow: MptcpSubflow) -> int:
+    """What both the subflow and the data-level window take (RFC 8684 §3.3.4)."""
+    room = subflow.sendable_bytes()
+    if connection.mode is Mode.PLAIN_TCP:
+        return room
+    buffer = connection.send_buffer
+    data_room = buffer.window_edge - buffer.nxt
+    if data_room < room:
+        connection.environment.counters.increment("MPTcpExtSndWndShared")
+    return min(room, data_room)
+
+
+def _largest_run(connection: Connection, subflow: MptcpSubflow) -> int:
+    if connection.mode is Mode.MPTCP and connection.is_client and not subflow.is_confirmed:
+        # The option that carries the keys maps this segment; a super-segment would repeat it on each part.
+        return subflow.segment_bytes
+    return min(subflow.maximum_burst_bytes(), MAXIMUM_MAPPING_BYTES)
+
+
+def _send_run(
+    connection: Connection, subflow: MptcpSubflow, start: int, payload: Parts, push: bool, now_us: int
+) -> None:
+    length = parts_length(payload)
+    if connection.mode is Mode.PLAIN_TCP:
+        subflow.send_data(payload, length, None, push, now_us)
+        return
+    mapping = Mapping(start, subflow.snd_nxt - subflow.snd_iss, length)
+    if connection.checksum_enabled:
+        mapping.checksum = data_checksum(connection.local_sequence_base, mapping, payload)
+    subflow.send_data(payload, length, mapping, push, now_us)
+    _arm_data_retransmission(connection, now_us)
+
+
+def _send_end(connection: Connection, now_us: int) -> None:
+    """FIN, or DATA_FIN on every subflow, when everything written has been sent once."""
+    if not connection.write_closed or connection.send_buffer.unsent.length:
+        return
+    if connection.state not in CAN_WRITE:
+        return
+    connection.change_state(DataEvent.FIN_SENT)
+    if connection.mode is Mode.PLAIN_TCP:
+        for subflow in connection.subflows:
+            subflow.close()
+            subflow.flush(now_us)
+        return
+    connection.data_fin_is_due = True
+    connection.data_fin_tries = 0
+    _send_data_fin(connection, now_us)
+
+
+def _send_data_fin(connection: Connection, now_us: int) -> None:
+    for subflow in connection.subflows:
+        if subflow.is_usable:
+            subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+    wait_us = min(DATA_FIN_FIRST_WAIT_US << connection.data_fin_tries, DATA_FIN_LONGEST_WAIT_US)
+    connection.data_fin_timer.set(now_us + wait_us)
+
+
+def on_data_fin_timer(connection: Connection, now_us: int) -> None:
+    """DATA_FIN is repeated until it is acknowledged at data level."""
+    if connection.data_fin_is_due:
+        connection.data_fin_tries = min(connection.data_fin_tries + 1, 16)
+        _send_data_fin(connection, now_us)
+        connection.request_output()
+
+
+def _arm_data_retransmission(connection: Connection, now_us: int) -> None:
+    if not connection.data_retransmission_timer.is_set:
+        connection.data_retransmission_timer.set(now_us + _data_timeout_us(connection))
+
+
+def _data_timeout_us(connection: Connection) -> int:
+    """The longest RTO among the subflows, doubled: the subflows' own retransmissions come first."""
+    timeouts = [subflow.round_trip.rto_us for subflow in connection.subflows]
+    return 2 * max(timeouts, default=connection.environment.settings.minimum_rto_us)
+
+
+def on_data_acknowledged(connection: Connection, now_us: int) -> None:
+    """DATA_ACK moved."""
+    connection.data_retransmission_timer.cancel()
+    if connection.send_buffer.has_outstanding:
+        _arm_data_retransmission(connection, now_us)
+
+
+def on_data_retransmission_timer(connection: Connection, now_us: int) -> None:
+    """No DATA_ACK for long: the peer lacks the oldest run, whatever the subflows say (RFC 8684 §3.3.6)."""
+    if connection.mode is not Mode.MPTCP or not connection.send_buffer.has_outstanding:
+        return
+    connection.send_buffer.queue_first_again()
+    connection.data_retransmission_timer.set(now_us + _data_timeout_us(connection))
+    connection.request_output()
+
+
+def on_subflow_timeout(connection: Connection, subflow: MptcpSubflow, now_us: int) -> None:
+    """Its retransmission timer fired: what it carries goes out on the others as well (RFC 8684 §3.3.6)."""
+    if connection.mode is not Mode.MPTCP or subflow.state is State.CLOSED:
+        return
+    others = [
+        other
+        for other in connection.subflows
+        if other is not subflow and other.is_usable and not other.is_stale
+    ]
+    if not others:
+        return
+    connection.send_buffer.queue_again(subflow)
+    subflow.stale_count += 1
+    if subflow.stale_count > connection.environment.settings.stale_loss_cnt and not subflow.is_stale:
+        subflow.is_stale = True
+        connection.environment.counters.increment("MPTcpExtSubflowStale")
+    connection.request_output()
+
+
+def on_subflow_gone(connection: Connection, subflow: MptcpSubflow) -> None:
+    """What it has not delivered goes to the others."""
+    if connection.mode is Mode.MPTCP:
+        connection.send_buffer.queue_again(subflow)
+        connection.request_output()

@@ -1,0 +1,271 @@
+"""The MPTCP options and the data of arriving segments (RFC 8684 §3.3 to §3.7)."""
+
+from __future__ import annotations
+
+from errno import ECONNRESET, EPIPE
+from typing import TYPE_CHECKING
+
+from mptcp_stack.mptcp import crypto
+from mptcp_stack.mptcp.mapping_table import Addition, ReceivedMapping
+from mptcp_stack.mptcp.outgoing import data_checksum
+from mptcp_stack.mptcp.states import DataState, Mode, ResetReason
+from mptcp_stack.tcp.retransmission_queue import Mapping
+from mptcp_stack.tcp.states import State
+from mptcp_stack.wire.frame import Buffer
+from mptcp_stack.wire.mptcp_options import (
+    AddAddr,
+    Dss,
+    MpCapable,
+    MpFail,
+    MpFastclose,
+    MpPrio,
+    MptcpOption,
+    MpTcpRst,
+    RemoveAddr,
+)
+from mptcp_stack.wire.sequence import unwrap
+from mptcp_stack.wire.tcp_segment import TcpSegment
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
+
+
+def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
+    """The options of a segment on a synchronised subflow. False when the subflow was reset over them."""
+    connection = subflow.connection
+    if connection.mode is not Mode.MPTCP:
+        return True
+    if not subflow.is_confirmed:
+        _confirm_by(subflow, segment, now_us)
+    has_mapping = False
+    for option in segment.options.mptcp:
+        if isinstance(option, Dss):
+            has_mapping = _on_dss(subflow, option, segment, now_us) or has_mapping
+        elif isinstance(option, MpCapable):
+            has_mapping = _on_capable_data(subflow, option) or has_mapping
+        else:
+            _on_signal(subflow, option, now_us)
+        if subflow.state is State.CLOSED:
+            return False
+    if len(segment.payload) and not has_mapping:
+        return _on_unmapped(subflow, segment, now_us)
+    return True
+
+
+def _confirm_by(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
+    """Whether the segment shows that the peer is past the handshake (RFC 8684 §3.1, §3.2)."""
+    if subflow.is_join:
+        subflow.confirm(now_us)
+        return
+    for option in segment.options.mptcp:
+        if (isinstance(option, Dss) and option.data_ack is not None) or isinstance(option, AddAddr):
+            subflow.confirm(now_us)
+            return
+
+
+def _on_capable_data(subflow: MptcpSubflow, option: MpCapable) -> bool:
+    """MP_CAPABLE with a data length maps the first bytes of all (RFC 8684 §3.1)."""
+    if option.data_length is None:
+        return False
+    if not option.data_length:
+        return False
+    return _add_mapping(subflow, Mapping(1, 1, option.data_length, option.checksum))
+
+
+def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int) -> bool:
+    """RFC 8684 §3.3. True when the option maps data."""
+    connection = subflow.connection
+    if option.data_ack is not None:
+        bits = 64 if option.data_ack_is_64bit else 32
+        relative = option.data_ack - connection.local_sequence_base
+        position = unwrap(relative, connection.send_buffer.una, bits)
+        connection.on_data_ack(position, segment.window << subflow.snd_wnd_scale, now_us)
+    if option.data_sequence is None:
+        return False
+    bits = 64 if option.data_sequence_is_64bit else 32
+    relative = option.data_sequence - connection.remote_sequence_base
+    start = unwrap(relative, connection.receive_buffer.next_position, bits)
+    length = option.data_length
+    if option.data_fin:
+        if not length:
+            return False
+        length -= 1
+        connection.on_data_fin(subflow, start + length, now_us)
+        if not length:
+            return False
+    elif not length:
+        # An infinite mapping: the peer gives up MPTCP on this subflow (RFC 8684 §3.7).
+        return _on_infinite_mapping(subflow, now_us)
+    subflow_start = unwrap(option.subflow_sequence, subflow.rcv_nxt - subflow.irs)
+    mapping = Mapping(start, subflow_start, length, option.checksum, option.data_fin)
+    return _add_mapping(subflow, mapping)
+
+
+def _add_mapping(subflow: MptcpSubflow, mapping: Mapping) -> bool:
+    counters = subflow.environment.counters
+    if mapping.subflow_start + mapping.length <= subflow.rcv_nxt - subflow.irs:
+        return True
+    addition = subflow.mappings.add(mapping)
+    if addition is Addition.CONFLICTING:
+        counters.increment("MPTcpExtDSSNotMatching")
+    elif addition is Addition.TOO_MANY:
+        counters.increment("StackDropReceiveQueueFull")
+    return True
+
+
+def _on_infinite_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
+    subflow.environment.counters.increment("MPTcpExtInfiniteMapRx")
+    if not subflow.connection.may_fall_back:
+        subflow.environment.counters.increment("MPTcpExtFallbackFailed")
+        subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNRESET, now_us)
+        return False
+    subflow.connection.fall_back("MPTcpExtDssFallback")
+    return True
+
+
+def _on_signal(subflow: MptcpSubflow, option: MptcpOption, now_us: int) -> None:
+    connection = subflow.connection
+    counters = subflow.environment.counters
+    if isinstance(option, AddAddr):
+        _on_add_addr(subflow, option, now_us)
+    elif isinstance(option, RemoveAddr):
+        for address_id in option.address_ids:
+            connection.path_manager.on_address_removed(connection, address_id, now_us)
+    elif isinstance(option, MpPrio):
+        counters.increment("MPTcpExtMPPrioRx")
+        for other in connection.subflows:
+            if other is subflow if option.address_id is None else other.remote_id == option.address_id:
+                other.peer_backup = option.backup
+        connection.request_output()
+    elif isinstance(option, MpFail):
+        counters.increment("MPTcpExtMPFailRx")
+    elif isinstance(option, MpFastclose):
+        _on_fastclose(subflow, option, now_us)
+
+
+def _on_add_addr(subflow: MptcpSubflow, option: AddAddr, now_us: int) -> None:
+    connection = subflow.connection
+    counters = subflow.environment.counters
+    if option.echo:
+        counters.increment("MPTcpExtEchoAdd")
+        connection.path_manager.on_echo(connection, option.address_id, now_us)
+        return
+    expected = crypto.address_hmac(
+        connection.require_remote_key().value,
+        connection.local_key.value,
+        option.address_id,
+        option.address,
+        option.port,
+    )
+    if option.hmac is None or not crypto.equal(expected, option.hmac):
+        # RFC 8684 §3.4.1: silently ignored.
+        counters.increment("MPTcpExtAddAddrDrop")
+        return
+    counters.increment("MPTcpExtAddAddr")
+    if option.port is not None:
+        counters.increment("MPTcpExtPortAdd")
+    subflow.signal(AddAddr(True, option.address_id, option.address, option.port, None), now_us)
+    connection.path_manager.on_address_announced(connection, option, now_us)
+
+
+def _on_fastclose(subflow: MptcpSubflow, option: MpFastclose, now_us: int) -> None:
+    """RFC 8684 §3.5: only who knows our key may close the connection."""
+    connection = subflow.connection
+    if not crypto.equal(option.receiver_key, connection.local_key.value):
+        return
+    subflow.environment.counters.increment("MPTcpExtMPFastcloseRx")
+    error = EPIPE if connection.state is DataState.CLOSE_WAIT else ECONNRESET
+    connection.abort_all(error, now_us, ResetReason.UNSPECIFIED)
+
+
+def on_reset(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
+    """The options of a RST that is about to end the subflow."""
+    for option in segment.options.mptcp:
+        if isinstance(option, MpTcpRst):
+            subflow.environment.counters.increment("MPTcpExtMPRstRx")
+            subflow.reset_reason = option.reason
+    for option in segment.options.mptcp:
+        if isinstance(option, MpFastclose) and subflow.connection.mode is Mode.MPTCP:
+            subflow.connection.forget_before_reset(subflow)
+            _on_fastclose(subflow, option, now_us)
+            return
+
+
+def _on_unmapped(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
+    """Data without a mapping: part of an earlier one, or the path removes options (RFC 8684 §3.7)."""
+    position = unwrap(segment.sequence, subflow.rcv_nxt) - subflow.irs
+    next_position = subflow.rcv_nxt - subflow.irs
+    if position > next_position or subflow.mappings.find(max(position, next_position)) is not None:
+        return True
+    if position + len(segment.payload) <= next_position:
+        return True
+    return _on_missing_mapping(subflow, now_us)
+
+
+def _on_missing_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
+    connection = subflow.connection
+    if not connection.may_fall_back:
+        subflow.environment.counters.increment("MPTcpExtFallbackFailed")
+        subflow.reset_with_reason(ResetReason.MIDDLEBOX_INTERFERENCE, ECONNRESET, now_us)
+        return False
+    is_first = not subflow.is_confirmed and subflow.rcv_nxt == subflow.irs + 1
+    connection.fall_back("MPTcpExtMPCapableDataFallback" if is_first else "MPTcpExtDssFallback")
+    return True
+
+
+def on_data(subflow: MptcpSubflow, position: int, pieces: list[Buffer], now_us: int) -> None:
+    """In-order bytes of the subflow, the first at ``position``: brings each to its place in the data."""
+    connection = subflow.connection
+    for piece in pieces:
+        rest = memoryview(piece)
+        while len(rest):
+            if connection.mode is Mode.PLAIN_TCP:
+                connection.deliver(position, rest)
+                position += len(rest)
+                break
+            entry = subflow.mappings.find(position)
+            if entry is None:
+                if not _on_missing_mapping(subflow, now_us):
+                    return
+                continue
+            length = min(len(rest), entry.end - position)
+            if not _on_mapped(subflow, entry, position, rest[:length], now_us):
+                return
+            position += length
+            rest = rest[length:]
+    subflow.mappings.drop_before(position)
+    connection.after_delivery(subflow, now_us)
+
+
+def _on_mapped(
+    subflow: MptcpSubflow, entry: ReceivedMapping, position: int, data: memoryview, now_us: int
+) -> bool:
+    """Delivers mapped bytes; those under a checksum only when it is complete and right (RFC 8684 §3.3.1)."""
+    connection = subflow.connection
+    mapping = entry.mapping
+    if mapping.checksum is None:
+        if connection.checksum_enabled:
+            subflow.environment.counters.increment("MPTcpExtDSSCorruptionReset")
+            subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNRESET, now_us)
+            return False
+        connection.deliver(mapping.data_start + position - mapping.subflow_start, data)
+        return True
+    entry.held.append(data)
+    if position + len(data) < entry.end:
+        return True
+    base = connection.remote_sequence_base
+    # 0 and 0xFFFF are the same number in ones' complement.
+    if (data_checksum(base, mapping, entry.held) - mapping.checksum) % 0xFFFF:
+        subflow.environment.counters.increment("MPTcpExtDataCsumErr")
+        subflow.environment.counters.increment("MPTcpExtMPFailTx")
+        sequence = (base + mapping.data_start) & ((1 << 64) - 1)
+        subflow.reset_with_reason(
+            ResetReason.MIDDLEBOX_INTERFERENCE, ECONNRESET, now_us, MpFail(data_sequence=sequence)
+        )
+        return False
+    start = mapping.data_start
+    for held in entry.held:
+        connection.deliver(start, held)
+        start += len(held)
+    entry.held.clear()
+    return True

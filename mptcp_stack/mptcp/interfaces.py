@@ -1,0 +1,63 @@
+"""What a connection asks of its host: the stack, the path manager and the scheduler implement these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from mptcp_stack.wire.mptcp_options import AddAddr
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
+
+
+class ConnectionHost(Protocol):
+    """The stack, as a connection sees it."""
+
+    def schedule(self, connection: Connection) -> None:
+        """Have ``connection.dispatch`` called soon."""
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is over."""
+
+    def on_ready(self, connection: Connection) -> None:
+        """A passive connection is established: its listener may hand it out."""
+
+    def free_local_port(self, local: bytes, remote: bytes, remote_port: int) -> int | None:
+        """A port for an active open; None when all are taken."""
+
+
+class PathManager(Protocol):
+    """Decides on addresses and subflows. Counters are the caller's, except for what only it decides."""
+
+    def on_confirmed(self, connection: Connection, now_us: int) -> None:
+        """The connection may have more subflows now."""
+
+    def on_address_announced(self, connection: Connection, option: AddAddr, now_us: int) -> None:
+        """A genuine ADD_ADDR came in."""
+
+    def on_echo(self, connection: Connection, address_id: int, now_us: int) -> None:
+        """The peer has our ADD_ADDR."""
+
+    def on_address_removed(self, connection: Connection, address_id: int, now_us: int) -> None:
+        """REMOVE_ADDR came in."""
+
+    def on_subflow_closed(self, connection: Connection, subflow: MptcpSubflow, now_us: int) -> None:
+        """A join failed or an established one ended."""
+
+    def on_connection_closed(self, connection: Connection) -> None:
+        """No more subflows are wanted: the connection is over or has fallen back."""
+
+    def allow_join(self, connection: Connection, subflow: MptcpSubflow) -> bool:
+        """Whether a join that has proven itself is taken."""
+
+    def local_id_for(self, connection: Connection, address: bytes) -> int:
+        """The address id that a local address has on this connection."""
+
+
+class Scheduler(Protocol):
+    """Chooses the subflow for the next run of data (RFC 8684 §3.3.5)."""
+
+    def choose(self, subflows: Sequence[MptcpSubflow], for_reinjection: bool) -> MptcpSubflow | None:
+        """One that has room now; None when it is better to wait."""

@@ -1,0 +1,81 @@
+"""Which place in the data sequence the bytes of one subflow belong to (RFC 8684 §3.3.1).
+
+A mapping arrives with the first or with all of the segments it covers, in any order, and is kept until the
+subflow has delivered all its bytes in order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from mptcp_stack.tcp.retransmission_queue import Mapping
+from mptcp_stack.wire.frame import Buffer
+
+MAXIMUM_MAPPINGS = 8192
+
+
+class Addition(Enum):
+    ADDED = auto()
+    KNOWN = auto()
+    CONFLICTING = auto()
+    """It overlaps another one that says otherwise."""
+    TOO_MANY = auto()
+
+
+@dataclass(slots=True, eq=False)
+class ReceivedMapping:
+    """A mapping, and what was received for it while its checksum is not verified yet."""
+
+    mapping: Mapping
+    held: list[Buffer] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        return self.mapping.subflow_start + self.mapping.length
+
+
+class MappingTable:
+    """Mappings by subflow position; they never overlap."""
+
+    __slots__ = ("_entries", "_starts")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._entries: list[ReceivedMapping] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, mapping: Mapping) -> Addition:
+        start, end = mapping.subflow_start, mapping.subflow_start + mapping.length
+        index = bisect_right(self._starts, start)
+        if index and self._entries[index - 1].end > start:
+            known = self._entries[index - 1].mapping
+            is_same = (known.subflow_start, known.data_start, known.length, known.checksum) == (
+                start, mapping.data_start, mapping.length, mapping.checksum
+            )  # fmt: skip
+            return Addition.KNOWN if is_same else Addition.CONFLICTING
+        if index < len(self._starts) and self._starts[index] < end:
+            return Addition.CONFLICTING
+        if len(self._entries) >= MAXIMUM_MAPPINGS:
+            return Addition.TOO_MANY
+        self._starts.insert(index, start)
+        self._entries.insert(index, ReceivedMapping(mapping))
+        return Addition.ADDED
+
+    def find(self, position: int) -> ReceivedMapping | None:
+        """The mapping that covers a subflow position."""
+        index = bisect_right(self._starts, position) - 1
+        if index >= 0 and self._entries[index].end > position:
+            return self._entries[index]
+        return None
+
+    def drop_before(self, position: int) -> None:
+        """Everything before the position has been delivered."""
+        count = 0
+        while count < len(self._entries) and self._entries[count].end <= position:
+            count += 1
+        if count:
+            del self._starts[:count], self._entries[:count]

@@ -1,0 +1,115 @@
+"""The data that a connection has received: put in order at data level, and kept until it is read."""
+
+from __future__ import annotations
+
+from mptcp_stack.counters import Counters
+from mptcp_stack.tcp.buffers import ByteQueue
+from mptcp_stack.tcp.reassembly import Placement, Reassembly
+from mptcp_stack.wire.frame import Buffer
+
+_SMALL_BYTES = 1024
+_GATHER_BYTES = 32768
+
+
+class ReceiveBuffer:
+    """One window for all subflows (RFC 8684 §3.3.4): its right edge never moves back.
+
+    Finished when ``fin_position`` is known, ``next_position`` is beyond it and everything was read.
+    """
+
+    __slots__ = ("_counters", "_gathered", "_limit", "_ready", "_reassembly", "_right_edge", "fin_position",
+                 "fin_was_taken")  # fmt: skip
+
+    def __init__(self, limit: int, counters: Counters) -> None:
+        self._limit = limit
+        self._counters = counters
+        self._reassembly = Reassembly(1)
+        self._ready = ByteQueue()
+        self._gathered: bytearray | None = None
+        self._right_edge = 1
+        self.fin_position: int | None = None
+        self.fin_was_taken = False
+
+    @property
+    def next_position(self) -> int:
+        """The data-level rcv_nxt: what DATA_ACK tells; past a DATA_FIN that is in order."""
+        return self._reassembly.next_position + self.fin_was_taken
+
+    @property
+    def readable_bytes(self) -> int:
+        return self._ready.length + (len(self._gathered) if self._gathered else 0)
+
+    @property
+    def end_of_stream(self) -> bool:
+        return self.fin_was_taken and not self.readable_bytes
+
+    @property
+    def has_gap(self) -> bool:
+        return not self._reassembly.is_empty
+
+    def window(self) -> int:
+        """Bytes that the peer may send beyond ``next_position``."""
+        free = max(0, self._limit - self.readable_bytes)
+        self._right_edge = max(self._right_edge, self.next_position + free)
+        return self._right_edge - self.next_position
+
+    def receive(self, position: int, data: Buffer) -> bool:
+        """Takes data of the connection; True when something became readable."""
+        counters = self._counters
+        if position + len(data) > max(self._right_edge, self.next_position + self.window()):
+            counters.increment("MPTcpExtNoDSSInWindow")
+            return False
+        if self.fin_position is not None and position + len(data) > self.fin_position:
+            counters.increment("MPTcpExtDSSNotMatching")
+            return False
+        merges = self._reassembly.merges
+        placement, ready = self._reassembly.insert(position, data)
+        if placement in (Placement.OUT_OF_ORDER, Placement.OUT_OF_ORDER_TAIL):
+            counters.increment("MPTcpExtOFOQueue")
+            if placement is Placement.OUT_OF_ORDER_TAIL:
+                counters.increment("MPTcpExtOFOQueueTail")
+            if self._reassembly.merges > merges:
+                counters.increment("MPTcpExtOFOMerge")
+        elif placement is Placement.DUPLICATE:
+            counters.increment("MPTcpExtDuplicateData")
+        elif placement is Placement.REFUSED:
+            counters.increment("StackDropReceiveQueueFull")
+        for piece in ready:
+            self._append(piece)
+        return bool(ready)
+
+    def _append(self, piece: Buffer) -> None:
+        """Small pieces are gathered, so that a flood of them costs about what they hold."""
+        if len(piece) >= _SMALL_BYTES:
+            self._flush_gathered()
+            self._ready.append(piece)
+            return
+        if self._gathered is None:
+            self._gathered = bytearray()
+        self._gathered += piece
+        if len(self._gathered) >= _GATHER_BYTES:
+            self._flush_gathered()
+
+    def _flush_gathered(self) -> None:
+        if self._gathered is not None:
+            self._ready.append(self._gathered)
+            self._gathered = None
+
+    def take_fin(self) -> bool:
+        """True once, when the DATA_FIN has become the next in order."""
+        if self.fin_was_taken or self.fin_position is None or self.fin_position > self.next_position:
+            return False
+        self.fin_was_taken = True
+        return True
+
+    def read(self, limit: int) -> bytes:
+        if self._ready.length < limit:
+            self._flush_gathered()
+        parts = self._ready.take(limit)
+        if len(parts) == 1 and isinstance(parts[0], bytes):
+            return parts[0]
+        return b"".join(parts)
+
+    def clear(self) -> None:
+        self._ready.clear()
+        self._gathered = None

@@ -1,0 +1,139 @@
+"""The data that a connection has still to deliver: written, sent on some subflow, acknowledged at data level.
+
+Positions count from the initial data sequence number: the first byte is at 1 (RFC 8684 §3.3). Empty, and
+finished, when ``una`` has passed the position of DATA_FIN.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mptcp_stack.tcp.buffers import ByteQueue, Parts, slice_parts
+from mptcp_stack.wire.frame import Buffer
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
+
+
+@dataclass(slots=True, eq=False)
+class Outstanding:
+    """A run of data that a subflow carries."""
+
+    start: int
+    end: int
+    payload: Parts
+    carrier: MptcpSubflow
+    is_queued_again: bool = False
+
+
+class SendBuffer:
+    """``una`` and ``nxt`` are the data-level snd_una and snd_nxt; ``window_edge`` is RFC 8684's right edge."""
+
+    __slots__ = ("_limit", "_outstanding", "_reinjections", "nxt", "una", "unsent", "window_edge")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.una = self.nxt = self.window_edge = 1
+        self.unsent = ByteQueue()
+        self._outstanding: deque[Outstanding] = deque()
+        self._reinjections: list[tuple[int, Outstanding]] = []
+
+    @property
+    def writable_bytes(self) -> int:
+        return max(0, self._limit - self.held_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        return self.unsent.length + self.nxt - self.una
+
+    @property
+    def has_outstanding(self) -> bool:
+        return bool(self._outstanding)
+
+    def write(self, data: Buffer) -> int:
+        """Takes as much as there is room for; mutable memory is copied."""
+        accepted = min(len(data), self.writable_bytes)
+        if accepted:
+            view = data if accepted == len(data) else memoryview(data)[:accepted]
+            is_stable = isinstance(view, bytes) or (isinstance(view, memoryview) and view.readonly)
+            self.unsent.append(view if is_stable else bytes(view))
+        return accepted
+
+    def take(self, length: int, carrier: MptcpSubflow) -> Outstanding:
+        """New data for a subflow to send now."""
+        payload = self.unsent.take(length)
+        run = Outstanding(self.nxt, self.nxt + length, payload, carrier)
+        self.nxt += length
+        self._outstanding.append(run)
+        return run
+
+    def on_data_ack(self, position: int) -> bool:
+        """Lets go of what the peer has. False when the position is none it could acknowledge."""
+        if position > self.nxt or position <= self.una:
+            return position == self.una
+        self.una = position
+        while self._outstanding and self._outstanding[0].end <= position:
+            self._outstanding.popleft()
+        return True
+
+    def queue_again(self, carrier: MptcpSubflow) -> int:
+        """Everything that ``carrier`` has not delivered is to be sent once more; returns the number of runs."""
+        count = 0
+        for run in self._outstanding:
+            if run.carrier is carrier and not run.is_queued_again:
+                self._queue_run(run)
+                count += 1
+        return count
+
+    def queue_first_again(self) -> bool:
+        """The oldest undelivered run is to be sent once more: the peer lacks just that."""
+        if not self._outstanding or self._outstanding[0].is_queued_again:
+            return False
+        self._queue_run(self._outstanding[0])
+        return True
+
+    def _queue_run(self, run: Outstanding) -> None:
+        run.is_queued_again = True
+        insort(self._reinjections, (run.start, run), key=lambda entry: entry[0])
+
+    def next_reinjection(self) -> Outstanding | None:
+        """The first run to be sent again that the peer does not have meanwhile."""
+        while self._reinjections:
+            run = self._reinjections[0][1]
+            if run.end > self.una:
+                return run
+            self._reinjections.pop(0)
+        return None
+
+    def take_reinjection(self, length: int, carrier: MptcpSubflow) -> tuple[int, Parts]:
+        """Up to ``length`` bytes of that run for a subflow to send now: their position and the bytes."""
+        run = self._reinjections[0][1]
+        start = max(run.start, self.una)
+        stop = min(run.end, start + length)
+        payload = slice_parts(run.payload, start - run.start, stop - run.start)
+        if stop < run.end:
+            self._split(run, stop, carrier)
+        else:
+            self._reinjections.pop(0)
+            run.carrier = carrier
+            run.is_queued_again = False
+        return start, payload
+
+    def _split(self, run: Outstanding, position: int, carrier: MptcpSubflow) -> None:
+        """The part before ``position`` now belongs to ``carrier``; the rest stays queued."""
+        cut = position - run.start
+        rest = Outstanding(
+            position, run.end, slice_parts(run.payload, cut, run.end - run.start), run.carrier, True
+        )
+        run.payload = slice_parts(run.payload, 0, cut)
+        run.end, run.carrier, run.is_queued_again = position, carrier, False
+        self._reinjections[0] = (position, rest)
+        self._outstanding.insert(self._outstanding.index(run) + 1, rest)
+
+    def clear(self) -> None:
+        self.unsent.clear()
+        self._outstanding.clear()
+        self._reinjections.clear()

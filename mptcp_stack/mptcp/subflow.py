@@ -1,0 +1,211 @@
+"""A subflow of a connection: TCP plus the options of RFC 8684 and what they negotiate."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from mptcp_stack.mptcp import handshake, incoming, outgoing
+from mptcp_stack.mptcp.mapping_table import MappingTable
+from mptcp_stack.mptcp.states import Mode
+from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.retransmission_queue import Chunk
+from mptcp_stack.tcp.states import Acknowledge, State
+from mptcp_stack.tcp.subflow import Subflow
+from mptcp_stack.wire.frame import Buffer
+from mptcp_stack.wire.mptcp_options import MptcpOption, MpTcpRst
+from mptcp_stack.wire.tcp_segment import TcpSegment
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+
+DATA_OPTION_BYTES = 28
+"""A DSS with 8-byte data sequence number and data acknowledgement, with or without a checksum, padded."""
+
+
+class Role(Enum):
+    """How the subflow came to be."""
+
+    INITIAL_ACTIVE = auto()
+    INITIAL_PASSIVE = auto()
+    JOIN_ACTIVE = auto()
+    JOIN_PASSIVE = auto()
+
+
+class MptcpSubflow(Subflow):
+    """``is_confirmed``: the peer has shown that it has our keys or HMAC (RFC 8684 §3.1, §3.2)."""
+
+    __slots__ = (
+        "confirm_timer", "connection", "identifier", "is_backup", "is_confirmed", "is_stale", "local_id",
+        "local_nonce", "mappings", "pending_signals", "peer_backup", "remote_id", "remote_nonce", "reset_reason",
+        "role", "sends_mp_capable", "stale_count", "was_established",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        environment: Environment,
+        connection: Connection,
+        role: Role,
+        local: tuple[bytes, int],
+        remote: tuple[bytes, int],
+    ) -> None:
+        self.connection = connection
+        self.role = role
+        self.identifier = connection.next_subflow_identifier()
+        self.local_id = self.remote_id = 0
+        self.local_nonce = self.remote_nonce = 0
+        self.is_backup = self.peer_backup = False
+        self.is_confirmed = False
+        self.is_stale = False
+        self.stale_count = 0
+        self.was_established = False
+        self.sends_mp_capable = True
+        self.mappings = MappingTable()
+        self.pending_signals: deque[MptcpOption] = deque()
+        self.reset_reason: int | None = None
+        super().__init__(environment, *local, *remote)
+        self.confirm_timer = environment.timers.timer(self._on_confirm_timer)
+
+    @property
+    def is_join(self) -> bool:
+        return self.role in (Role.JOIN_ACTIVE, Role.JOIN_PASSIVE)
+
+    @property
+    def is_passive(self) -> bool:
+        return self.role in (Role.INITIAL_PASSIVE, Role.JOIN_PASSIVE)
+
+    @property
+    def is_usable(self) -> bool:
+        """May carry new data: a client's join only after the fourth packet (RFC 8684 §3.2)."""
+        return self.can_send and (self.is_confirmed or self.role is not Role.JOIN_ACTIVE)
+
+    @property
+    def counts_as_backup(self) -> bool:
+        """Either end may ask for it (RFC 8684 §3.3.8)."""
+        return self.is_backup or self.peer_backup
+
+    def describe(self) -> dict[str, object]:
+        """For diagnostics: what ``ss`` would show."""
+        return {
+            "id": self.identifier, "role": self.role.name.lower(), "state": self.state.name, "local_id": self.local_id,
+            "remote_id": self.remote_id, "backup": self.counts_as_backup, "stale": self.is_stale,
+            "confirmed": self.is_confirmed, "srtt_us": self.round_trip.srtt_us, "rto_us": self.round_trip.rto_us,
+            "cwnd_bytes": self.congestion.congestion_window, "in_flight": self.retransmission_queue.bytes_in_flight,
+            "snd_una": self.snd_una - self.snd_iss, "snd_nxt": self.snd_nxt - self.snd_iss, "snd_wnd": self.snd_wnd,
+            "rcv_nxt": self.rcv_nxt - self.irs, "recovery": self.recovery.name, "mss": self.segment_bytes,
+        }  # fmt: skip
+
+    # --- what TCP asks of its owner ---
+
+    def receive_window(self) -> int:
+        return self.connection.receive_buffer.window()
+
+    def window_edge(self) -> int:
+        edge = self.snd_una + self.snd_wnd
+        if self.connection.mode is Mode.MPTCP:
+            # The window is relative to the data level; a subflow's own may look smaller (RFC 8684 §3.3.4).
+            buffer = self.connection.send_buffer
+            edge = max(edge, self.snd_una + buffer.window_edge - buffer.una)
+        return edge
+
+    def request_output(self) -> None:
+        self.connection.request_output()
+
+    def data_option_bytes(self) -> int:
+        return 0 if self.connection.mode is Mode.PLAIN_TCP else DATA_OPTION_BYTES
+
+    def syn_options(self) -> tuple[MptcpOption, ...]:
+        return handshake.syn_options(self)
+
+    def acknowledgement_options(self) -> tuple[MptcpOption, ...]:
+        return outgoing.acknowledgement_options(self)
+
+    def data_options(self, chunk: Chunk) -> tuple[MptcpOption, ...]:
+        return outgoing.data_options(self, chunk)
+
+    def on_syn_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        return handshake.on_syn_acknowledgement(self, segment, now_us)
+
+    def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        return handshake.on_handshake_acknowledgement(self, segment, now_us)
+
+    def on_simultaneous_open(self) -> None:
+        handshake.on_simultaneous_open(self)
+
+    def on_segment(self, segment: TcpSegment, now_us: int) -> bool:
+        if self.stale_count:
+            self.stale_count = 0
+            if self.is_stale:
+                self.is_stale = False
+                self.environment.counters.increment("MPTcpExtSubflowRecover")
+                self.request_output()
+        return incoming.on_segment(self, segment, now_us)
+
+    def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
+        incoming.on_data(self, position - self.irs, pieces, now_us)
+
+    def on_fin(self, now_us: int) -> None:
+        self.connection.on_subflow_fin(self, now_us)
+
+    def on_acknowledged(self, now_us: int) -> None:
+        self.connection.on_subflow_acknowledged(self, now_us)
+
+    def on_timeout(self, now_us: int) -> None:
+        self.connection.on_subflow_timeout(self, now_us)
+
+    def on_established(self, now_us: int) -> None:
+        self.was_established = True
+        self.connection.on_subflow_established(self, now_us)
+
+    def on_reset_received(self, segment: TcpSegment, now_us: int) -> None:
+        incoming.on_reset(self, segment, now_us)
+
+    def on_closed(self, error: int | None, now_us: int) -> None:
+        self.confirm_timer.cancel()
+        self.connection.on_subflow_closed(self, error, now_us)
+
+    # --- MPTCP's own ---
+
+    def signal(self, option: MptcpOption, now_us: int) -> None:
+        """Sends the option on an acknowledgement of its own, soon."""
+        self.pending_signals.append(option)
+        self.want_acknowledgement(Acknowledge.NOW, now_us)
+
+    def flush_acknowledgement(self, now_us: int) -> None:
+        super().flush_acknowledgement(now_us)
+        while self.pending_signals and self.state not in (State.CLOSED, State.TIME_WAIT):
+            self.acknowledge = Acknowledge.NOW
+            super().flush_acknowledgement(now_us)
+
+    def reset_with_reason(self, reason: int, error: int | None, now_us: int, *extra: MptcpOption) -> None:
+        """A RST with MP_TCPRST (RFC 8684 §3.6), which established subflows count."""
+        self.reset_reason = reason
+        if self.connection.mode is Mode.PLAIN_TCP:
+            self.reset(now_us, error)
+            return
+        if self.was_established:
+            self.environment.counters.increment("MPTcpExtMPRstTx")
+        self.reset(now_us, error, (*extra, MpTcpRst(reason=reason, transient=False)))
+
+    def confirm(self, now_us: int) -> None:
+        """The peer has what it needs to know of the handshake."""
+        if not self.is_confirmed:
+            self.is_confirmed = True
+            self.confirm_timer.cancel()
+            self.connection.on_subflow_confirmed(self, now_us)
+
+    def start_confirmation(self, now_us: int) -> None:
+        """The ACK of a join is sent again until the fourth packet comes (RFC 8684 §3.2)."""
+        wait_us = 2 * self.round_trip.srtt_us if self.round_trip.srtt_us else 1_000_000
+        self.confirm_timer.set(now_us + max(wait_us, self.environment.settings.minimum_rto_us))
+
+    def _on_confirm_timer(self, now_us: int) -> None:
+        if self.is_confirmed or self.state is not State.ESTABLISHED:
+            return
+        self.consecutive_timeouts += 1
+        if self.consecutive_timeouts > self.environment.settings.tcp_synack_retries:
+            self.reset_with_reason(0, None, now_us)
+            return
+        self.want_acknowledgement(Acknowledge.NOW, now_us)
+        self.confirm_timer.set(now_us + (self.round_trip.rto_us << self.consecutive_timeouts))

@@ -1,0 +1,448 @@
+"""The path manager that follows endpoints and limits, as ``ip mptcp`` means them.
+
+An endpoint with ``signal`` is announced to the peer (ADD_ADDR), one address at a time: the next when the echo came or
+the repetitions ended. One with ``subflow`` is used by the client's side for a further subflow to the peer's
+initial address. ``backup`` marks the subflows made from it. Addresses that the peer announces are connected
+to while the limits allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from mptcp_stack.errors import ConfigurationError
+from mptcp_stack.mptcp import crypto
+from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.mptcp.states import Mode, ResetReason
+from mptcp_stack.mptcp.subflow import MptcpSubflow
+from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.states import State
+from mptcp_stack.tcp.timers import Timer
+from mptcp_stack.wire.addresses import format_address, is_multicast, is_unspecified
+from mptcp_stack.wire.mptcp_options import AddAddr, MpPrio, RemoveAddr
+
+FLAGS = frozenset({"signal", "subflow", "backup"})
+MAXIMUM_ENDPOINTS = 8
+MAXIMUM_LIMIT = 8
+"""Those of Linux 6.18; later kernels take more."""
+ADD_ADDR_RETRANSMISSIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A local address and what it may be used for. ``is_implicit``: made by the stack, not by the user."""
+
+    identifier: int
+    address: bytes
+    flags: frozenset[str] = frozenset()
+    interface: str | None = None
+    is_implicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Extra subflows of a connection, and how many announced addresses it takes up. Linux's defaults."""
+
+    subflows: int = 2
+    add_addr_accepted: int = 0
+
+
+@dataclass(slots=True)
+class Announcement:
+    """An ADD_ADDR that waits for its echo."""
+
+    option: AddAddr
+    timer: Timer
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class ConnectionPaths:
+    """What the path manager knows of one connection."""
+
+    extra_subflows: int = 0
+    add_addr_accepted: int = 0
+    used_endpoints: set[int] = field(default_factory=set)
+    announced: set[int] = field(default_factory=set)
+    accepted_ids: set[int] = field(default_factory=set)
+    announcement: Announcement | None = None
+    is_confirmed: bool = False
+
+
+class EndpointPathManager:
+    """The ``PathManager`` that a stack has unless it is given another one."""
+
+    __slots__ = ("_connections", "_endpoints", "_environment", "_next_identifier", "_paths", "limits")
+
+    def __init__(self, environment: Environment, connections: Callable[[], Iterable[Connection]]) -> None:
+        self._environment = environment
+        self._connections = connections
+        self._endpoints: dict[int, Endpoint] = {}
+        self._paths: dict[Connection, ConnectionPaths] = {}
+        self._next_identifier = 1
+        self.limits = Limits()
+
+    # --- what users say ---
+
+    def set_limits(self, subflows: int, add_addr_accepted: int) -> None:
+        """Raises ConfigurationError for a number outside 0 to 8."""
+        for name, value in (("subflows", subflows), ("add_addr_accepted", add_addr_accepted)):
+            if not 0 <= value <= MAXIMUM_LIMIT:
+                raise ConfigurationError(f"limit {name}: expected 0 to {MAXIMUM_LIMIT}, got {value}")
+        self.limits = Limits(subflows, add_addr_accepted)
+        for connection in self._open_connections():
+            self._use_paths(connection)
+
+    def endpoints(self) -> list[Endpoint]:
+        return [self._endpoints[identifier] for identifier in sorted(self._endpoints)]
+
+    def add_endpoint(
+        self,
+        address: bytes,
+        *,
+        flags: frozenset[str] = frozenset(),
+        interface: str | None = None,
+        identifier: int | None = None,
+        port: int | None = None,
+    ) -> int:
+        """Returns the id. Raises ConfigurationError, with the kernel's rules for what goes together."""
+        self._check_new(address, flags, identifier, port)
+        chosen = identifier if identifier is not None else self._free_identifier()
+        for known in list(self._endpoints.values()):
+            if known.is_implicit and known.address == address:
+                if identifier is not None and identifier != known.identifier:
+                    raise ConfigurationError(
+                        f"endpoint {format_address(address)} is in use as id {known.identifier}"
+                    )
+                chosen = known.identifier
+        self._endpoints[chosen] = Endpoint(chosen, address, flags, interface)
+        for connection in self._open_connections():
+            self._use_paths(connection)
+        return chosen
+
+    def _check_new(
+        self, address: bytes, flags: frozenset[str], identifier: int | None, port: int | None
+    ) -> None:
+        if unknown := flags - FLAGS:
+            raise ConfigurationError(
+                f"endpoint flags {', '.join(sorted(unknown))}: the bundled stack knows {', '.join(sorted(FLAGS))}"
+            )
+        if port is not None:
+            raise ConfigurationError("endpoint port: the bundled stack can't announce a port of its own yet")
+        if is_unspecified(address):
+            raise ConfigurationError(f"endpoint address {format_address(address)} names no interface")
+        visible = [endpoint for endpoint in self._endpoints.values() if not endpoint.is_implicit]
+        if any(endpoint.address == address for endpoint in visible):
+            raise ConfigurationError(f"endpoint {format_address(address)} exists already")
+        if len(visible) >= MAXIMUM_ENDPOINTS:
+            raise ConfigurationError(f"there are {MAXIMUM_ENDPOINTS} endpoints already, the most there can be")
+        if identifier is not None and not 1 <= identifier <= 255:
+            raise ConfigurationError(f"endpoint id: expected 1 to 255, got {identifier}")
+        if identifier in self._endpoints and self._endpoints[identifier].address != address:
+            raise ConfigurationError(f"endpoint id {identifier} is taken")
+
+    def _free_identifier(self) -> int:
+        """The next id in turn, as the kernel counts them: wrapping at 255, skipping those in use."""
+        for _ in range(255):
+            candidate = self._next_identifier
+            self._next_identifier = candidate % 255 + 1
+            if candidate not in self._endpoints:
+                return candidate
+        raise ConfigurationError("all 255 endpoint ids are taken")
+
+    def delete_endpoint(self, identifier: int, address: bytes | None = None) -> None:
+        """Withdraws the address everywhere and closes what runs over it.
+
+        Id 0 with an address means the initial subflows from there. Raises ConfigurationError when unknown.
+        """
+        now_us = self._environment.timers.clock_us
+        if identifier == 0:
+            for connection in self._open_connections():
+                if address is None or connection.local[0] == address:
+                    self._withdraw(connection, 0, True, now_us)
+            return
+        endpoint = self._endpoints.get(identifier)
+        if endpoint is None or (address is not None and endpoint.address != address):
+            raise ConfigurationError(f"there is no endpoint with id {identifier}")
+        del self._endpoints[identifier]
+        for connection in self._open_connections():
+            local_id = 0 if connection.local[0] == endpoint.address else identifier
+            self._withdraw(connection, local_id, not endpoint.is_implicit, now_us, identifier)
+
+    def flush_endpoints(self) -> None:
+        for endpoint in self.endpoints():
+            self.delete_endpoint(endpoint.identifier)
+        self._next_identifier = 1
+
+    def set_flags(self, identifier: int, flags: frozenset[str]) -> None:
+        """Changes the backup flag and tells the peers (MP_PRIO). Raises ConfigurationError when unknown."""
+        endpoint = self._endpoints.get(identifier)
+        if endpoint is None:
+            raise ConfigurationError(f"there is no endpoint with id {identifier}")
+        if unknown := flags - {"backup"}:
+            raise ConfigurationError(f"endpoint flags {', '.join(sorted(unknown))} can't be changed, only backup can")
+        is_backup = "backup" in flags
+        kept = endpoint.flags - {"backup"}
+        self._endpoints[identifier] = Endpoint(
+            identifier, endpoint.address, kept | flags, endpoint.interface, endpoint.is_implicit
+        )
+        now_us = self._environment.timers.clock_us
+        for connection in self._open_connections():
+            for subflow in connection.subflows:
+                if subflow.local == endpoint.address and subflow.is_backup != is_backup:
+                    self._set_priority(subflow, is_backup, now_us)
+
+    def _set_priority(self, subflow: MptcpSubflow, is_backup: bool, now_us: int) -> None:
+        subflow.is_backup = is_backup
+        subflow.signal(MpPrio(is_backup, None), now_us)
+
+    # --- what connections tell ---
+
+    def _open_connections(self) -> list[Connection]:
+        return [connection for connection in self._connections() if connection.is_open_for_joins]
+
+    def _paths_of(self, connection: Connection) -> ConnectionPaths:
+        return self._paths.setdefault(connection, ConnectionPaths())
+
+    def on_confirmed(self, connection: Connection, now_us: int) -> None:
+        paths = self._paths_of(connection)
+        paths.is_confirmed = True
+        endpoint = self._endpoint_at(connection.local[0])
+        if endpoint is not None:
+            # The initial subflow's address needs neither a subflow nor an announcement of its own.
+            paths.used_endpoints.add(endpoint.identifier)
+            paths.announced.add(endpoint.identifier)
+            if "backup" in endpoint.flags:
+                for subflow in connection.subflows:
+                    self._set_priority(subflow, True, now_us)
+        self._use_paths(connection)
+
+    def on_connection_closed(self, connection: Connection) -> None:
+        paths = self._paths.pop(connection, None)
+        if paths is not None and paths.announcement is not None:
+            paths.announcement.timer.cancel()
+
+    def _use_paths(self, connection: Connection) -> None:
+        """Announces the next address, then opens the subflows that the limits allow."""
+        paths = self._paths_of(connection)
+        if paths.is_confirmed and connection.is_open_for_joins:
+            self._announce_next(connection, paths, self._environment.timers.clock_us)
+            self._open_subflows(connection, paths)
+
+    # --- subflows from our own endpoints ---
+
+    def _open_subflows(self, connection: Connection, paths: ConnectionPaths) -> None:
+        if not connection.is_client or connection.peer_denies_join_initial:
+            return
+        for endpoint in self.endpoints():
+            if paths.extra_subflows >= self.limits.subflows:
+                return
+            if "subflow" in endpoint.flags and endpoint.identifier not in paths.used_endpoints:
+                if self._families_match(connection, endpoint.address, connection.remote[0]):
+                    paths.used_endpoints.add(endpoint.identifier)
+                    self._open(connection, paths, endpoint.address, endpoint, connection.remote, 0)
+
+    def _families_match(self, connection: Connection, local: bytes, remote: bytes) -> bool:
+        """One family in a subflow; an IPv4 socket has IPv4 subflows only (as Linux has it)."""
+        return len(local) == len(remote) and (connection.is_ipv6_socket or len(local) == 4)
+
+    def _open(
+        self,
+        connection: Connection,
+        paths: ConnectionPaths,
+        local: bytes,
+        endpoint: Endpoint | None,
+        remote: tuple[bytes, int],
+        remote_id: int,
+    ) -> bool:
+        counters = self._environment.counters
+        if not self._environment.ip.is_local(local):
+            counters.increment("MPTcpExtMPJoinSynTxBindErr")
+            return False
+        if is_multicast(remote[0]) or self._environment.ip.route_for(remote[0], local) is None:
+            counters.increment("MPTcpExtMPJoinSynTxConnectErr")
+            return False
+        port = connection.host.free_local_port(local, *remote)
+        if port is None:
+            counters.increment("MPTcpExtMPJoinSynTxBindErr")
+            return False
+        local_id = self.local_id_for(connection, local)
+        paths.extra_subflows += 1
+        is_backup = endpoint is not None and "backup" in endpoint.flags
+        connection.open_join((local, port), local_id, remote, remote_id, is_backup)
+        return True
+
+    def on_subflow_closed(self, connection: Connection, subflow: MptcpSubflow, now_us: int) -> None:
+        paths = self._paths.get(connection)
+        if paths is None:
+            return
+        if subflow.is_join and (subflow.was_established or not subflow.is_passive):
+            paths.extra_subflows -= 1
+        if subflow.is_join and not subflow.was_established:
+            # A failed attempt leaves room for the next endpoint.
+            self._use_paths(connection)
+
+    # --- announcing ---
+
+    def _announce_next(self, connection: Connection, paths: ConnectionPaths, now_us: int) -> None:
+        if paths.announcement is not None:
+            return
+        for endpoint in self.endpoints():
+            if "signal" in endpoint.flags and endpoint.identifier not in paths.announced:
+                paths.announced.add(endpoint.identifier)
+                if len(endpoint.address) == 16 and not connection.is_ipv6_socket:
+                    continue
+                option = self._signed(connection, endpoint)
+                timer = self._environment.timers.timer(lambda at_us: self._repeat(connection, at_us))
+                paths.announcement = Announcement(option, timer)
+                self._send_announcement(connection, paths.announcement, now_us)
+                return
+
+    def _signed(self, connection: Connection, endpoint: Endpoint) -> AddAddr:
+        digest = crypto.address_hmac(
+            connection.local_key.value,
+            connection.require_remote_key().value,
+            endpoint.identifier,
+            endpoint.address,
+            None,
+        )
+        return AddAddr(False, endpoint.identifier, endpoint.address, None, digest)
+
+    def _send_announcement(self, connection: Connection, announcement: Announcement, now_us: int) -> None:
+        subflow = _signalling_subflow(connection)
+        if subflow is None:
+            return
+        subflow.signal(announcement.option, now_us)
+        timeout_us = self._environment.settings.add_addr_timeout_us
+        if timeout_us:
+            wait_us = min(timeout_us, max(other.round_trip.rto_us for other in connection.subflows))
+            announcement.timer.set(now_us + (wait_us << announcement.tries))
+
+    def _repeat(self, connection: Connection, now_us: int) -> None:
+        """ADD_ADDR is repeated three times; then the next address has its turn."""
+        paths = self._paths_of(connection)
+        announcement = paths.announcement
+        if announcement is None:
+            return
+        announcement.tries += 1
+        if announcement.tries <= ADD_ADDR_RETRANSMISSIONS:
+            self._send_announcement(connection, announcement, now_us)
+        else:
+            paths.announcement = None
+            self._use_paths(connection)
+
+    def on_echo(self, connection: Connection, address_id: int, now_us: int) -> None:
+        paths = self._paths_of(connection)
+        announcement = paths.announcement
+        if announcement is not None and announcement.option.address_id == address_id:
+            announcement.timer.cancel()
+            paths.announcement = None
+            self._use_paths(connection)
+
+    # --- addresses of the peer ---
+
+    def on_address_announced(self, connection: Connection, option: AddAddr, now_us: int) -> None:
+        paths = self._paths_of(connection)
+        if not connection.is_open_for_joins or option.address_id in paths.accepted_ids:
+            return
+        if paths.add_addr_accepted >= self.limits.add_addr_accepted:
+            return
+        if paths.extra_subflows >= self.limits.subflows:
+            return
+        remote = (option.address, option.port if option.port is not None else connection.remote[1])
+        if any((subflow.remote, subflow.remote_port) == remote for subflow in connection.subflows):
+            return
+        local = self._environment.ip.select_source(option.address)
+        if local is None or not self._families_match(connection, local, option.address):
+            if len(option.address) == 4 or connection.is_ipv6_socket:
+                self._environment.counters.increment("MPTcpExtMPJoinSynTxConnectErr")
+            return
+        endpoint = self._endpoint_at(local)
+        if self._open(connection, paths, local, endpoint, remote, option.address_id):
+            paths.add_addr_accepted += 1
+            paths.accepted_ids.add(option.address_id)
+
+    def on_address_removed(self, connection: Connection, address_id: int, now_us: int) -> None:
+        paths = self._paths_of(connection)
+        self._environment.counters.increment("MPTcpExtRmAddr")
+        if address_id in paths.accepted_ids:
+            paths.accepted_ids.discard(address_id)
+            paths.add_addr_accepted -= 1
+        for subflow in list(connection.subflows):
+            if subflow.remote_id == address_id and subflow.was_established:
+                _close_removed(connection, subflow)
+
+    # --- withdrawing ---
+
+    def _withdraw(
+        self,
+        connection: Connection,
+        local_id: int,
+        is_forced: bool,
+        now_us: int,
+        endpoint_id: int | None = None,
+    ) -> None:
+        paths = self._paths_of(connection)
+        endpoint_id = local_id if endpoint_id is None else endpoint_id
+        was_announced = local_id != 0 and endpoint_id in paths.announced
+        paths.announced.discard(endpoint_id)
+        paths.used_endpoints.discard(endpoint_id)
+        announcement = paths.announcement
+        if announcement is not None and announcement.option.address_id == endpoint_id:
+            announcement.timer.cancel()
+            paths.announcement = None
+        leaving = [subflow for subflow in connection.subflows if subflow.local_id == local_id]
+        if was_announced or (leaving and is_forced):
+            carrier = _signalling_subflow(connection, besides=leaving)
+            if carrier is not None:
+                carrier.signal(RemoveAddr((local_id,)), now_us)
+        for subflow in leaving:
+            self._environment.counters.increment("MPTcpExtRmSubflow")
+            _close_removed(connection, subflow)
+
+    # --- the passive side ---
+
+    def allow_join(self, connection: Connection, subflow: MptcpSubflow) -> bool:
+        paths = self._paths_of(connection)
+        if paths.extra_subflows >= self.limits.subflows:
+            return False
+        paths.extra_subflows += 1
+        return True
+
+    def local_id_for(self, connection: Connection, address: bytes) -> int:
+        """0 for the initial address; else the endpoint's id, of an implicit one if there is none."""
+        if address == connection.local[0]:
+            return 0
+        endpoint = self._endpoint_at(address)
+        if endpoint is None:
+            endpoint = Endpoint(self._free_identifier(), address, is_implicit=True)
+            self._endpoints[endpoint.identifier] = endpoint
+        return endpoint.identifier
+
+    def _endpoint_at(self, address: bytes) -> Endpoint | None:
+        for endpoint in self._endpoints.values():
+            if endpoint.address == address:
+                return endpoint
+        return None
+
+
+def _signalling_subflow(
+    connection: Connection, besides: list[MptcpSubflow] | None = None
+) -> MptcpSubflow | None:
+    """An established subflow to send a signal on, one of ``besides`` only when there is no other."""
+    able = [subflow for subflow in connection.subflows if subflow.is_usable]
+    preferred = [subflow for subflow in able if subflow not in (besides or [])]
+    return next(iter(preferred or able), None)
+
+
+def _close_removed(connection: Connection, subflow: MptcpSubflow) -> None:
+    """Its address is gone: what it carries goes to the others, and it ends with a FIN."""
+    if connection.mode is Mode.MPTCP:
+        connection.send_buffer.queue_again(subflow)
+    if subflow.state in (State.SYN_SENT, State.SYN_RECEIVED):
+        now_us = subflow.environment.timers.clock_us
+        subflow.reset_with_reason(ResetReason.UNSPECIFIED, None, now_us)
+    else:
+        subflow.close()
+    connection.request_output()

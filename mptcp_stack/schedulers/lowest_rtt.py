@@ -1,0 +1,49 @@
+"""The default scheduler: of the subflows with room, the one with the lowest round-trip time.
+
+Backup subflows carry data only when no other lives (RFC 8684 §3.3.8), and one whose retransmission timer
+has fired only when there is no better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mptcp_stack.mptcp.subflow import MptcpSubflow
+
+_UNKNOWN_ROUND_TRIP_US = 1 << 40
+
+
+class LowestRtt:
+    """Has no state: the same subflows give the same choice."""
+
+    __slots__ = ()
+
+    def choose(self, subflows: Sequence[MptcpSubflow], for_reinjection: bool) -> MptcpSubflow | None:
+        best: MptcpSubflow | None = None
+        for subflow in _candidates(subflows):
+            if not _has_room(subflow):
+                continue
+            if best is None or _round_trip_us(subflow) < _round_trip_us(best):
+                best = subflow
+        return best
+
+
+def _candidates(subflows: Sequence[MptcpSubflow]) -> Sequence[MptcpSubflow]:
+    """The best class of subflows that has any member, whether it has room or not."""
+    usable = [subflow for subflow in subflows if subflow.is_usable]
+    if len(usable) < 2:
+        return usable
+    answering = [subflow for subflow in usable if not subflow.consecutive_timeouts and not subflow.is_stale]
+    usable = answering or usable
+    return [subflow for subflow in usable if not subflow.counts_as_backup] or usable
+
+
+def _has_room(subflow: MptcpSubflow) -> bool:
+    """For a full segment, or for anything when nothing is in flight (RFC 9293 §3.8.6.2.1)."""
+    room = subflow.sendable_bytes()
+    return room >= subflow.segment_bytes or (room > 0 and not subflow.retransmission_queue.bytes_in_flight)
+
+
+def _round_trip_us(subflow: MptcpSubflow) -> int:
+    estimate = subflow.round_trip.srtt_us
+    return _UNKNOWN_ROUND_TRIP_US if estimate is None else estimate

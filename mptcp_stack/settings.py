@@ -1,0 +1,92 @@
+"""Settings of one host's stack, under the names of the kernel's sysctls where it has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mptcp_stack.errors import ConfigurationError
+
+SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StackSettings:
+    """What a host's administrator may change. Defaults are those of Linux."""
+
+    mptcp_enabled: bool = True
+    checksum_enabled: bool = False
+    allow_join_initial_addr_port: bool = True
+    add_addr_timeout_us: int = 120 * SECOND_US
+    close_timeout_us: int = 60 * SECOND_US
+    syn_retrans_before_tcp_fallback: int = 2
+    stale_loss_cnt: int = 4
+
+    tcp_timestamps: bool = True
+    tcp_sack: bool = True
+    tcp_syn_retries: int = 6
+    tcp_synack_retries: int = 5
+    tcp_retries2: int = 15
+    tcp_fin_timeout_us: int = 60 * SECOND_US
+    receive_buffer_bytes: int = 6 << 20
+    """Unread bytes a connection may hold; the one receive window of all its subflows."""
+    send_buffer_bytes: int = 4 << 20
+    """Written bytes a connection may hold until the peer has acknowledged them."""
+    minimum_rto_us: int = 200_000
+    maximum_rto_us: int = 120 * SECOND_US
+    delayed_ack_us: int = 40_000
+    time_wait_us: int = 60 * SECOND_US
+    local_port_first: int = 32768
+    local_port_last: int = 60999
+    maximum_connections: int = 65536
+
+    @property
+    def receive_window_scale(self) -> int:
+        """The shift with which the whole receive buffer fits the 16 bit window field (RFC 7323 §2)."""
+        return min(14, max(0, (self.receive_buffer_bytes - 1).bit_length() - 16))
+
+
+_SYSCTL_FLAGS = {
+    "net.mptcp.enabled": "mptcp_enabled",
+    "net.mptcp.checksum_enabled": "checksum_enabled",
+    "net.mptcp.allow_join_initial_addr_port": "allow_join_initial_addr_port",
+    "net.ipv4.tcp_timestamps": "tcp_timestamps",
+    "net.ipv4.tcp_sack": "tcp_sack",
+}
+_SYSCTL_SECONDS = {
+    "net.mptcp.add_addr_timeout": "add_addr_timeout_us",
+    "net.mptcp.close_timeout": "close_timeout_us",
+    "net.ipv4.tcp_fin_timeout": "tcp_fin_timeout_us",
+}
+_SYSCTL_NUMBERS = {
+    "net.mptcp.stale_loss_cnt": "stale_loss_cnt",
+    "net.mptcp.syn_retrans_before_tcp_fallback": "syn_retrans_before_tcp_fallback",
+    "net.ipv4.tcp_syn_retries": "tcp_syn_retries",
+    "net.ipv4.tcp_synack_retries": "tcp_synack_retries",
+    "net.ipv4.tcp_retries2": "tcp_retries2",
+}
+SYSCTL_NAMES: tuple[str, ...] = (*_SYSCTL_FLAGS, *_SYSCTL_SECONDS, *_SYSCTL_NUMBERS)
+
+
+def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSettings:
+    """The settings with one sysctl changed, by the kernel's name and in its unit.
+
+    Raises ConfigurationError for a name the stack has no counterpart of, or a value that is no number.
+    """
+    try:
+        number = int(value)
+    except ValueError:
+        raise ConfigurationError(f"{name}: expected a number, got {value!r}") from None
+    if number < 0:
+        raise ConfigurationError(f"{name}: expected a number of at least 0, got {number}")
+    changes: dict[str, Any]
+    if name in _SYSCTL_FLAGS:
+        changes = {_SYSCTL_FLAGS[name]: number != 0}
+    elif name in _SYSCTL_SECONDS:
+        changes = {_SYSCTL_SECONDS[name]: number * SECOND_US}
+    elif name in _SYSCTL_NUMBERS:
+        changes = {_SYSCTL_NUMBERS[name]: number}
+    else:
+        known = ", ".join(SYSCTL_NAMES)
+        raise ConfigurationError(f"{name}: the bundled stack has no such setting; it has {known}")
+    return replace(settings, **changes)

@@ -1,0 +1,376 @@
+"""The whole stack of one host without any I/O: frames, times and randomness in, frames out.
+
+Its drivers (``run_loop``, ``simulator``, tests) hand in what arrived with the time, ask for what is to be sent,
+and call again at the next deadline. Nothing here waits, reads a clock or makes up a random number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENFILE
+
+from mptcp_stack.counters import Counters
+from mptcp_stack.errors import MalformedPacketError
+from mptcp_stack.ip.interface import Interface
+from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
+from mptcp_stack.listener import Listener
+from mptcp_stack.mptcp import crypto, handshake
+from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.mptcp.crypto import Key
+from mptcp_stack.mptcp.states import ResetReason
+from mptcp_stack.path_managers.endpoints import EndpointPathManager
+from mptcp_stack.schedulers.lowest_rtt import LowestRtt
+from mptcp_stack.settings import StackSettings
+from mptcp_stack.tcp import acceptance
+from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.icmp_errors import on_icmp_error
+from mptcp_stack.tcp.output import CHECKSUM_OFFSET, PROTOCOL_TCP, answer_without_socket
+from mptcp_stack.tcp.timers import TimerQueue
+from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
+from mptcp_stack.wire.frame import Frame
+from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinSyn, MptcpOption, MpTcpRst
+from mptcp_stack.wire.tcp_options import TcpOptions
+from mptcp_stack.wire.tcp_segment import ACK, RST, SYN, TcpSegment, emit_tcp_header, parse_tcp
+
+KEY_ATTEMPTS = 4
+PROTOCOLS = ("mptcp", "tcp")
+
+
+class Stack:
+    """One host. ``random_bytes(n)`` is the OS's in real life and a seeded generator in virtual time."""
+
+    def __init__(
+        self, settings: StackSettings | None = None, *, random_bytes: Callable[[int], bytes]
+    ) -> None:
+        self.settings = settings or StackSettings()
+        self.counters = Counters()
+        self.ip = IpLayer(self.counters)
+        self.environment = Environment(
+            self.settings, self.counters, TimerQueue(), self.ip, random_bytes
+        )
+        self.path_manager = EndpointPathManager(self.environment, self.connections)
+        self._scheduler = LowestRtt()
+        self._listeners: dict[tuple[bytes | None, int], Listener] = {}
+        self._connections: dict[Connection, None] = {}
+        self._tokens: dict[int, Connection] = {}
+        self._scheduled: dict[Connection, None] = {}
+
+    # --- the drivers' side ---
+
+    def receive_frame(self, frame: Frame, interface: Interface, now_us: int) -> None:
+        """Takes one frame that a device received."""
+        self.environment.timers.clock_us = now_us
+        arrived = self.ip.receive(frame, interface, now_us)
+        if isinstance(arrived, Datagram):
+            self._receive_datagram(arrived, now_us)
+        elif isinstance(arrived, IcmpError):
+            on_icmp_error(self.environment, arrived, now_us)
+
+    def frames_to_send(self, now_us: int) -> list[tuple[Interface, Frame]]:
+        """Everything that is to leave now, in order."""
+        self.environment.timers.clock_us = now_us
+        while self._scheduled:
+            scheduled, self._scheduled = self._scheduled, {}
+            for connection in scheduled:
+                connection.dispatch(now_us)
+            for datagram in self.ip.take_looped():
+                self._receive_datagram(datagram, now_us)
+        return self.ip.take_frames()
+
+    def next_deadline_us(self) -> int | None:
+        """When to call :meth:`handle_deadline` at the latest; None while no timer runs."""
+        deadlines = (self.environment.timers.next_deadline_us(), self.ip.next_deadline_us())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def handle_deadline(self, now_us: int) -> None:
+        """Fires what is due."""
+        self.environment.timers.clock_us = now_us
+        self.environment.timers.fire(now_us)
+        self.ip.handle_deadline(now_us)
+        for error in self.ip.take_errors():
+            on_icmp_error(self.environment, error, now_us)
+
+    # --- the applications' side ---
+
+    def listen(
+        self, address: bytes | None, port: int = 0, *, protocol: str = "mptcp", backlog: int = 128
+    ) -> Listener:
+        """Port 0 takes a free one. Raises OSError (EADDRINUSE, EADDRNOTAVAIL) as bind(2) does."""
+        is_mptcp = self._speaks_mptcp(protocol)
+        if address is not None and is_unspecified(address) and len(address) == 16:
+            address = None
+        if address is not None and not is_unspecified(address) and not self.ip.is_local(unmap(address)):
+            raise OSError(EADDRNOTAVAIL, "no interface has this address")
+        if not port:
+            taken = {known for _, known in self._listeners}
+            first, last = self.settings.local_port_first, self.settings.local_port_last
+            port = next((free for free in self._ports(first, last) if free not in taken), 0)
+        if not port or (address, port) in self._listeners:
+            raise OSError(EADDRINUSE, "the port is taken")
+        listener = Listener(
+            address,
+            port,
+            is_mptcp=is_mptcp,
+            backlog=backlog,
+            counters=self.counters,
+            on_close=self._on_listener_closed,
+        )
+        self._listeners[address, port] = listener
+        return listener
+
+    def connect(
+        self,
+        remote: bytes,
+        port: int,
+        *,
+        protocol: str = "mptcp",
+        local: bytes | None = None,
+        local_port: int = 0,
+    ) -> Connection:
+        """The SYN leaves at the next ``frames_to_send``. An IPv4-mapped address gives an IPv6 socket.
+
+        Raises OSError (ENETUNREACH, EADDRNOTAVAIL, EADDRINUSE, EINVAL) as connect(2) does.
+        """
+        is_mptcp = self._speaks_mptcp(protocol)
+        is_ipv6_socket = len(remote) == 16
+        remote = unmap(remote)
+        if not 0 < port < 65536 or is_multicast(remote) or is_unspecified(remote):
+            raise OSError(EINVAL, "not an address that one can connect to")
+        local = self._local_address_for(remote, local)
+        chosen_port = local_port or self.free_local_port(local, remote, port)
+        if not chosen_port:
+            raise OSError(EADDRNOTAVAIL, "no local port is free")
+        if (local, chosen_port, remote, port) in self.environment.subflows:
+            raise OSError(EADDRINUSE, "the address pair is in use")
+        if len(self._connections) >= self.settings.maximum_connections:
+            raise OSError(ENFILE, "too many connections")
+        key = self._new_key() if is_mptcp else None
+        if is_mptcp and key is None:
+            self.counters.increment("MPTcpExtMPFallbackTokenInit")
+        connection = self._new_connection(
+            key, (local, chosen_port), (remote, port), is_client=True, is_ipv6_socket=is_ipv6_socket
+        )
+        if key is not None:
+            self.counters.increment("MPTcpExtMPCapableSYNTX")
+        connection.open_initial()
+        return connection
+
+    def _speaks_mptcp(self, protocol: str) -> bool:
+        if protocol not in PROTOCOLS:
+            raise OSError(EINVAL, f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        return protocol == "mptcp" and self.settings.mptcp_enabled
+
+    def _local_address_for(self, remote: bytes, local: bytes | None) -> bytes:
+        if local is not None and not is_unspecified(local):
+            local = unmap(local)
+            if not self.ip.is_local(local) or len(local) != len(remote):
+                raise OSError(EADDRNOTAVAIL, "no interface has this address")
+            if self.ip.route_for(remote, local) is None and not self.ip.is_local(remote):
+                raise OSError(ENETUNREACH, "no route")
+            return local
+        chosen = remote if self.ip.is_local(remote) else self.ip.select_source(remote)
+        if chosen is None:
+            raise OSError(ENETUNREACH, "no route")
+        return chosen
+
+    def connections(self) -> Iterator[Connection]:
+        return iter(list(self._connections))
+
+    def listeners(self) -> Iterator[Listener]:
+        return iter(list(self._listeners.values()))
+
+    # --- the connections' side (ConnectionHost) ---
+
+    def schedule(self, connection: Connection) -> None:
+        self._scheduled[connection] = None
+
+    def forget(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+        if self._tokens.get(connection.local_key.token) is connection:
+            del self._tokens[connection.local_key.token]
+        for listener in self._listeners.values():
+            listener.on_gone(connection)
+
+    def on_ready(self, connection: Connection) -> None:
+        for listener in self._listeners.values():
+            if listener.on_ready(connection):
+                return
+
+    def free_local_port(self, local: bytes, remote: bytes, remote_port: int) -> int | None:
+        """A random port whose four-tuple is free (RFC 6056 §3.3.1)."""
+        for port in self._ports(self.settings.local_port_first, self.settings.local_port_last):
+            if (local, port, remote, remote_port) not in self.environment.subflows and not any(
+                known == port for _, known in self._listeners
+            ):
+                return port
+        return None
+
+    def _ports(self, first: int, last: int) -> Iterable[int]:
+        count = last - first + 1
+        start = self.environment.random_number(32) % count
+        return (first + (start + step) % count for step in range(count))
+
+    # --- segments ---
+
+    def _receive_datagram(self, datagram: Datagram, now_us: int) -> None:
+        if datagram.protocol != PROTOCOL_TCP:
+            self.counters.increment("StackDropUnknownProtocol")
+            return
+        try:
+            segment = parse_tcp(datagram.payload)
+        except MalformedPacketError:
+            self.counters.increment("TcpInErrs")
+            self.counters.increment("StackDropMalformedTcp")
+            return
+        segments = -(-len(segment.payload) // datagram.gso_size) if datagram.gso_size else 1
+        self.counters.increment("TcpInSegs", max(1, segments))
+        local, remote = datagram.destination, datagram.source
+        four_tuple = local, segment.destination_port, remote, segment.source_port
+        subflow = self.environment.subflows.get(four_tuple)
+        if subflow is not None:
+            acceptance.process(subflow, segment, now_us)
+        elif segment.flags & (SYN | ACK | RST) == SYN:
+            self._receive_syn(datagram, segment, now_us)
+        else:
+            self._refuse(datagram, segment, now_us)
+
+    def _listener_for(self, address: bytes, port: int) -> Listener | None:
+        any_ipv4 = b"\0" * 4
+        exact = self._listeners.get((address, port))
+        if exact is None and len(address) == 4:
+            exact = self._listeners.get((any_ipv4, port))
+        return exact or self._listeners.get((None, port))
+
+    def _receive_syn(self, datagram: Datagram, segment: TcpSegment, now_us: int) -> None:
+        listener = self._listener_for(datagram.destination, segment.destination_port)
+        join = handshake.find_option(segment, MpJoinSyn)
+        if listener is None:
+            self._refuse(datagram, segment, now_us)
+        elif join is not None and listener.is_mptcp:
+            self._receive_join(datagram, segment, join, now_us)
+        elif listener.has_room() and len(self._connections) < self.settings.maximum_connections:
+            self._receive_first_syn(listener, datagram, segment, now_us)
+
+    def _receive_first_syn(
+        self, listener: Listener, datagram: Datagram, segment: TcpSegment, now_us: int
+    ) -> None:
+        key: Key | None = None
+        option = handshake.find_option(segment, MpCapable)
+        if listener.is_mptcp and option is not None and handshake.is_acceptable_capable(option):
+            self.counters.increment("MPTcpExtMPCapableSYNRX")
+            key = self._new_key()
+            if key is None:
+                self.counters.increment("MPTcpExtMPFallbackTokenInit")
+        connection = self._new_connection(
+            key,
+            (datagram.destination, segment.destination_port),
+            (datagram.source, segment.source_port),
+            is_client=False,
+            is_ipv6_socket=listener.is_ipv6,
+        )
+        if key is not None and option is not None:
+            handshake.take_capable_flags(connection, option)
+        listener.on_syn(connection)
+        connection.accept_initial().open_passively(segment, now_us)
+
+    def _receive_join(
+        self, datagram: Datagram, segment: TcpSegment, join: MpJoinSyn, now_us: int
+    ) -> None:
+        """RFC 8684 §3.2: the token names the connection."""
+        self.counters.increment("MPTcpExtMPJoinSynRx")
+        if join.backup:
+            self.counters.increment("MPTcpExtMPJoinSynBackupRx")
+        connection = self._tokens.get(join.token)
+        if connection is None or not connection.is_open_for_joins:
+            self.counters.increment("MPTcpExtMPJoinNoTokenFound")
+            reset = MpTcpRst(reason=ResetReason.MPTCP_SPECIFIC, transient=False)
+            self._refuse(datagram, segment, now_us, (reset,))
+            return
+        if len(connection.subflows) >= _MAXIMUM_SUBFLOWS:
+            self.counters.increment("StackDropListenQueueFull")
+            return
+        subflow = connection.accept_join(
+            (datagram.destination, segment.destination_port), (datagram.source, segment.source_port)
+        )
+        subflow.remote_id, subflow.remote_nonce = join.address_id, join.nonce
+        subflow.peer_backup = join.backup
+        subflow.local_id = self.path_manager.local_id_for(connection, datagram.destination)
+        subflow.open_passively(segment, now_us)
+
+    def _refuse(
+        self,
+        datagram: Datagram,
+        segment: TcpSegment,
+        now_us: int,
+        options: tuple[MptcpOption, ...] = (),
+    ) -> None:
+        """A RST for a segment that belongs to nothing here (RFC 9293 §3.10.7.1)."""
+        self.counters.increment("StackDropNoSocket")
+        if segment.flags & RST:
+            return
+        sequence, acknowledgement, flags = answer_without_socket(segment, len(segment.payload))
+        answer = TcpSegment(
+            segment.destination_port,
+            segment.source_port,
+            sequence,
+            acknowledgement,
+            flags,
+            0,
+            TcpOptions(mptcp=options),
+        )
+        self.counters.increment("TcpOutRsts")
+        self.counters.increment("TcpOutSegs")
+        self.ip.send(
+            datagram.destination,
+            datagram.source,
+            PROTOCOL_TCP,
+            emit_tcp_header(answer),
+            (),
+            checksum_offset=CHECKSUM_OFFSET,
+            now_us=now_us,
+        )
+
+    # --- bookkeeping ---
+
+    def _new_key(self) -> Key | None:
+        """A key whose token is free (RFC 8684 §3.1); None after a few collisions, as Linux gives up."""
+        for _ in range(KEY_ATTEMPTS):
+            key = crypto.derive(self.environment.random_bytes(crypto.KEY_BYTES))
+            if key.token not in self._tokens:
+                return key
+        return None
+
+    def _new_connection(
+        self,
+        key: Key | None,
+        local: tuple[bytes, int],
+        remote: tuple[bytes, int],
+        *,
+        is_client: bool,
+        is_ipv6_socket: bool,
+    ) -> Connection:
+        connection = Connection(
+            self.environment,
+            self,
+            self.path_manager,
+            self._scheduler,
+            key or _NO_KEY,
+            is_client=is_client,
+            is_mptcp=key is not None,
+            local=local,
+            remote=remote,
+            is_ipv6_socket=is_ipv6_socket,
+        )
+        self._connections[connection] = None
+        if key is not None:
+            self._tokens[key.token] = connection
+        return connection
+
+    def _on_listener_closed(self, listener: Listener) -> None:
+        self._listeners.pop((listener.address, listener.port), None)
+
+
+_NO_KEY = Key(b"", 0, 0)
+"""Of a connection that is plain TCP from the start."""
+_MAXIMUM_SUBFLOWS = 64
+"""Half-open joins included: what one token, known to an eavesdropper, can make us hold."""

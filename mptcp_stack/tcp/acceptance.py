@@ -1,0 +1,288 @@
+"""What happens to an arriving segment: the steps of RFC 9293 §3.10.7, in its order."""
+
+from __future__ import annotations
+
+from errno import ECONNREFUSED, ECONNRESET, EPIPE
+
+from mptcp_stack.tcp import output
+from mptcp_stack.tcp.loss_recovery import on_acknowledgement
+from mptcp_stack.tcp.reassembly import Placement
+from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
+from mptcp_stack.tcp.subflow import Subflow
+from mptcp_stack.wire.sequence import unwrap
+from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment
+
+_CHALLENGE_INTERVAL_US = 500_000
+"""Linux's tcp_invalid_ratelimit: answers to senseless segments are at least this far apart."""
+
+
+def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
+    """Takes a segment whose four-tuple is this subflow's."""
+    if subflow.state is State.SYN_SENT:
+        _process_in_syn_sent(subflow, segment, now_us)
+        return
+    sequence = unwrap(segment.sequence, subflow.rcv_nxt)
+    if not _is_acceptable(subflow, segment, sequence, now_us):
+        return
+    if segment.flags & RST:
+        _process_reset(subflow, segment, sequence, now_us)
+    elif segment.flags & SYN:
+        _process_repeated_syn(subflow, segment, sequence, now_us)
+    elif not segment.flags & ACK:
+        subflow.environment.counters.increment("StackDropUnexpectedState")
+    elif _passes_acknowledgement_step(subflow, segment, sequence, now_us):
+        if len(segment.payload):
+            _process_data(subflow, segment, sequence, now_us)
+        if segment.flags & FIN and subflow.state is not State.CLOSED:
+            _process_fin(subflow, sequence + len(segment.payload), now_us)
+
+
+def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """Handshake, acknowledgement and options; False when data and FIN are not to be looked at."""
+    subflow.last_received_us = now_us
+    if subflow.state is State.SYN_RECEIVED and not _finish_passive_open(subflow, segment, now_us):
+        return False
+    if subflow.state is State.TIME_WAIT:
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        return False
+    return _process_acknowledgement(subflow, segment, sequence, now_us) and subflow.on_segment(
+        segment, now_us
+    )
+
+
+def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
+    """RFC 9293 §3.10.7.3."""
+    counters = subflow.environment.counters
+    if segment.flags & ACK:
+        acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
+        if not subflow.snd_iss < acknowledgement <= subflow.snd_nxt:
+            counters.increment("StackDropBadAcknowledgement")
+            return
+    if segment.flags & RST:
+        if segment.flags & ACK:
+            subflow.finish(ECONNREFUSED, now_us)
+        return
+    if not segment.flags & SYN:
+        counters.increment("StackDropUnexpectedState")
+        return
+    if not segment.flags & ACK:
+        # Simultaneous open: answered like a passive one (RFC 9293 §3.5, figure 7).
+        subflow.take_syn(segment, now_us)
+        subflow.change_state(Event.SYN_RECEIVED)
+        subflow.on_simultaneous_open()
+        subflow.retransmission_queue.chunks[0].flags = SYN | ACK
+        output.send_syn(subflow, subflow.retransmission_queue.chunks[0], now_us)
+        return
+    subflow.take_syn(segment, now_us)
+    on_acknowledgement(subflow, subflow.snd_nxt, segment.options, False, now_us)
+    subflow.snd_wl2 = subflow.snd_una
+    subflow.change_state(Event.SYN_ACK_RECEIVED)
+    subflow.acknowledge = Acknowledge.NOW
+    if subflow.on_syn_acknowledgement(segment, now_us):
+        subflow.update_segment_bytes()
+        subflow.on_established(now_us)
+        subflow.request_output()
+
+
+def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """The window test of RFC 9293 §3.10.7.4 and PAWS (RFC 7323 §5.3)."""
+    counters = subflow.environment.counters
+    options = segment.options
+    if subflow.timestamps_enabled and options.timestamp_value is not None:
+        age = unwrap(options.timestamp_value, subflow.timestamp_recent) - subflow.timestamp_recent
+        if age < 0 and not segment.flags & RST:
+            counters.increment("TcpExtPAWSEstab")
+            counters.increment("StackDropPaws")
+            _challenge(subflow, now_us)
+            return False
+    length = len(segment.payload) + bool(segment.flags & FIN) + bool(segment.flags & SYN)
+    edge = max(subflow.rcv_right_edge, subflow.rcv_nxt + subflow.receive_window())
+    end = sequence + length
+    if sequence > edge or end < subflow.rcv_nxt or (length and end == subflow.rcv_nxt) or (
+        length and sequence == edge
+    ):  # fmt: skip
+        counters.increment("StackDropOutOfWindow")
+        if not segment.flags & RST:
+            _answer_out_of_window(subflow, segment, sequence, now_us)
+        return False
+    if subflow.timestamps_enabled and options.timestamp_value is not None and sequence <= subflow.rcv_nxt:
+        subflow.timestamp_recent = options.timestamp_value
+    return True
+
+
+def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
+    if subflow.state is State.SYN_RECEIVED and segment.flags & SYN:
+        output.send_again(subflow, subflow.retransmission_queue.chunks[0], now_us)
+    elif len(segment.payload) or segment.flags & (SYN | FIN):
+        # Repeated data: the peer missed our acknowledgement, so it gets one without delay.
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+    elif sequence < subflow.rcv_nxt:
+        # A keep-alive or a window probe (RFC 9293 §3.8.4): answered, at a bounded rate by the peer's timer.
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+    else:
+        _challenge(subflow, now_us)
+
+
+def _challenge(subflow: Subflow, now_us: int) -> None:
+    """A challenge ACK (RFC 5961 §5), at a bounded rate (§7)."""
+    if now_us - subflow.last_challenge_us >= _CHALLENGE_INTERVAL_US:
+        subflow.last_challenge_us = now_us
+        subflow.environment.counters.increment("TcpExtTCPChallengeACK")
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+
+
+def _process_reset(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
+    """RFC 5961 §3.2: only a RST at exactly the next sequence number is believed."""
+    if sequence != subflow.rcv_nxt:
+        _challenge(subflow, now_us)
+        return
+    subflow.on_reset_received(segment, now_us)
+    if subflow.state is State.CLOSED:
+        return
+    if subflow.state is State.TIME_WAIT:
+        subflow.finish(None, now_us)
+        return
+    if subflow.state in COUNTED_AS_ESTABLISHED:
+        subflow.environment.counters.increment("TcpEstabResets")
+    error = EPIPE if subflow.state is State.CLOSE_WAIT else ECONNRESET
+    subflow.finish(error, now_us)
+
+
+def _process_repeated_syn(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
+    if subflow.state is State.SYN_RECEIVED and sequence == subflow.irs:
+        if segment.flags & ACK:
+            # The other half of a simultaneous open.
+            _finish_passive_open(subflow, segment, now_us)
+        else:
+            output.send_again(subflow, subflow.retransmission_queue.chunks[0], now_us)
+        return
+    subflow.environment.counters.increment("TcpExtTCPSYNChallenge")
+    _challenge(subflow, now_us)
+
+
+def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> bool:
+    """The third packet of the handshake. False when the segment must not be looked at any further."""
+    acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
+    if acknowledgement != subflow.snd_nxt:
+        subflow.environment.counters.increment("StackDropBadAcknowledgement")
+        subflow.reset(now_us, ECONNRESET)
+        return False
+    if not subflow.on_handshake_acknowledgement(segment, now_us):
+        return False
+    on_acknowledgement(subflow, acknowledgement, segment.options, False, now_us)
+    subflow.change_state(Event.HANDSHAKE_ACKNOWLEDGED)
+    subflow.update_segment_bytes()
+    subflow.snd_wnd = segment.window << subflow.snd_wnd_scale
+    subflow.snd_wl1 = subflow.rcv_nxt - 1
+    subflow.snd_wl2 = acknowledgement
+    subflow.on_established(now_us)
+    return subflow.state is not State.CLOSED
+
+
+def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """RFC 9293 §3.10.7.4, fifth step. False when the segment is not to be looked at any further."""
+    counters = subflow.environment.counters
+    acknowledgement = unwrap(segment.acknowledgement, subflow.snd_una)
+    if acknowledgement > subflow.snd_nxt or acknowledgement < subflow.snd_una - subflow.largest_send_window:
+        # RFC 5961 §5.2
+        counters.increment("StackDropBadAcknowledgement")
+        _challenge(subflow, now_us)
+        return False
+    window = segment.window << subflow.snd_wnd_scale
+    is_duplicate = (
+        acknowledgement == subflow.snd_una
+        and not len(segment.payload)
+        and not segment.flags & FIN
+        and window == subflow.snd_wnd
+        and len(subflow.retransmission_queue) > 0
+    )
+    if acknowledgement >= subflow.snd_una:
+        _update_window(subflow, sequence, acknowledgement, window)
+    if not len(segment.payload):
+        counters.increment("TcpExtTCPPureAcks")
+    moved = acknowledgement > subflow.snd_una
+    if acknowledgement >= subflow.snd_una and (len(subflow.retransmission_queue) or moved):
+        on_acknowledgement(subflow, acknowledgement, segment.options, is_duplicate, now_us)
+    if moved:
+        fin_position = subflow.fin_position
+        if fin_position is not None and subflow.snd_una > fin_position:
+            return _on_fin_acknowledged(subflow, now_us)
+        subflow.on_acknowledged(now_us)
+    return True
+
+
+def _update_window(subflow: Subflow, sequence: int, acknowledgement: int, window: int) -> None:
+    if subflow.snd_wl1 < sequence or (subflow.snd_wl1 == sequence and subflow.snd_wl2 <= acknowledgement):
+        if window != subflow.snd_wnd:
+            subflow.request_output()
+        subflow.snd_wnd = window
+        subflow.snd_wl1, subflow.snd_wl2 = sequence, acknowledgement
+        subflow.largest_send_window = max(subflow.largest_send_window, window)
+
+
+def _on_fin_acknowledged(subflow: Subflow, now_us: int) -> bool:
+    if subflow.state is State.FIN_WAIT_1:
+        subflow.change_state(Event.FIN_ACKNOWLEDGED)
+        subflow.on_acknowledged(now_us)
+    elif subflow.state is State.CLOSING:
+        subflow.change_state(Event.FIN_ACKNOWLEDGED)
+        subflow.enter_time_wait(now_us)
+        return False
+    elif subflow.state is State.LAST_ACK:
+        subflow.change_state(Event.FIN_ACKNOWLEDGED)
+        subflow.finish_in_order(now_us)
+        return False
+    return True
+
+
+def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
+    """RFC 9293 §3.10.7.4, seventh step; acknowledges by RFC 5681 §4.2."""
+    if subflow.state not in CAN_RECEIVE or subflow.peer_fin_position is not None:
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        return
+    counters = subflow.environment.counters
+    payload = segment.payload
+    edge = max(subflow.rcv_right_edge, subflow.rcv_nxt + subflow.receive_window())
+    if sequence + len(payload) > edge:
+        payload = payload[: edge - sequence]
+    placement, ready = subflow.reassembly.insert(sequence, payload)
+    if placement is not Placement.IN_ORDER:
+        if placement is Placement.REFUSED:
+            counters.increment("TcpExtTCPOFODrop")
+            counters.increment("StackDropReceiveQueueFull")
+        elif placement is not Placement.DUPLICATE:
+            counters.increment("TcpExtTCPOFOQueue")
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        return
+    position = subflow.rcv_nxt
+    filled_gap = len(ready) > 1
+    subflow.rcv_nxt = subflow.reassembly.next_position
+    subflow.unacknowledged_received_bytes += subflow.rcv_nxt - position
+    subflow.on_data(position, ready, now_us)
+    if (
+        filled_gap
+        or not subflow.reassembly.is_empty
+        or subflow.unacknowledged_received_bytes >= 2 * subflow.segment_bytes
+        or (segment.flags & PSH and subflow.unacknowledged_received_bytes > subflow.segment_bytes)
+    ):
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+    else:
+        subflow.want_acknowledgement(Acknowledge.DELAYED, now_us)
+
+
+def _process_fin(subflow: Subflow, fin_position: int, now_us: int) -> None:
+    """RFC 9293 §3.10.7.4, eighth step. A FIN beyond a gap is ignored: the peer repeats it."""
+    subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+    if subflow.peer_fin_position is not None or fin_position != subflow.rcv_nxt:
+        return
+    if subflow.state not in CAN_RECEIVE:
+        return
+    subflow.peer_fin_position = fin_position
+    subflow.rcv_nxt += 1
+    subflow.change_state(Event.FIN_RECEIVED)
+    if subflow.state is State.TIME_WAIT:
+        output.send_acknowledgement(subflow, now_us)
+        subflow.on_fin(now_us)
+        subflow.enter_time_wait(now_us)
+    else:
+        subflow.on_fin(now_us)

@@ -1,0 +1,69 @@
+"""Byte sequences made of parts that are not copied."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from mptcp_stack.wire.frame import Buffer
+
+Parts = tuple[Buffer, ...]
+
+_MAXIMUM_PARTS = 16
+"""More parts than this are joined: a device takes only so many at once."""
+
+
+def parts_length(parts: Parts) -> int:
+    return sum(len(part) for part in parts)
+
+
+def slice_parts(parts: Parts, start: int, stop: int) -> Parts:
+    """The bytes from ``start`` up to ``stop``, as views of the same memory."""
+    result: list[Buffer] = []
+    position = 0
+    for part in parts:
+        part_length = len(part)
+        first, last = max(start - position, 0), min(stop - position, part_length)
+        if first < last:
+            result.append(part if last - first == part_length else memoryview(part)[first:last])
+        position += part_length
+        if position >= stop:
+            break
+    return tuple(result)
+
+
+class ByteQueue:
+    """A first-in-first-out of bytes; what goes in is kept as it is and never copied on the way."""
+
+    __slots__ = ("_parts", "length")
+
+    def __init__(self) -> None:
+        self._parts: deque[Buffer] = deque()
+        self.length = 0
+
+    def append(self, part: Buffer) -> None:
+        if len(part):
+            self._parts.append(part)
+            self.length += len(part)
+
+    def take(self, limit: int) -> Parts:
+        """Up to ``limit`` bytes from the front."""
+        result: list[Buffer] = []
+        wanted = min(limit, self.length)
+        self.length -= wanted
+        while wanted:
+            part = self._parts[0]
+            if len(part) <= wanted:
+                result.append(self._parts.popleft())
+                wanted -= len(part)
+            else:
+                view = memoryview(part)
+                result.append(view[:wanted])
+                self._parts[0] = view[wanted:]
+                wanted = 0
+        if len(result) > _MAXIMUM_PARTS:
+            return (b"".join(result),)
+        return tuple(result)
+
+    def clear(self) -> None:
+        self._parts.clear()
+        self.length = 0

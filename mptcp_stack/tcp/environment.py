@@ -1,0 +1,34 @@
+"""What every subflow of a stack shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mptcp_stack.counters import Counters
+from mptcp_stack.ip.layer import IpLayer
+from mptcp_stack.settings import StackSettings
+from mptcp_stack.tcp.timers import TimerQueue
+
+if TYPE_CHECKING:
+    from mptcp_stack.tcp.subflow import Subflow
+
+FourTuple = tuple[bytes, int, bytes, int]
+"""Local address, local port, remote address, remote port."""
+
+
+@dataclass(slots=True)
+class Environment:
+    """The host around its subflows: settings, counters, timers, the IP layer, randomness."""
+
+    settings: StackSettings
+    counters: Counters
+    timers: TimerQueue
+    ip: IpLayer
+    random_bytes: Callable[[int], bytes]
+    subflows: dict[FourTuple, Subflow] = field(default_factory=dict)
+    """The demultiplexing table: every subflow that is not closed."""
+
+    def random_number(self, bits: int) -> int:
+        return int.from_bytes(self.random_bytes((bits + 7) // 8), "big") >> (-bits % 8)

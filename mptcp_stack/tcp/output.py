@@ -1,0 +1,239 @@
+"""How segments leave: headers, options, windows, and the retransmission timer."""
+
+from __future__ import annotations
+
+from errno import ETIMEDOUT
+from typing import TYPE_CHECKING
+
+from mptcp_stack.tcp.states import Acknowledge, Recovery, State
+from mptcp_stack.wire.mptcp_options import MptcpOption
+from mptcp_stack.wire.tcp_options import TcpOptions, options_length
+from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment, emit_tcp_header
+
+if TYPE_CHECKING:
+    from mptcp_stack.tcp.retransmission_queue import Chunk
+    from mptcp_stack.tcp.subflow import Subflow
+
+PROTOCOL_TCP = 6
+CHECKSUM_OFFSET = 16
+SEQUENCE_MASK = 0xFFFFFFFF
+MAXIMUM_OPTIONS_BYTES = 40
+_TCP_HEADER_BYTES = 20
+_IP_HEADER_BYTES = {4: 20, 16: 40}
+_LINEAR_SYN_TIMEOUTS = 4
+"""Linux's tcp_syn_linear_timeouts: so many SYN retransmissions come before the back-off starts."""
+
+
+def local_mss(subflow: Subflow) -> int:
+    """What the MTU of the outgoing interface leaves for TCP payload (RFC 6691)."""
+    route = subflow.environment.ip.route_for(subflow.remote, subflow.local)
+    mtu = route.interface.mtu if route is not None else 1500
+    return min(mtu, 65535) - _IP_HEADER_BYTES[len(subflow.local)] - _TCP_HEADER_BYTES
+
+
+def super_segment_limit(subflow: Subflow) -> int:
+    """The payload of the largest super-segment the outgoing device takes; 0 when it takes none."""
+    route = subflow.environment.ip.route_for(subflow.remote, subflow.local)
+    if route is None or not route.interface.gso_max_size:
+        return 0
+    headers = _IP_HEADER_BYTES[len(subflow.local)] + _TCP_HEADER_BYTES + MAXIMUM_OPTIONS_BYTES
+    return min(route.interface.gso_max_size, 65535) - headers
+
+
+def timestamp_now(subflow: Subflow, now_us: int) -> int:
+    """A millisecond clock with an offset of its own, so that it tells nothing of the host (RFC 7323 §5.4)."""
+    return (now_us // 1000 + subflow.timestamp_offset) & SEQUENCE_MASK
+
+
+def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
+    """SYN or SYN/ACK with the options that negotiate."""
+    is_answer = bool(chunk.flags & ACK)
+    settings = subflow.environment.settings
+    options = TcpOptions(
+        maximum_segment_size=local_mss(subflow),
+        window_scale=subflow.rcv_wnd_scale if subflow.window_scale_enabled else None,
+        sack_permitted=subflow.sack_enabled,
+        timestamp_value=timestamp_now(subflow, now_us) if subflow.timestamps_enabled else None,
+        timestamp_echo=subflow.timestamp_recent if is_answer else 0,
+        mptcp=subflow.syn_options(),
+    )
+    window = min(settings.receive_buffer_bytes, 65535)
+    if is_answer:
+        subflow.rcv_right_edge = subflow.rcv_nxt + window
+    subflow.environment.counters.increment("TcpOutSegs")
+    segment = _segment(subflow, chunk.sequence, chunk.flags, window, options)
+    if not is_answer:
+        segment.acknowledgement = 0
+    _send(subflow, segment, (), 0, now_us)
+
+
+def _segment(subflow: Subflow, sequence: int, flags: int, window: int, options: TcpOptions) -> TcpSegment:
+    return TcpSegment(
+        subflow.local_port,
+        subflow.remote_port,
+        sequence & SEQUENCE_MASK,
+        subflow.rcv_nxt & SEQUENCE_MASK,
+        flags,
+        window,
+        options,
+    )
+
+
+def _send(
+    subflow: Subflow,
+    segment: TcpSegment,
+    payload: tuple[bytes | bytearray | memoryview, ...],
+    gso_size: int,
+    now_us: int,
+) -> None:
+    environment = subflow.environment
+    environment.ip.send(
+        subflow.local,
+        subflow.remote,
+        PROTOCOL_TCP,
+        emit_tcp_header(segment),
+        payload,
+        checksum_offset=CHECKSUM_OFFSET,
+        gso_size=gso_size,
+        now_us=now_us,
+    )
+
+
+def _window_field(subflow: Subflow) -> int:
+    """The window to advertise now; remembers its right edge."""
+    field = min(subflow.receive_window() >> subflow.rcv_wnd_scale, 65535)
+    edge = subflow.rcv_nxt + (field << subflow.rcv_wnd_scale)
+    subflow.rcv_right_edge = max(subflow.rcv_right_edge, edge)
+    return field
+
+
+def _on_acknowledgement_sent(subflow: Subflow) -> None:
+    subflow.acknowledge = Acknowledge.NOTHING
+    subflow.delayed_ack_timer.cancel()
+    subflow.unacknowledged_received_bytes = 0
+
+
+def _options(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) -> TcpOptions:
+    if not subflow.timestamps_enabled:
+        return TcpOptions(mptcp=mptcp)
+    return TcpOptions(
+        timestamp_value=timestamp_now(subflow, now_us), timestamp_echo=subflow.timestamp_recent, mptcp=mptcp
+    )
+
+
+def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
+    """A segment or super-segment with data, or a FIN."""
+    mptcp = subflow.data_options(chunk) if chunk.payload else subflow.acknowledgement_options()
+    options = _options(subflow, mptcp, now_us)
+    segment = _segment(subflow, chunk.sequence, chunk.flags, _window_field(subflow), options)
+    length = chunk.length if chunk.payload else 0
+    gso_size = subflow.segment_bytes if length > subflow.segment_bytes else 0
+    counters = subflow.environment.counters
+    segments = max(1, -(-length // subflow.segment_bytes))
+    counters.increment("TcpOutSegs", segments)
+    if length:
+        counters.increment("TcpExtTCPOrigDataSent", segments)
+    _send(subflow, segment, chunk.payload, gso_size, now_us)
+    _on_acknowledgement_sent(subflow)
+
+
+def send_again(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
+    """Retransmits a chunk of any kind."""
+    counters = subflow.environment.counters
+    counters.increment("TcpRetransSegs", max(1, -(-chunk.length // subflow.segment_bytes)))
+    if subflow.recovery is Recovery.FAST:
+        counters.increment("TcpExtTCPFastRetrans")
+    elif subflow.recovery is Recovery.TIMEOUT:
+        counters.increment("TcpExtTCPSlowStartRetrans")
+    subflow.retransmission_queue.on_sent_again(chunk, now_us)
+    if chunk.flags & SYN:
+        counters.increment("TcpExtTCPSynRetrans")
+        send_syn(subflow, chunk, now_us)
+    else:
+        send_chunk(subflow, chunk, now_us)
+
+
+def send_acknowledgement(subflow: Subflow, now_us: int) -> None:
+    """A segment without data: acknowledgement, SACK blocks, window, MPTCP signals."""
+    _send_empty(subflow, subflow.snd_nxt, subflow.acknowledgement_options(), now_us)
+
+
+def send_probe(subflow: Subflow, now_us: int) -> None:
+    """Linux's probe: an old sequence number without data, which the peer must answer (RFC 9293 §3.8.6.1)."""
+    _send_empty(subflow, subflow.snd_una - 1, subflow.acknowledgement_options(), now_us)
+
+
+def _send_empty(subflow: Subflow, sequence: int, mptcp: tuple[MptcpOption, ...], now_us: int) -> None:
+    options = _options(subflow, mptcp, now_us)
+    if subflow.sack_enabled and not subflow.reassembly.is_empty:
+        # RFC 2018 §3: as many blocks as the rest of the option space holds.
+        room = (MAXIMUM_OPTIONS_BYTES - options_length(options) - 4) // 8
+        if room > 0:
+            blocks = subflow.reassembly.ranges()[:room]
+            options.sack_blocks = tuple((start & SEQUENCE_MASK, end & SEQUENCE_MASK) for start, end in blocks)
+    segment = _segment(subflow, sequence, ACK, _window_field(subflow), options)
+    subflow.environment.counters.increment("TcpOutSegs")
+    _send(subflow, segment, (), 0, now_us)
+    _on_acknowledgement_sent(subflow)
+
+
+def send_reset(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) -> None:
+    """A RST that the peer must believe: exactly at the next sequence number (RFC 5961 §3)."""
+    counters = subflow.environment.counters
+    counters.increment("TcpOutRsts")
+    counters.increment("TcpOutSegs")
+    segment = _segment(subflow, subflow.snd_nxt, RST | ACK, 0, TcpOptions(mptcp=mptcp))
+    _send(subflow, segment, (), 0, now_us)
+
+
+def on_retransmission_timer(subflow: Subflow, now_us: int) -> None:
+    """RFC 6298 §5.4 to §5.7; gives up after the number of tries that the settings allow."""
+    queue = subflow.retransmission_queue
+    if not len(queue):
+        return
+    subflow.consecutive_timeouts += 1
+    if subflow.consecutive_timeouts > _timeout_limit(subflow):
+        subflow.environment.counters.increment("TcpExtTCPAbortOnTimeout")
+        subflow.finish(ETIMEDOUT, now_us)
+        return
+    is_handshake = subflow.state in (State.SYN_SENT, State.SYN_RECEIVED)
+    if is_handshake:
+        subflow.syn_retransmissions += 1
+    else:
+        subflow.congestion.on_timeout(queue.bytes_in_flight, subflow.recovery is not Recovery.TIMEOUT)
+        subflow.recovery = Recovery.TIMEOUT
+        subflow.recovery_point = subflow.snd_nxt
+    subflow.environment.counters.increment("TcpExtTCPTimeouts")
+    subflow.duplicate_acknowledgements = 0
+    queue.mark_all_lost()
+    if not is_handshake or subflow.syn_retransmissions > _LINEAR_SYN_TIMEOUTS:
+        subflow.round_trip.back_off()
+    first = queue.next_lost(subflow.segment_bytes, subflow.segment_bytes)
+    if first is not None:
+        send_again(subflow, first, now_us)
+    subflow.retransmission_timer.set(now_us + subflow.round_trip.rto_us)
+    subflow.on_timeout(now_us)
+
+
+def _timeout_limit(subflow: Subflow) -> int:
+    settings = subflow.environment.settings
+    if subflow.state is State.SYN_SENT:
+        return settings.tcp_syn_retries
+    if subflow.state is State.SYN_RECEIVED:
+        return settings.tcp_synack_retries
+    return settings.tcp_retries2
+
+
+def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int, int, int]:
+    """Sequence, acknowledgement and flags of the RST for a segment nobody wants (RFC 9293 §3.10.7.1)."""
+    if segment.flags & ACK:
+        return segment.acknowledgement, 0, RST
+    length = payload_length + bool(segment.flags & SYN) + bool(segment.flags & FIN)
+    return 0, (segment.sequence + length) & SEQUENCE_MASK, RST | ACK
+
+
+__all__ = [
+    "CHECKSUM_OFFSET", "PROTOCOL_TCP", "PSH", "SEQUENCE_MASK", "answer_without_socket", "local_mss",
+    "on_retransmission_timer", "send_acknowledgement", "send_again", "send_chunk", "send_probe", "send_reset",
+    "send_syn", "super_segment_limit", "timestamp_now",
+]  # fmt: skip

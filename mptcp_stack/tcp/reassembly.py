@@ -1,0 +1,143 @@
+"""Puts byte ranges that arrive in any order into order: at subflow level and at data level alike.
+
+Positions are unbounded integers, so nothing wraps. What is held is bounded twice: by the window, which the
+caller checks, and by the number of pieces, so that a flood of tiny segments costs the sender more than us.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from mptcp_stack.wire.frame import Buffer
+
+MAXIMUM_PIECES = 4096
+MAXIMUM_REPORTED_RANGES = 4
+
+
+class Placement(Enum):
+    """Where a range went."""
+
+    IN_ORDER = auto()
+    OUT_OF_ORDER_TAIL = auto()
+    OUT_OF_ORDER = auto()
+    DUPLICATE = auto()
+    REFUSED = auto()
+    """Too many pieces are held already."""
+
+
+@dataclass(slots=True)
+class _Range:
+    """Contiguous bytes held out of order."""
+
+    start: int
+    end: int
+    pieces: list[Buffer]
+
+
+class Reassembly:
+    """Finished when the caller has seen the end of data and ``next_position`` has reached it."""
+
+    __slots__ = ("_latest", "_piece_count", "_ranges", "_starts", "merges", "next_position")
+
+    def __init__(self, next_position: int) -> None:
+        self.next_position = next_position
+        self.merges = 0
+        """How often an arriving range joined one that was held."""
+        self._latest: int | None = None
+        self._starts: list[int] = []
+        self._ranges: list[_Range] = []
+        self._piece_count = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._starts
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(held.end - held.start for held in self._ranges)
+
+    def insert(self, position: int, data: Buffer) -> tuple[Placement, list[Buffer]]:
+        """Adds a range; returns where it went and what is now in order, oldest first."""
+        end = position + len(data)
+        if end <= self.next_position:
+            return Placement.DUPLICATE, []
+        if position < self.next_position:
+            data = memoryview(data)[self.next_position - position :]
+            position = self.next_position
+        if position == self.next_position:
+            return Placement.IN_ORDER, self._advance(data)
+        return self._hold(position, end, data), []
+
+    def _advance(self, data: Buffer) -> list[Buffer]:
+        ready = [data]
+        self.next_position += len(data)
+        while self._starts and self._starts[0] <= self.next_position:
+            self._starts.pop(0)
+            held = self._ranges.pop(0)
+            self._piece_count -= len(held.pieces)
+            skip = self.next_position - held.start
+            for piece in held.pieces:
+                if skip < len(piece):
+                    ready.append(memoryview(piece)[skip:] if skip else piece)
+                skip = max(0, skip - len(piece))
+            self.next_position = max(self.next_position, held.end)
+        return ready
+
+    def _hold(self, position: int, end: int, data: Buffer) -> Placement:
+        """Fills the gaps that the range covers; what is already held stays (RFC 9293 §3.10.7.4)."""
+        if self._piece_count >= MAXIMUM_PIECES:
+            return Placement.REFUSED
+        at_tail = not self._ranges or position >= self._ranges[-1].end
+        view = memoryview(data)
+        added = False
+        cursor = position
+        while cursor < end:
+            index = bisect_right(self._starts, cursor)
+            if index and self._ranges[index - 1].end > cursor:
+                cursor = self._ranges[index - 1].end
+                continue
+            stop = min(end, self._starts[index]) if index < len(self._starts) else end
+            self._add(index, cursor, stop, view[cursor - position : stop - position])
+            added = True
+            cursor = stop
+        self._latest = position
+        if not added:
+            return Placement.DUPLICATE
+        return Placement.OUT_OF_ORDER_TAIL if at_tail else Placement.OUT_OF_ORDER
+
+    def _add(self, index: int, start: int, end: int, piece: Buffer) -> None:
+        """Puts a piece into the gap before range ``index``, joined with the neighbours that it touches."""
+        self._piece_count += 1
+        left = self._ranges[index - 1] if index and self._ranges[index - 1].end == start else None
+        right = self._ranges[index] if index < len(self._ranges) and self._starts[index] == end else None
+        if left is not None:
+            left.pieces.append(piece)
+            left.end = end
+            self.merges += 1
+        if right is not None:
+            self.merges += 1
+            if left is None:
+                right.pieces.insert(0, piece)
+                right.start = self._starts[index] = start
+            else:
+                left.pieces.extend(right.pieces)
+                left.end = right.end
+                del self._starts[index], self._ranges[index]
+        elif left is None:
+            self._starts.insert(index, start)
+            self._ranges.insert(index, _Range(start, end, [piece]))
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """What is held out of order as (start, end), the latest first, at most four (RFC 2018 §4)."""
+        result: list[tuple[int, int]] = []
+        if self._latest is not None and self._ranges:
+            held = self._ranges[max(0, bisect_right(self._starts, self._latest) - 1)]
+            result.append((held.start, held.end))
+        for held in reversed(self._ranges):
+            if len(result) == MAXIMUM_REPORTED_RANGES:
+                break
+            if (held.start, held.end) not in result:
+                result.append((held.start, held.end))
+        return result

@@ -1,0 +1,235 @@
+"""What was sent and is not acknowledged yet, and which of it is lost.
+
+The queue holds *chunks*: ranges of the sequence space as they were handed to the device, a super-segment
+being one chunk. ``bytes_in_flight`` is RFC 6675's "pipe": what is believed to be on its way. A chunk leaves
+the pipe when it is acknowledged, selectively acknowledged, or marked lost, and enters it when sent again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from mptcp_stack.tcp.buffers import Parts, slice_parts
+
+DUPLICATE_THRESHOLD = 3
+"""RFC 5681 §3.2, RFC 6675 §2 (DupThresh)."""
+
+
+@dataclass(slots=True, eq=False)
+class Mapping:
+    """Where a run of subflow bytes belongs in the data sequence (RFC 8684 §3.3.1).
+
+    Positions are unbounded: ``data_start`` counts from the sender's initial data sequence number,
+    ``subflow_start`` from the subflow's initial sequence number (its first byte is 1).
+    """
+
+    data_start: int
+    subflow_start: int
+    length: int
+    checksum: int | None = None
+    has_data_fin: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """A range [sequence, end) of the subflow's sequence space; SYN and FIN take one number each."""
+
+    sequence: int
+    end: int
+    payload: Parts
+    flags: int
+    sent_us: int
+    mapping: Mapping | None = None
+    transmissions: int = 1
+    in_pipe: bool = True
+    is_sacked: bool = False
+    is_lost: bool = False
+
+    @property
+    def length(self) -> int:
+        return self.end - self.sequence
+
+
+@dataclass(slots=True)
+class Acknowledged:
+    """What one acknowledgement told."""
+
+    newly_delivered_bytes: int = 0
+    """Acknowledged for the first time, selectively or not."""
+    cumulative_bytes: int = 0
+    latest_sent_us: int | None = None
+    """When the latest delivered chunk that was sent only once was sent: an RTT sample by Karn's rule."""
+    lost_bytes: int = 0
+    """Newly found to be lost."""
+    has_retransmitted: bool = False
+
+
+class RetransmissionQueue:
+    """Chunks in sequence order. Empty when everything that was sent has been acknowledged."""
+
+    __slots__ = ("_starts", "bytes_in_flight", "chunks", "highest_sacked", "lost_count", "sacked_bytes")
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self._starts: list[int] = []
+        self.bytes_in_flight = 0
+        self.lost_count = 0
+        self.sacked_bytes = 0
+        self.highest_sacked = 0
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def append(self, chunk: Chunk) -> None:
+        """A chunk that was just sent for the first time."""
+        self.chunks.append(chunk)
+        self._starts.append(chunk.sequence)
+        self.bytes_in_flight += chunk.length
+
+    def acknowledge(self, acknowledgement: int, sack_blocks: list[tuple[int, int]]) -> Acknowledged:
+        """Takes a cumulative acknowledgement and the SACK blocks of one segment (all positions unbounded)."""
+        result = Acknowledged()
+        self._acknowledge_cumulatively(acknowledgement, result)
+        for start, end in sack_blocks:
+            if end > acknowledgement:
+                self._acknowledge_selectively(max(start, acknowledgement), end, result)
+        return result
+
+    def _acknowledge_cumulatively(self, acknowledgement: int, result: Acknowledged) -> None:
+        count = 0
+        for chunk in self.chunks:
+            if chunk.sequence >= acknowledgement:
+                break
+            if chunk.end > acknowledgement:
+                self._split(count, acknowledgement)
+            self._on_delivered(chunk, result)
+            if chunk.is_sacked:
+                self.sacked_bytes -= chunk.length
+            result.cumulative_bytes += chunk.length
+            count += 1
+        if count:
+            del self.chunks[:count], self._starts[:count]
+
+    def _acknowledge_selectively(self, start: int, end: int, result: Acknowledged) -> None:
+        index = bisect_left(self._starts, start)
+        if index and self.chunks[index - 1].end > start:
+            self._split(index - 1, start)
+        while index < len(self.chunks) and self._starts[index] < end:
+            chunk = self.chunks[index]
+            if chunk.end > end:
+                self._split(index, end)
+            if not chunk.is_sacked:
+                self._on_delivered(chunk, result)
+                chunk.is_sacked = True
+                self.sacked_bytes += chunk.length
+                self.highest_sacked = max(self.highest_sacked, chunk.end)
+            index += 1
+
+    def _on_delivered(self, chunk: Chunk, result: Acknowledged) -> None:
+        if chunk.is_sacked:
+            return
+        result.newly_delivered_bytes += chunk.length
+        if chunk.transmissions > 1:
+            result.has_retransmitted = True
+        elif result.latest_sent_us is None or chunk.sent_us > result.latest_sent_us:
+            result.latest_sent_us = chunk.sent_us
+        self._leave_pipe(chunk)
+        self._unmark_lost(chunk)
+
+    def _leave_pipe(self, chunk: Chunk) -> None:
+        if chunk.in_pipe:
+            chunk.in_pipe = False
+            self.bytes_in_flight -= chunk.length
+
+    def _unmark_lost(self, chunk: Chunk) -> None:
+        if chunk.is_lost:
+            chunk.is_lost = False
+            self.lost_count -= 1
+
+    def _split(self, index: int, position: int) -> None:
+        """Cuts a chunk in two at ``position``; both halves keep the mapping of the whole."""
+        chunk = self.chunks[index]
+        cut = position - chunk.sequence
+        second = Chunk(
+            position,
+            chunk.end,
+            slice_parts(chunk.payload, cut, chunk.length),
+            chunk.flags,
+            chunk.sent_us,
+            chunk.mapping,
+            chunk.transmissions,
+            chunk.in_pipe,
+            chunk.is_sacked,
+            chunk.is_lost,
+        )
+        chunk.payload = slice_parts(chunk.payload, 0, cut)
+        chunk.end = position
+        self.chunks.insert(index + 1, second)
+        self._starts.insert(index + 1, position)
+        if chunk.is_lost:
+            self.lost_count += 1
+
+    def mark_lost_by_sack(self, segment_bytes: int) -> int:
+        """RFC 6675 §4 IsLost(): enough was selectively acknowledged above. Returns the bytes newly lost.
+
+        A chunk that was sent again is left to the retransmission timer.
+        """
+        limit = self.highest_sacked - (DUPLICATE_THRESHOLD - 1) * segment_bytes
+        lost = 0
+        for index, chunk in enumerate(self.chunks):
+            if chunk.sequence >= limit:
+                break
+            if chunk.end > limit and chunk.length > segment_bytes:
+                cut = chunk.sequence + max(1, (limit - chunk.sequence) // segment_bytes) * segment_bytes
+                if cut < chunk.end:
+                    self._split(index, cut)
+            if not chunk.is_sacked and not chunk.is_lost and chunk.transmissions == 1:
+                lost += self._mark_lost(chunk)
+        return lost
+
+    def mark_first_lost(self, segment_bytes: int) -> int:
+        """Without SACK: the first unacknowledged segment is lost (RFC 6582 §3.2). Returns the bytes."""
+        if not self.chunks or self.chunks[0].is_lost:
+            return 0
+        if self.chunks[0].length > segment_bytes:
+            self._split(0, self.chunks[0].sequence + segment_bytes)
+        return self._mark_lost(self.chunks[0])
+
+    def mark_all_lost(self) -> None:
+        """After a timeout everything that is not selectively acknowledged counts as lost (RFC 6675 §5.1)."""
+        for chunk in self.chunks:
+            if not chunk.is_sacked and not chunk.is_lost:
+                self._mark_lost(chunk)
+            elif chunk.is_lost:
+                self._leave_pipe(chunk)
+
+    def _mark_lost(self, chunk: Chunk) -> int:
+        self._leave_pipe(chunk)
+        chunk.is_lost = True
+        self.lost_count += 1
+        return chunk.length
+
+    def next_lost(self, limit_bytes: int, segment_bytes: int) -> Chunk | None:
+        """The first lost chunk that is not on its way again, cut to ``limit_bytes`` (whole segments)."""
+        if not self.lost_count:
+            return None
+        for index, chunk in enumerate(self.chunks):
+            if chunk.is_lost and not chunk.in_pipe:
+                allowed = max(segment_bytes, limit_bytes // segment_bytes * segment_bytes)
+                if chunk.length > allowed:
+                    self._split(index, chunk.sequence + allowed)
+                return chunk
+        return None
+
+    def on_sent_again(self, chunk: Chunk, now_us: int) -> None:
+        chunk.transmissions += 1
+        chunk.sent_us = now_us
+        if not chunk.in_pipe:
+            chunk.in_pipe = True
+            self.bytes_in_flight += chunk.length
+
+    def clear(self) -> None:
+        self.chunks.clear()
+        self._starts.clear()
+        self.bytes_in_flight = self.lost_count = self.sacked_bytes = 0

@@ -1,0 +1,420 @@
+"""One TCP connection: the state, and what may be asked of it.
+
+What happens to an arriving segment is in ``acceptance``, what acknowledgements mean in ``loss_recovery``, how
+segments leave in ``output``. A subflow belongs to a connection of the layer above, which implements the
+methods of :class:`SubflowOwner`; TCP itself knows nothing of MPTCP but that options travel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from mptcp_stack.congestion.interface import CongestionController
+from mptcp_stack.congestion.reno import Reno
+from mptcp_stack.tcp import output
+from mptcp_stack.tcp.buffers import Parts
+from mptcp_stack.tcp.environment import Environment, FourTuple
+from mptcp_stack.tcp.reassembly import Reassembly
+from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping, RetransmissionQueue
+from mptcp_stack.tcp.round_trip import RoundTripEstimator
+from mptcp_stack.tcp.states import (
+    CAN_SEND,
+    COUNTED_AS_ESTABLISHED,
+    Acknowledge,
+    Event,
+    Recovery,
+    State,
+    follow,
+)
+from mptcp_stack.wire.frame import Buffer
+from mptcp_stack.wire.mptcp_options import MptcpOption
+from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, SYN, TcpSegment
+
+TIMESTAMP_OPTION_BYTES = 12
+DEFAULT_MSS_IPV4 = 536
+DEFAULT_MSS_IPV6 = 1220
+"""RFC 9293 §3.7.1."""
+
+
+class SubflowOwner(ABC):
+    """What the layer above contributes; the methods with defaults are for TCP without options."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def receive_window(self) -> int:
+        """Bytes that the peer may send beyond ``rcv_nxt``."""
+
+    @abstractmethod
+    def window_edge(self) -> int:
+        """The first sequence number that must not be sent yet."""
+
+    @abstractmethod
+    def request_output(self) -> None:
+        """There is something to send: have ``flush`` called soon."""
+
+    @abstractmethod
+    def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
+        """In-order bytes, the first of them at ``position`` of the peer's sequence space."""
+
+    @abstractmethod
+    def on_fin(self, now_us: int) -> None:
+        """The peer sends nothing more on this subflow."""
+
+    @abstractmethod
+    def on_acknowledged(self, now_us: int) -> None:
+        """``snd_una`` moved."""
+
+    @abstractmethod
+    def on_timeout(self, now_us: int) -> None:
+        """The retransmission timer fired."""
+
+    @abstractmethod
+    def on_established(self, now_us: int) -> None:
+        """The handshake is complete."""
+
+    @abstractmethod
+    def on_closed(self, error: int | None, now_us: int) -> None:
+        """Nothing more will come or go; ``error`` is an errno when it did not end in order."""
+
+    @abstractmethod
+    def on_reset_received(self, segment: TcpSegment, now_us: int) -> None:
+        """A believable RST came in; its options may say why. ``on_closed`` follows."""
+
+    @abstractmethod
+    def on_simultaneous_open(self) -> None:
+        """Both ends sent a SYN, and both crossed."""
+
+    @abstractmethod
+    def syn_options(self) -> tuple[MptcpOption, ...]:
+        """What a SYN or SYN/ACK carries."""
+
+    @abstractmethod
+    def acknowledgement_options(self) -> tuple[MptcpOption, ...]:
+        """What a segment without data carries; asked once for each that is sent."""
+
+    @abstractmethod
+    def data_options(self, chunk: Chunk) -> tuple[MptcpOption, ...]:
+        """What a segment with this data carries."""
+
+    @abstractmethod
+    def data_option_bytes(self) -> int:
+        """The most that ``data_options`` takes, padded: what a segment's payload has to leave free."""
+
+    @abstractmethod
+    def on_syn_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        """The options of a SYN/ACK. False: they are unacceptable and the subflow has been reset."""
+
+    @abstractmethod
+    def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        """The options of the third packet. False: unacceptable and reset, or to be ignored."""
+
+    @abstractmethod
+    def on_segment(self, segment: TcpSegment, now_us: int) -> bool:
+        """The options of any later segment, before its data. False: the subflow has been reset."""
+
+
+class Subflow(SubflowOwner):
+    """A TCP connection (RFC 9293). Sequence numbers are unbounded: they wrap only on the wire."""
+
+    __slots__ = (
+        "acknowledge", "base_mss", "congestion", "consecutive_timeouts", "delayed_ack_timer",
+        "duplicate_acknowledgements", "environment", "fin_position", "fin_wanted", "irs", "largest_send_window", "last_challenge_us",
+        "last_received_us",
+        "local", "local_port", "max_receive_window", "orphan_timer", "peer_fin_position", "probe_count",
+        "probe_timer", "probe_wanted", "rcv_nxt", "rcv_right_edge", "rcv_wnd_scale", "reassembly", "recovery",
+        "recovery_point", "remote", "remote_port", "retransmission_queue", "retransmission_timer", "round_trip",
+        "sack_enabled", "segment_bytes", "snd_iss", "snd_nxt", "snd_una", "snd_wl1", "snd_wl2", "snd_wnd",
+        "snd_wnd_scale", "state", "syn_retransmissions", "timestamp_offset", "timestamp_recent",
+        "timestamps_enabled", "unacknowledged_received_bytes", "window_scale_enabled",
+    )  # fmt: skip
+
+    def __init__(
+        self, environment: Environment, local: bytes, local_port: int, remote: bytes, remote_port: int
+    ) -> None:
+        self.environment = environment
+        self.local, self.local_port = local, local_port
+        self.remote, self.remote_port = remote, remote_port
+        self.state = State.CLOSED
+        self._initialise_sender()
+        self._initialise_receiver()
+        timers = environment.timers
+        self.retransmission_timer = timers.timer(self._on_retransmission_timer)
+        self.delayed_ack_timer = timers.timer(self._on_delayed_ack_timer)
+        self.probe_timer = timers.timer(self._on_probe_timer)
+        self.orphan_timer = timers.timer(self._on_waited)
+
+    def _initialise_sender(self) -> None:
+        environment, settings = self.environment, self.environment.settings
+        self.snd_iss = environment.random_number(32)
+        self.snd_una = self.snd_nxt = self.snd_iss
+        self.snd_wnd = self.snd_wl1 = self.snd_wl2 = 0
+        self.snd_wnd_scale = 0
+        self.largest_send_window = 65535
+        self.last_challenge_us = -(1 << 62)
+        self.fin_wanted = False
+        self.fin_position: int | None = None
+        self.retransmission_queue = RetransmissionQueue()
+        self.round_trip = RoundTripEstimator(settings.minimum_rto_us, settings.maximum_rto_us)
+        self.recovery = Recovery.NONE
+        self.recovery_point = 0
+        self.duplicate_acknowledgements = 0
+        self.consecutive_timeouts = 0
+        self.syn_retransmissions = 0
+        self.probe_count = 0
+        self.probe_wanted = False
+        self.base_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
+        self.segment_bytes = self.base_mss
+        self.congestion: CongestionController = Reno(self.segment_bytes)
+
+    def _initialise_receiver(self) -> None:
+        settings = self.environment.settings
+        self.irs = self.rcv_nxt = self.rcv_right_edge = 0
+        self.rcv_wnd_scale = settings.receive_window_scale
+        self.max_receive_window = settings.receive_buffer_bytes
+        self.reassembly = Reassembly(0)
+        self.peer_fin_position: int | None = None
+        self.acknowledge = Acknowledge.NOTHING
+        self.unacknowledged_received_bytes = 0
+        self.last_received_us = 0
+        self.timestamps_enabled = settings.tcp_timestamps
+        self.timestamp_offset = self.environment.random_number(32)
+        self.timestamp_recent = 0
+        self.sack_enabled = settings.tcp_sack
+        self.window_scale_enabled = True
+
+    @property
+    def four_tuple(self) -> FourTuple:
+        return self.local, self.local_port, self.remote, self.remote_port
+
+    def change_state(self, event: Event) -> None:
+        """Follows the table and keeps the gauge TcpCurrEstab."""
+        before, self.state = self.state, follow(self.state, event)
+        was, now = before in COUNTED_AS_ESTABLISHED, self.state in COUNTED_AS_ESTABLISHED
+        if now and not was:
+            self.environment.counters.increment("TcpCurrEstab")
+        elif was and not now:
+            self.environment.counters.decrement("TcpCurrEstab")
+
+    # --- opening ---
+
+    def open_actively(self, now_us: int) -> None:
+        """Sends a SYN."""
+        self.environment.subflows[self.four_tuple] = self
+        self.environment.counters.increment("TcpActiveOpens")
+        self.change_state(Event.ACTIVE_OPEN)
+        self._send_syn(SYN, now_us)
+
+    def open_passively(self, segment: TcpSegment, now_us: int) -> None:
+        """Answers a SYN with SYN/ACK."""
+        self.environment.subflows[self.four_tuple] = self
+        self.environment.counters.increment("TcpPassiveOpens")
+        self.change_state(Event.SYN_RECEIVED)
+        self.take_syn(segment, now_us)
+        self._send_syn(SYN | ACK, now_us)
+
+    def _send_syn(self, flags: int, now_us: int) -> None:
+        chunk = Chunk(self.snd_nxt, self.snd_nxt + 1, (), flags, now_us)
+        self.retransmission_queue.append(chunk)
+        self.snd_nxt += 1
+        output.send_syn(self, chunk, now_us)
+        self.retransmission_timer.set(now_us + self.round_trip.rto_us)
+
+    def take_syn(self, segment: TcpSegment, now_us: int) -> None:
+        """The peer's sequence number and options (RFC 9293 §3.7.1, RFC 7323 §2 and §3, RFC 2018 §2)."""
+        options = segment.options
+        self.irs = segment.sequence
+        self.rcv_nxt = self.irs + 1
+        self.rcv_right_edge = self.rcv_nxt
+        self.reassembly = Reassembly(self.rcv_nxt)
+        self.last_received_us = now_us
+        self.timestamps_enabled = self.timestamps_enabled and options.timestamp_value is not None
+        self.timestamp_recent = options.timestamp_value or 0
+        self.sack_enabled = self.sack_enabled and options.sack_permitted
+        self.window_scale_enabled = options.window_scale is not None
+        # RFC 7323 §2.3: a shift of more than 14 is taken as 14.
+        self.snd_wnd_scale = min(options.window_scale or 0, 14)
+        if not self.window_scale_enabled:
+            self.rcv_wnd_scale = 0
+        self.snd_wnd = segment.window
+        self.snd_wl1 = self.irs
+        peer_mss = options.maximum_segment_size
+        if peer_mss is not None:
+            # RFC 9293 §3.7.1 sets no floor; a tiny one only costs us, so Linux's minimum is taken.
+            self.base_mss = max(peer_mss, 88)
+        self.base_mss = min(self.base_mss, output.local_mss(self))
+        self.update_segment_bytes()
+        self.congestion = Reno(self.segment_bytes)
+
+    def update_segment_bytes(self) -> None:
+        """The payload of a full segment: what the options on each of them leave of the MSS (RFC 6691)."""
+        timestamps = TIMESTAMP_OPTION_BYTES if self.timestamps_enabled else 0
+        self.segment_bytes = self.base_mss - timestamps - self.data_option_bytes()
+
+    # --- sending ---
+
+    @property
+    def can_send(self) -> bool:
+        return self.state in CAN_SEND and not self.fin_wanted
+
+    def sendable_bytes(self) -> int:
+        """New bytes that the congestion window and the peer's window take now."""
+        if not self.can_send:
+            return 0
+        queue = self.retransmission_queue
+        congestion_room = self.congestion.congestion_window - queue.bytes_in_flight
+        return max(0, min(congestion_room, self.window_edge() - self.snd_nxt))
+
+    def maximum_burst_bytes(self) -> int:
+        """How much one chunk may carry: a super-segment where the device takes one, else one segment.
+
+        A quarter of the congestion window at most, so that acknowledgements keep a steady clock.
+        """
+        limit = output.super_segment_limit(self)
+        if limit <= self.segment_bytes:
+            return self.segment_bytes
+        share = max(2 * self.segment_bytes, self.congestion.congestion_window // 4)
+        return min(limit, share) // self.segment_bytes * self.segment_bytes
+
+    def send_data(
+        self, payload: Parts, length: int, mapping: Mapping | None, push: bool, now_us: int
+    ) -> None:
+        """Sends new bytes at once. The caller has asked ``sendable_bytes`` before."""
+        flags = ACK | PSH if push else ACK
+        chunk = Chunk(self.snd_nxt, self.snd_nxt + length, payload, flags, now_us, mapping)
+        self.retransmission_queue.append(chunk)
+        self.snd_nxt += length
+        self.probe_wanted = False
+        output.send_chunk(self, chunk, now_us)
+        if not self.retransmission_timer.is_set:
+            self.retransmission_timer.set(now_us + self.round_trip.rto_us)
+
+    def close(self) -> None:
+        """Sends a FIN after everything that was handed over."""
+        if self.state is State.SYN_SENT:
+            self.finish(None, self.environment.timers.clock_us)
+        elif not self.fin_wanted:
+            self.fin_wanted = True
+            self.request_output()
+
+    def flush(self, now_us: int) -> None:
+        """Retransmissions that the congestion window allows, and the FIN when its turn has come."""
+        queue = self.retransmission_queue
+        while queue.lost_count:
+            room = self.congestion.congestion_window - queue.bytes_in_flight
+            if room < self.segment_bytes and queue.bytes_in_flight:
+                break
+            chunk = queue.next_lost(min(room, self.maximum_burst_bytes()), self.segment_bytes)
+            if chunk is None:
+                break
+            output.send_again(self, chunk, now_us)
+        if self.fin_wanted and self.fin_position is None and self.state in (
+            State.SYN_RECEIVED, *CAN_SEND
+        ):  # fmt: skip
+            self._send_fin(now_us)
+
+    def _send_fin(self, now_us: int) -> None:
+        self.fin_position = self.snd_nxt
+        chunk = Chunk(self.snd_nxt, self.snd_nxt + 1, (), FIN | ACK, now_us)
+        self.retransmission_queue.append(chunk)
+        self.snd_nxt += 1
+        self.change_state(Event.FIN_SENT)
+        output.send_chunk(self, chunk, now_us)
+        if not self.retransmission_timer.is_set:
+            self.retransmission_timer.set(now_us + self.round_trip.rto_us)
+
+    def flush_acknowledgement(self, now_us: int) -> None:
+        """Sends the acknowledgement that is owed, if no segment has carried it meanwhile."""
+        if self.acknowledge is Acknowledge.NOW and self.state not in (State.CLOSED, State.SYN_SENT):
+            output.send_acknowledgement(self, now_us)
+
+    def want_acknowledgement(self, urgency: Acknowledge, now_us: int) -> None:
+        if urgency is Acknowledge.NOW:
+            self.acknowledge = Acknowledge.NOW
+            self.request_output()
+        elif self.acknowledge is Acknowledge.NOTHING:
+            self.acknowledge = Acknowledge.DELAYED
+            self.delayed_ack_timer.set(now_us + self.environment.settings.delayed_ack_us)
+
+    def want_window_probe(self, now_us: int) -> None:
+        """Data waits for a window and nothing is in flight that would bring an update (RFC 9293 §3.8.6.1)."""
+        self.probe_wanted = True
+        if not self.probe_timer.is_set and not len(self.retransmission_queue):
+            self.probe_timer.set(now_us + min(self.round_trip.rto_us << min(self.probe_count, 10),
+                                              self.environment.settings.maximum_rto_us))  # fmt: skip
+
+    # --- ending ---
+
+    def reset(self, now_us: int, error: int | None, options: tuple[MptcpOption, ...] = ()) -> None:
+        """Sends a RST with the given options and forgets the connection (RFC 9293 §3.10.5)."""
+        if self.state is State.CLOSED:
+            return
+        if self.state not in (State.SYN_SENT, State.TIME_WAIT):
+            output.send_reset(self, options, now_us)
+        if self.state in COUNTED_AS_ESTABLISHED:
+            self.environment.counters.increment("TcpEstabResets")
+        self.finish(error, now_us)
+
+    def finish(self, error: int | None, now_us: int) -> None:
+        """Nothing more will come or go."""
+        if self.state is State.CLOSED:
+            return
+        if self.state in (State.SYN_SENT, State.SYN_RECEIVED):
+            self.environment.counters.increment("TcpAttemptFails")
+        self.change_state(Event.RESET)
+        self._forget()
+        self.on_closed(error, now_us)
+
+    def enter_time_wait(self, now_us: int) -> None:
+        """After ``change_state`` brought the subflow to TIME_WAIT: everything but one timer is let go."""
+        self.retransmission_timer.cancel()
+        self.probe_timer.cancel()
+        self.retransmission_queue.clear()
+        self.orphan_timer.set(now_us + self.environment.settings.time_wait_us)
+        self.on_closed(None, now_us)
+
+    def finish_in_order(self, now_us: int) -> None:
+        """After ``change_state`` brought the subflow to CLOSED without a reset."""
+        self._forget()
+        self.on_closed(None, now_us)
+
+    def _forget(self) -> None:
+        for timer in (self.retransmission_timer, self.delayed_ack_timer, self.probe_timer, self.orphan_timer):
+            timer.cancel()
+        self.retransmission_queue.clear()
+        self.reassembly = Reassembly(self.rcv_nxt)
+        if self.environment.subflows.get(self.four_tuple) is self:
+            del self.environment.subflows[self.four_tuple]
+
+    def wait_as_orphan(self, now_us: int) -> None:
+        """In FIN_WAIT_2 with nobody left to read: do not wait for the peer's FIN for ever."""
+        if not self.orphan_timer.is_set:
+            self.orphan_timer.set(now_us + self.environment.settings.tcp_fin_timeout_us)
+
+    # --- timers ---
+
+    def _on_retransmission_timer(self, now_us: int) -> None:
+        output.on_retransmission_timer(self, now_us)
+
+    def _on_delayed_ack_timer(self, now_us: int) -> None:
+        if self.acknowledge is Acknowledge.DELAYED:
+            self.environment.counters.increment("TcpExtDelayedACKs")
+            self.want_acknowledgement(Acknowledge.NOW, now_us)
+
+    def _on_probe_timer(self, now_us: int) -> None:
+        if not self.probe_wanted or len(self.retransmission_queue) or self.state not in CAN_SEND:
+            return
+        self.probe_count += 1
+        self.environment.counters.increment("TcpExtTCPWinProbe")
+        output.send_probe(self, now_us)
+        self.want_window_probe(now_us)
+
+    def _on_waited(self, now_us: int) -> None:
+        if self.state in (State.TIME_WAIT, State.FIN_WAIT_2):
+            was_time_wait = self.state is State.TIME_WAIT
+            self.change_state(Event.WAITED)
+            self._forget()
+            if was_time_wait:
+                self.environment.counters.increment("TcpExtTW")
+            else:
+                self.on_closed(None, now_us)
