@@ -70,7 +70,8 @@ class WireCounters:
 class Wire:
     """One direction of a wire in virtual time: frames go in at one time and come out at a later one.
 
-    Order is kept. Every frame that comes out owns its bytes, in ``head``.
+    Order is kept, even when ``settings`` made the wire faster in between. Every frame that comes out owns its
+    bytes, in ``head``.
     """
 
     __slots__ = (
@@ -168,7 +169,7 @@ class Wire:
     def _enqueue(self, packet: Frame, now_us: int) -> None:
         rate_bit_s = self._settings.rate_bit_s
         if rate_bit_s is None:
-            self._append(now_us + self._settings.delay_us, packet)
+            self._in_flight.append((now_us + self._settings.delay_us, packet))
             return
         departures = self._departures_us
         while departures and departures[0] <= now_us:
@@ -181,13 +182,7 @@ class Wire:
         self._busy_until_ns = start_ns + len(packet) * 8 * 1_000_000_000 // rate_bit_s
         departure_us = -(-self._busy_until_ns // 1000)
         departures.append(departure_us)
-        self._append(departure_us + self._settings.delay_us, packet)
-
-    def _append(self, arrival_us: int, packet: Frame) -> None:
-        """Behind what was sent before, even after ``settings`` made the wire faster."""
-        if self._in_flight:
-            arrival_us = max(arrival_us, self._in_flight[-1][0])
-        self._in_flight.append((arrival_us, packet))
+        self._in_flight.append((departure_us + self._settings.delay_us, packet))
 
     @property
     def frames_in_flight(self) -> int:

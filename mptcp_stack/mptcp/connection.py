@@ -417,7 +417,9 @@ class Connection:
     def on_data_fin(self, subflow: MptcpSubflow, position: int, now_us: int) -> None:
         """DATA_FIN at the given position (RFC 8684 §3.3.3)."""
         receive = self.receive_buffer
-        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        if position < receive.next_position:
+            # It came before: our acknowledgement was lost.
+            subflow.want_acknowledgement(Acknowledge.NOW, now_us)
         if receive.fin_position is None and position >= receive.next_position:
             receive.fin_position = position
         self._take_fin(now_us)

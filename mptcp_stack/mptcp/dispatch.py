@@ -125,6 +125,7 @@ def _send_end(connection: Connection, now_us: int) -> None:
 def _send_data_fin(connection: Connection, now_us: int) -> None:
     for subflow in connection.subflows:
         if subflow.is_usable:
+            subflow.data_fin_wanted = True
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     wait_us = min(DATA_FIN_FIRST_WAIT_US << connection.data_fin_tries, DATA_FIN_LONGEST_WAIT_US)
     connection.data_fin_timer.set(now_us + wait_us)

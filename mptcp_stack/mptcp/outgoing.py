@@ -49,7 +49,7 @@ def acknowledgement_options(subflow: MptcpSubflow) -> tuple[MptcpOption, ...]:
     proof = handshake.acknowledgement_option(subflow)
     if proof is not None:
         return (proof,)
-    signal = _next_signal(subflow)
+    signal = None if subflow.data_fin_wanted and connection.data_fin_is_due else _next_signal(subflow)
     if isinstance(signal, AddAddr):
         # The longest forms leave no room for anything else, so Linux sends them all alone, and so do we.
         return (signal,)
@@ -77,9 +77,13 @@ def _next_signal(subflow: MptcpSubflow) -> MptcpOption | None:
 
 
 def _data_acknowledgement(connection: Connection, subflow: MptcpSubflow) -> Dss:
-    """DATA_ACK, and DATA_FIN for as long as it is not acknowledged (RFC 8684 §3.3.3)."""
+    """DATA_ACK, and DATA_FIN where it is asked for (RFC 8684 §3.3.3).
+
+    Not on every acknowledgement: two ends that both wait for theirs would answer each other for ever.
+    """
     data_ack = connection.wire_data_ack()
-    if connection.data_fin_is_due and not subflow.pending_signals:
+    if connection.data_fin_is_due and subflow.data_fin_wanted:
+        subflow.data_fin_wanted = False
         position = connection.data_fin_position()
         mapping = Mapping(position, 0, 0, has_data_fin=True)
         checksum = (

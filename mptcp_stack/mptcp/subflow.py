@@ -37,7 +37,7 @@ class MptcpSubflow(Subflow):
     """``is_confirmed``: the peer has shown that it has our keys or HMAC (RFC 8684 §3.1, §3.2)."""
 
     __slots__ = (
-        "confirm_timer", "connection", "identifier", "is_backup", "is_confirmed", "is_stale", "local_id",
+        "confirm_timer", "connection", "data_fin_wanted", "identifier", "is_backup", "is_confirmed", "is_stale", "local_id",
         "local_nonce", "mappings", "pending_signals", "peer_backup", "remote_id", "remote_nonce", "reset_reason",
         "role", "sends_mp_capable", "stale_count", "was_established",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class MptcpSubflow(Subflow):
         self.is_confirmed = False
         self.is_stale = False
         self.stale_count = 0
+        self.data_fin_wanted = False
         self.was_established = False
         self.sends_mp_capable = True
         self.mappings = MappingTable()

@@ -68,7 +68,16 @@ class Acknowledged:
 class RetransmissionQueue:
     """Chunks in sequence order. Empty when everything that was sent has been acknowledged."""
 
-    __slots__ = ("_starts", "bytes_in_flight", "chunks", "highest_sacked", "lost_count", "sacked_bytes")
+    __slots__ = (
+        "_examined_to",
+        "_first_lost_from",
+        "_starts",
+        "bytes_in_flight",
+        "chunks",
+        "highest_sacked",
+        "lost_count",
+        "sacked_bytes",
+    )
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
@@ -77,6 +86,9 @@ class RetransmissionQueue:
         self.lost_count = 0
         self.sacked_bytes = 0
         self.highest_sacked = 0
+        # Where the two searches may start, so that neither looks at the same chunks for every segment.
+        self._examined_to = 0
+        self._first_lost_from = 0
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -177,15 +189,17 @@ class RetransmissionQueue:
         """
         limit = self.highest_sacked - (DUPLICATE_THRESHOLD - 1) * segment_bytes
         lost = 0
-        for index, chunk in enumerate(self.chunks):
-            if chunk.sequence >= limit:
-                break
+        index = bisect_left(self._starts, self._examined_to)
+        while index < len(self.chunks) and self._starts[index] < limit:
+            chunk = self.chunks[index]
             if chunk.end > limit and chunk.length > segment_bytes:
                 cut = chunk.sequence + max(1, (limit - chunk.sequence) // segment_bytes) * segment_bytes
                 if cut < chunk.end:
                     self._split(index, cut)
             if not chunk.is_sacked and not chunk.is_lost and chunk.transmissions == 1:
                 lost += self._mark_lost(chunk)
+            self._examined_to = chunk.end
+            index += 1
         return lost
 
     def mark_first_lost(self, segment_bytes: int) -> int:
@@ -203,23 +217,29 @@ class RetransmissionQueue:
                 self._mark_lost(chunk)
             elif chunk.is_lost:
                 self._leave_pipe(chunk)
+        if self.chunks:
+            self._first_lost_from = self.chunks[0].sequence
 
     def _mark_lost(self, chunk: Chunk) -> int:
         self._leave_pipe(chunk)
         chunk.is_lost = True
         self.lost_count += 1
+        self._first_lost_from = min(self._first_lost_from, chunk.sequence)
         return chunk.length
 
     def next_lost(self, limit_bytes: int, segment_bytes: int) -> Chunk | None:
         """The first lost chunk that is not on its way again, cut to ``limit_bytes`` (whole segments)."""
         if not self.lost_count:
             return None
-        for index, chunk in enumerate(self.chunks):
+        for index in range(bisect_left(self._starts, self._first_lost_from), len(self.chunks)):
+            chunk = self.chunks[index]
+            self._first_lost_from = chunk.sequence
             if chunk.is_lost and not chunk.in_pipe:
                 allowed = max(segment_bytes, limit_bytes // segment_bytes * segment_bytes)
                 if chunk.length > allowed:
                     self._split(index, chunk.sequence + allowed)
                 return chunk
+            self._first_lost_from = chunk.end
         return None
 
     def on_sent_again(self, chunk: Chunk, now_us: int) -> None:
@@ -233,3 +253,4 @@ class RetransmissionQueue:
         self.chunks.clear()
         self._starts.clear()
         self.bytes_in_flight = self.lost_count = self.sacked_bytes = 0
+        self._examined_to = self._first_lost_from = 0
