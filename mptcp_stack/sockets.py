@@ -144,7 +144,7 @@ class StreamSocket:
     async def write(self, data: Buffer) -> None:
         """Queue all of ``data``, waiting for room as often as needed.
 
-        ``data`` must not change until it is acknowledged: it is not copied. Raises OSError.
+        Immutable memory is not copied on its way into the stack. Raises OSError.
         """
         rest = memoryview(data)
         while True:

@@ -45,9 +45,7 @@ class Stack:
         self.settings = settings or StackSettings()
         self.counters = Counters()
         self.ip = IpLayer(self.counters)
-        self.environment = Environment(
-            self.settings, self.counters, TimerQueue(), self.ip, random_bytes
-        )
+        self.environment = Environment(self.settings, self.counters, TimerQueue(), self.ip, random_bytes)
         self.path_manager = EndpointPathManager(self.environment, self.connections)
         self._scheduler = LowestRtt()
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
@@ -273,9 +271,7 @@ class Stack:
         listener.on_syn(connection)
         connection.accept_initial().open_passively(segment, now_us)
 
-    def _receive_join(
-        self, datagram: Datagram, segment: TcpSegment, join: MpJoinSyn, now_us: int
-    ) -> None:
+    def _receive_join(self, datagram: Datagram, segment: TcpSegment, join: MpJoinSyn, now_us: int) -> None:
         """RFC 8684 §3.2: the token names the connection."""
         self.counters.increment("MPTcpExtMPJoinSynRx")
         if join.backup:

@@ -142,10 +142,6 @@ class HostConfiguration:
         """Whether ``address`` is 255.255.255.255 or the broadcast address of an interface's prefix."""
         return address in self._broadcasts
 
-    def local_interface(self, address: bytes) -> Interface | None:
-        """The live interface that owns a local address."""
-        return self.loopback if _is_loopback_v4(address) else self._local.get(address)
-
     def route_for(self, destination: bytes, source: bytes | None) -> Route | None:
         """The way to ``destination``, over ``loopback`` if that is our own address. Answers are cached."""
         if self._route_cache_generation != self.routes.generation or len(self._route_cache) >= MAXIMUM_CACHED:

@@ -73,6 +73,16 @@ class IpLayer:
         return self._configuration.loopback
 
     @property
+    def neighbour_caches(self) -> tuple[NeighbourCache, ...]:
+        """What is known of neighbours: for each Ethernet interface one cache for IPv4 and one for IPv6."""
+        return self._caches
+
+    @property
+    def cached_paths(self) -> int:
+        """The number of address pairs whose headers are kept ready."""
+        return self._output.cached_paths
+
+    @property
     def routes(self) -> RoutingTable:
         """The routing table; connected routes come and go with the interfaces' addresses."""
         return self._configuration.routes

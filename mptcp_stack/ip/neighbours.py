@@ -129,8 +129,9 @@ class NeighbourCache:
             return neighbour
         neighbour = self._passive.pop(address, None)
         if neighbour is None:
-            if self._incomplete >= MAXIMUM_INCOMPLETE_ENTRIES or not self._make_room():
+            if self._incomplete >= MAXIMUM_INCOMPLETE_ENTRIES:
                 return None
+            self._make_room()
             neighbour = Neighbour(address, source)
             self._incomplete += 1
         self._active[address] = neighbour
@@ -166,7 +167,7 @@ class NeighbourCache:
             return
         if len(self._passive) >= MAXIMUM_PASSIVE_ENTRIES or len(self) >= MAXIMUM_ENTRIES:
             if not self._passive:
-                return
+                return  # Not worth displacing one that we have used.
             self._forget(next(iter(self._passive.values())))
         neighbour = Neighbour(address, source, NeighbourState.KNOWN)
         self._passive[address] = neighbour
@@ -270,18 +271,16 @@ class NeighbourCache:
         self._pending_bytes -= len(packet.frame)
         return packet
 
-    def _make_room(self) -> bool:
+    def _make_room(self) -> None:
         if len(self) < MAXIMUM_ENTRIES:
-            return True
+            return
         if self._passive:
             self._forget(next(iter(self._passive.values())))
-            return True
-        # The one that was quiet for the longest time; a busy one is never the victim.
-        settled = [each for each in self._active.values() if each.state is not NeighbourState.INCOMPLETE]
-        if not settled:
-            return False
+            return
+        # The one that was quiet for the longest time; a busy one is never the victim. There is one, since no
+        # more than a part of the entries may be INCOMPLETE.
+        settled = (each for each in self._active.values() if each.state is not NeighbourState.INCOMPLETE)
         self._forget(min(settled, key=lambda each: each.reachable_until_us))
-        return True
 
     def _forget(self, neighbour: Neighbour) -> None:
         self._disarm(neighbour)

@@ -159,6 +159,11 @@ class PacketOutput:
             self._add_link_header(path, header, frame, now_us)
         return True
 
+    @property
+    def cached_paths(self) -> int:
+        """How many paths are remembered."""
+        return len(self._paths)
+
     def cached_path(self, source: bytes, destination: bytes, protocol: int) -> Path | None:
         """The path that earlier packets took, unless routes or addresses have changed since."""
         generation = self._configuration.routes.generation

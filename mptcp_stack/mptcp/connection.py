@@ -126,19 +126,12 @@ class Connection:
 
     def read(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes``; b"" when nothing is there (``end_of_stream`` tells whether more will come)."""
-        before = self.receive_buffer.window()
         data = self.receive_buffer.read(max_bytes)
-        if data:
-            self._maybe_update_window(before)
-        return data
-
-    def _maybe_update_window(self, before: int) -> None:
-        """An update is worth a packet when the window has grown a lot (RFC 9293 §3.8.6.2.2)."""
-        buffer_bytes = self.environment.settings.receive_buffer_bytes
-        if before < buffer_bytes // 2 <= self.receive_buffer.window():
+        if data and self.receive_buffer.deserves_update():
             for subflow in self.subflows:
                 if subflow.state is not State.CLOSED:
                     subflow.want_acknowledgement(Acknowledge.NOW, self.environment.timers.clock_us)
+        return data
 
     def write(self, data: Buffer) -> int:
         """The number of bytes taken, 0 when the send buffer is full. Raises OSError when none can be sent."""
@@ -321,7 +314,7 @@ class Connection:
         fin_position = subflow.fin_position
         is_fin_acknowledged = fin_position is not None and subflow.snd_una > fin_position
         self.send_buffer.on_data_ack(acknowledged - is_fin_acknowledged)
-        if is_fin_acknowledged and self.state in (DataState.FIN_WAIT_1, DataState.CLOSING):
+        if is_fin_acknowledged and self.state in _AWAITS_FIN_ACKNOWLEDGEMENT:
             self.change_state(DataEvent.FIN_ACKNOWLEDGED)
             if self.app_closed and subflow.state is State.FIN_WAIT_2:
                 subflow.wait_as_orphan(now_us)
@@ -511,6 +504,7 @@ class Connection:
                 self.notify()
 
 
+_AWAITS_FIN_ACKNOWLEDGEMENT = (DataState.FIN_WAIT_1, DataState.CLOSING, DataState.LAST_ACK)
 _TAKES_FIN = frozenset(
     {
         (state, DataEvent.FIN_RECEIVED)

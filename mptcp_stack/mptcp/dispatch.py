@@ -54,11 +54,9 @@ def _send_new(connection: Connection, now_us: int) -> None:
     buffer = connection.send_buffer
     while buffer.unsent.length:
         subflow = connection.scheduler.choose(connection.subflows, for_reinjection=False)
-        if subflow is None:
-            break
-        room = _room(connection, subflow)
-        if room <= 0:
-            subflow.want_window_probe(now_us)
+        room = 0 if subflow is None else _room(connection, subflow)
+        if subflow is None or room <= 0:
+            _want_probe(connection, now_us)
             break
         length = min(room, buffer.unsent.length, _largest_run(connection, subflow))
         if length < buffer.unsent.length:
@@ -70,6 +68,13 @@ def _send_new(connection: Connection, now_us: int) -> None:
         outstanding = buffer.take(length, subflow)
         is_last = not buffer.unsent.length
         _send_run(connection, subflow, outstanding.start, outstanding.payload, is_last, now_us)
+
+
+def _want_probe(connection: Connection, now_us: int) -> None:
+    """When nothing is in flight, nothing will tell that the window has opened."""
+    usable = [subflow for subflow in connection.subflows if subflow.is_usable]
+    if usable and not any(len(subflow.retransmission_queue) for subflow in usable):
+        usable[0].want_window_probe(now_us)
 
 
 def _room(connection: Connection, subflow: MptcpSubflow) -> int:

@@ -136,7 +136,9 @@ class EndpointPathManager:
         if any(endpoint.address == address for endpoint in visible):
             raise ConfigurationError(f"endpoint {format_address(address)} exists already")
         if len(visible) >= MAXIMUM_ENDPOINTS:
-            raise ConfigurationError(f"there are {MAXIMUM_ENDPOINTS} endpoints already, the most there can be")
+            raise ConfigurationError(
+                f"there are {MAXIMUM_ENDPOINTS} endpoints already, the most there can be"
+            )
         if identifier is not None and not 1 <= identifier <= 255:
             raise ConfigurationError(f"endpoint id: expected 1 to 255, got {identifier}")
         if identifier in self._endpoints and self._endpoints[identifier].address != address:
@@ -181,7 +183,9 @@ class EndpointPathManager:
         if endpoint is None:
             raise ConfigurationError(f"there is no endpoint with id {identifier}")
         if unknown := flags - {"backup"}:
-            raise ConfigurationError(f"endpoint flags {', '.join(sorted(unknown))} can't be changed, only backup can")
+            raise ConfigurationError(
+                f"endpoint flags {', '.join(sorted(unknown))} can't be changed, only backup can"
+            )
         is_backup = "backup" in flags
         kept = endpoint.flags - {"backup"}
         self._endpoints[identifier] = Endpoint(

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 
+TIMEOUTS_OF_A_DEAD_PATH = 2
+"""So many in a row, and a backup takes over."""
 _UNKNOWN_ROUND_TRIP_US = 1 << 40
 
 
@@ -33,9 +35,14 @@ def _candidates(subflows: Sequence[MptcpSubflow]) -> Sequence[MptcpSubflow]:
     usable = [subflow for subflow in subflows if subflow.is_usable]
     if len(usable) < 2:
         return usable
-    answering = [subflow for subflow in usable if not subflow.consecutive_timeouts and not subflow.is_stale]
-    usable = answering or usable
-    return [subflow for subflow in usable if not subflow.counts_as_backup] or usable
+    living = [subflow for subflow in usable if not _seems_dead(subflow)]
+    regular = [subflow for subflow in living if not subflow.counts_as_backup]
+    answering = [subflow for subflow in regular if not subflow.consecutive_timeouts]
+    return answering or regular or living or usable
+
+
+def _seems_dead(subflow: MptcpSubflow) -> bool:
+    return subflow.is_stale or subflow.consecutive_timeouts >= TIMEOUTS_OF_A_DEAD_PATH
 
 
 def _has_room(subflow: MptcpSubflow) -> bool:

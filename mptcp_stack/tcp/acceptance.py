@@ -226,10 +226,12 @@ def _on_fin_acknowledged(subflow: Subflow, now_us: int) -> bool:
         subflow.on_acknowledged(now_us)
     elif subflow.state is State.CLOSING:
         subflow.change_state(Event.FIN_ACKNOWLEDGED)
+        subflow.on_acknowledged(now_us)
         subflow.enter_time_wait(now_us)
         return False
     elif subflow.state is State.LAST_ACK:
         subflow.change_state(Event.FIN_ACKNOWLEDGED)
+        subflow.on_acknowledged(now_us)
         subflow.finish_in_order(now_us)
         return False
     return True

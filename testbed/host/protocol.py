@@ -23,16 +23,20 @@ class WorkloadKind(StrEnum):
     ECHO = "echo"
     """Listener: send back what comes. Connector: send ``send_bytes`` and expect them back."""
     REQUEST_RESPONSE = "request_response"
-    """Connector: ``requests`` times a request of ``send_bytes`` and a response of ``response_bytes``."""
+    """Connector: ``requests`` times a request of ``send_bytes`` and a response of ``response_bytes``.
+
+    The listener is given the same two sizes and answers until the end of data."""
     HOLD = "hold"
-    """Open the connections and keep them open, idle, until told to stop."""
+    """Open the connections and keep them open, idle, until told to "finish" or until the peer closes."""
 
 
 class CloseKind(StrEnum):
     ORDERLY = "orderly"
     """Shut down sending after the data, read to the peer's end of data, close."""
     ABORT = "abort"
-    """Close at once with what is unsent or unread thrown away: MP_FASTCLOSE on MPTCP, RST on TCP."""
+    """Close at once with what is unsent or unread thrown away: MP_FASTCLOSE on MPTCP, RST on TCP.
+
+    It happens at ``abort_after_bytes``, or without that when the own data has been written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,10 @@ class Workload:
     """One job for one host.
 
     Data is either made from ``send_seed`` (both ends can derive it, nothing is stored) or read from
-    ``send_file``; received data is hashed, and written to ``receive_file`` where one is given.
+    ``send_file``; received data is hashed, and written to ``receive_file`` where one is given. Each
+    connection of a workload sends its own data (the seed and the connection's index), so that bytes that
+    reach the wrong connection are noticed; results of many connections are compared as sets of hashes, for
+    a listener accepts in whatever order the network chose.
     """
 
     kind: WorkloadKind
@@ -71,6 +78,8 @@ class Workload:
     """Keep connections open after the data until told to "finish", so that a test can act on them."""
     timeout_us: int = 60_000_000
     """The watchdog: the workload fails with its state when it is not done by then."""
+    verify: bool = True
+    """False: constant data and no hashing (the hashes stay empty), to measure nothing but the stacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,12 @@ class ConnectionResult:
     is_mptcp: bool
     """False after a fallback, and for plain TCP."""
     error: str | None
-    """The errno's name (``ECONNRESET``) or "timeout"; None when all went well."""
+    """The errno's name (``ECONNRESET``), "timeout" or "stopped"; None when all went well."""
+    detail: str = ""
+    """With an error: what failed, and the connection's state at that moment."""
+    local: str = ""
+    """Both ends as "address port"; empty for a connection that never came to be."""
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,9 @@ class WorkloadProgress:
     accepted: int
     bytes_sent: int
     bytes_received: int
+    connected: int = 0
+    error: str | None = None
+    """Why the workload failed as a whole; each connection's own error is in its result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import random
 from dataclasses import replace
 
 from mptcp_stack.device.in_memory import WireSettings
-from mptcp_stack.ip.interface import InterfaceAddress, LinkType
+from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
+from mptcp_stack.ip.routing import Route
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.settings import StackSettings
@@ -56,8 +57,22 @@ class Network:
                         gso_max_size=gso_max_size,
                     )
                 )
+            self._route_by_source(number, ends[0])
             chosen = wires[number - 1] if wires else wire
             self.simulator.link("client", ends[0], "server", ends[1], chosen, name=str(number))
+
+    def _route_by_source(self, number: int, interface: Interface) -> None:
+        """What the client sends from an address of link N goes over link N, wherever it is for."""
+        for template, length in (("10.0.{}.{}", 4), ("fd00:{}::{}", 16)):
+            self.client.ip.routes.add(
+                Route(
+                    bytes(length),
+                    0,
+                    interface,
+                    gateway=parse_address(template.format(number, 1)),
+                    source=parse_address(template.format(number, 2)),
+                )
+            )
 
     def listen(self, protocol: str = "mptcp", address: str | None = None) -> Listener:
         return self.server.listen(
@@ -92,6 +107,18 @@ class Network:
         return near, accepted[0]
 
 
+def join_all(network: Network, near: Connection, far: Connection, subflows: int = 2) -> None:
+    """Exchanges a byte, which confirms the handshake, and waits until all subflows are up."""
+    transfer = Transfer(near, far, 1).without_shutdown()
+    network.simulator.run_until(transfer.advance)
+    network.simulator.run_until(
+        lambda: (
+            len(near.subflows) == len(far.subflows) == subflows
+            and all(subflow.is_usable for subflow in (*near.subflows, *far.subflows))
+        )
+    )
+
+
 class Transfer:
     """Sends ``length`` seeded bytes from one end, reads them at the other, and finishes in order."""
 
@@ -116,9 +143,7 @@ class Transfer:
             self.sender.shutdown_write()
         while data := self.receiver.read(1 << 17):
             self.received += data
-        return len(self.received) == len(self.data) and (
-            not self.shut_down or self.receiver.end_of_stream
-        )
+        return len(self.received) == len(self.data) and (not self.shut_down or self.receiver.end_of_stream)
 
     def must_be_intact(self) -> None:
         assert hashlib.sha256(self.received).digest() == hashlib.sha256(self.data).digest()

@@ -1,0 +1,134 @@
+"""From a topology to the agents of its hosts."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from testbed.backend import ownership
+from testbed.backend.ownership import TAG_VARIABLE, Journal, namespace_path
+from testbed.errors import LabError
+from testbed.host.protocol import AgentConfiguration
+from testbed.topology.model import Endpoint, Interface, Node, Route, Topology
+
+if TYPE_CHECKING:
+    from testbed.host.launcher import AgentLauncher, SpawnedAgent
+
+_LONGEST_SOCKET_PATH = 107
+"""``sun_path`` holds 108 bytes with the final zero."""
+
+
+def control_socket(directory: Path, topology: Topology, host: str) -> Path:
+    """Where a host's agent listens. Raises LabError when the runtime directory's path is too long."""
+    path = directory / f"{host}.sock"
+    if len(str(path).encode()) > _LONGEST_SOCKET_PATH:
+        names = [node.name for node in topology.nodes]
+        path = directory / f"{names.index(host)}.sock"
+    if len(str(path).encode()) > _LONGEST_SOCKET_PATH:
+        raise LabError(
+            f"{directory} is too long for the address of a Unix socket: choose a shorter directory"
+        )
+    return path
+
+
+def agent_configurations(topology: Topology, journal: Journal, seed: int | None) -> list[AgentConfiguration]:
+    """What each host's agent is told, in the topology's order."""
+    lab_name = journal.directory.name
+    return [
+        AgentConfiguration(
+            lab=lab_name,
+            host=node.name,
+            stack=str(node.stack),
+            namespace_path=str(namespace_path(lab_name, node.name)),
+            control_socket=str(control_socket(journal.directory, topology, node.name)),
+            log_file=str(journal.directory / f"{node.name}.log"),
+            interfaces=tuple(_interface_fields(interface) for interface in node.interfaces),
+            routes=tuple(_route_fields(route) for route in node.routes),
+            subflows_limit=node.mptcp.subflows_limit,
+            add_addr_accepted_limit=node.mptcp.add_addr_accepted_limit,
+            endpoints=tuple(_endpoint_fields(endpoint) for endpoint in node.mptcp.endpoints),
+            sysctls=node.sysctls,
+            seed=_host_seed(seed, node),
+        )
+        for node in topology.hosts()
+    ]
+
+
+def _interface_fields(interface: Interface) -> dict[str, Any]:
+    return {
+        "name": interface.name,
+        "mac": interface.mac,
+        "mtu": interface.mtu,
+        "addresses": [str(address) for address in interface.addresses],
+    }
+
+
+def _route_fields(route: Route) -> dict[str, Any]:
+    return {
+        "destination": str(route.destination),
+        "interface": route.interface,
+        "gateway": str(route.gateway) if route.gateway is not None else None,
+        "source": str(route.source) if route.source is not None else None,
+        "metric": route.metric,
+    }
+
+
+def _endpoint_fields(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "address": str(endpoint.address),
+        "flags": sorted(endpoint.flags),
+        "interface": endpoint.interface,
+        "identifier": endpoint.identifier,
+        "port": endpoint.port,
+    }
+
+
+def _host_seed(seed: int | None, node: Node) -> int | None:
+    """A seed of the host's own, the same in every run with the same lab seed."""
+    if seed is None:
+        return None
+    return int.from_bytes(hashlib.sha256(f"{seed}:{node.name}".encode()).digest()[:8], "big")
+
+
+class AgentSpawner(Protocol):
+    """What starts agents: a launcher, or a session that has one."""
+
+    def spawn(self, configurations: Sequence[AgentConfiguration]) -> Sequence[SpawnedAgent]: ...
+
+
+class AgentSession:
+    """One launcher for all the labs that a process builds one after the other: warming up is what costs.
+
+    The launcher's processes bear the session's tag. They end with this process, however it ends; its
+    directory, with the launcher's log, is removed by :meth:`close` or by ``testbed clean``.
+    """
+
+    def __init__(self) -> None:
+        self.directory = ownership.make_session_directory()
+        self.tag = self.directory.name
+        self._launcher = start_launcher(self.directory, self.tag, persistent=False)
+        self._finalizer = weakref.finalize(self, _end_session, self._launcher, self.directory)
+
+    def spawn(self, configurations: Sequence[AgentConfiguration]) -> Sequence[SpawnedAgent]:
+        """Raises HostError."""
+        return self._launcher.spawn(configurations)
+
+    def close(self) -> None:
+        """End the launcher and all agents that are left. Harmless when repeated."""
+        self._finalizer()
+
+
+def _end_session(launcher: AgentLauncher, directory: Path) -> None:
+    launcher.close()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def start_launcher(directory: Path, tag: str, *, persistent: bool) -> AgentLauncher:
+    """Start the process that agents are forked from, marked with ``tag``; its log is in ``directory``."""
+    from testbed.host.launcher import AgentLauncher
+
+    return AgentLauncher(directory, persistent=persistent, environment={TAG_VARIABLE: tag})

@@ -1,0 +1,24 @@
+"""``testbed bench``: what labs and stacks cost on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+_BENCHMARKS = {
+    "goodput": "one transfer over an unshaped link for each pair of stacks",
+    "topology": "up and down of many hosts on a switch, next to Mininet's where it is installed",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
+    for name, help_line in _BENCHMARKS.items():
+        benchmark = benchmarks.add_parser(name, help=help_line)
+        module = importlib.import_module(f"testbed.bench.{name}")
+        module.add_arguments(benchmark)
+        benchmark.set_defaults(run_benchmark=module.run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return int(arguments.run_benchmark(arguments))

@@ -1,0 +1,81 @@
+"""``testbed selftest``: play the matrix of cases, IP families and stack pairs, and judge it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+NAME = "selftest"
+HELP = "run the selftest matrix"
+
+EPILOG = """\
+SELECT is a group (join), a case (join/signal-address, or signal-address alone) or a run
+(join/signal-address[6,userspace-kernel]); * and ? stand for any text and any character.
+
+exit codes: 0 all passed (skips allowed), 1 a failure, 2 usage, 4 all skipped, 130 interrupted.
+"""
+DEFAULT_TIMEOUT_S = 60.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("select", nargs="*", metavar="SELECT", help="what to run; everything by default")
+    parser.add_argument("--family", default="4,6", metavar="LIST", help="IP families (default: 4,6)")
+    parser.add_argument(
+        "--stacks",
+        default="all",
+        metavar="LIST",
+        help="client-server pairs of userspace and kernel, like userspace-kernel (default: all)",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="labs at once (default: the number of processors)"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="repeat a session that printed this seed")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play everything N times")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"watchdog of each run (default: {DEFAULT_TIMEOUT_S:g})",
+    )
+    parser.add_argument("--list", action="store_true", help="print the chosen runs and play none")
+    parser.add_argument("--tap", action="store_true", help="write TAP 13 to standard output")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report with all counters")
+    parser.add_argument("--capture", type=Path, metavar="DIR", help="write a packet capture of every link")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the exit code; raises TestbedError."""
+    # These take longer to import than ``--help`` may take.
+    from testbed.selftests.case import STACK_PAIRS
+    from testbed.selftests.matrix import Axes, split_list
+    from testbed.selftests.session import SessionOptions, plan, run_session
+
+    stacks = STACK_PAIRS if arguments.stacks == "all" else split_list(arguments.stacks)
+    axes = Axes(tuple(arguments.select), split_list(arguments.family), stacks, arguments.repeat)
+    options = SessionOptions(
+        axes=axes,
+        jobs=(os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs,
+        timeout_s=arguments.timeout,
+        seed=arguments.seed,
+        tap=arguments.tap,
+        junit=arguments.junit,
+        json=arguments.json,
+        capture=arguments.capture,
+        command_line=tuple(sys.argv[1:]),
+    )
+    if arguments.list:
+        for chosen in plan(options)[1]:
+            print(chosen.identifier)
+        return 0
+    from testbed.backend.privileges import ensure_privileges
+    from testbed.selftests.labs import remove_lab
+
+    ensure_privileges()
+    return run_session(options, sys.stdout, sys.stderr, remove_lab)

@@ -1,0 +1,191 @@
+"""Starts agents: one warmed-up process, and a fork for each host."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from testbed.errors import HostError
+from testbed.host.protocol import AgentConfiguration
+from testbed.host.zygote import MAXIMUM_MESSAGE_BYTES, encode_spawn
+
+START_TIMEOUT_S = 30.0
+"""For the warm-up, and for all agents of one call of ``spawn``."""
+_CLOSE_TIMEOUT_S = 5.0
+_LOG_TAIL_LINES = 15
+_LOG_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnedAgent:
+    """An agent that answers."""
+
+    host: str
+    pid: int
+    control_socket: Path
+
+
+class AgentLauncher:
+    """Owns the process that agents are forked from.
+
+    Unless ``persistent``, agents end with ``close()`` and with this process, however it ends. Persistent
+    agents stay until they are told to shut down.
+    """
+
+    def __init__(
+        self,
+        runtime_directory: Path,
+        *,
+        persistent: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """``runtime_directory`` takes the launcher's own log. Raises HostError.
+
+        ``environment`` is added to that of the launcher and its agents: the mark of the lab that owns them.
+        """
+        self._log = runtime_directory / "launcher.log"
+        self._lock = threading.Lock()
+        self._is_ready = False
+        self._control, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = [sys.executable, "-m", "testbed.host.zygote", str(child_end.fileno())]
+        if persistent:
+            arguments.append("--persistent")
+        try:
+            with self._log.open("ab") as log, child_end:
+                self._process = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(child_end.fileno(),),
+                    # Ctrl-C is for the orchestrator, which then ends its agents in order.
+                    start_new_session=True,
+                    cwd="/",
+                    env=_environment() | dict(environment or {}),
+                )
+        except OSError as error:
+            self._control.close()
+            raise HostError(f"the agent launcher cannot start: {error}") from None
+
+    def spawn(self, configurations: Sequence[AgentConfiguration]) -> list[SpawnedAgent]:
+        """Start one agent for each configuration; returns, in their order, when all of them answer.
+
+        Raises HostError, with what the agent said, when one fails; then none of them is left.
+        """
+        hosts = [configuration.host for configuration in configurations]
+        if len(set(hosts)) != len(hosts):
+            raise HostError(f"two agents for one host: {', '.join(hosts)}")
+        with self._lock:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            self._await_warm_up(deadline)
+            try:
+                for configuration in configurations:
+                    self._control.send(encode_spawn(configuration))
+            except OSError as error:
+                raise self._launcher_failed(str(error)) from None
+            return self._collect(configurations, deadline)
+
+    def close(self) -> None:
+        """End the launcher, and its agents unless they are persistent. May be called twice."""
+        self._control.close()
+        try:
+            self._process.wait(_CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> AgentLauncher:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _await_warm_up(self, deadline: float) -> None:
+        if not self._is_ready:
+            self._receive(deadline, "the agent launcher")
+            self._is_ready = True
+
+    def _collect(self, configurations: Sequence[AgentConfiguration], deadline: float) -> list[SpawnedAgent]:
+        waiting = {configuration.host: configuration for configuration in configurations}
+        ready: dict[str, SpawnedAgent] = {}
+        failures: list[str] = []
+        try:
+            while waiting:
+                answer = self._receive(deadline, f"the agent of {next(iter(waiting))}")
+                host = answer["host"]
+                configuration = waiting.pop(host, None)
+                if "pid" not in answer or configuration is None:
+                    failures.append(_describe_failure(host, answer, configuration))
+                    continue
+                socket_path = Path(configuration.control_socket)
+                ready[host] = SpawnedAgent(host, answer["pid"], socket_path)
+        except HostError as error:
+            failures.append(str(error))
+        if failures:
+            for agent in ready.values():
+                with suppress(ProcessLookupError):
+                    os.kill(agent.pid, signal.SIGTERM)
+            raise HostError("\n".join(failures))
+        return [ready[configuration.host] for configuration in configurations]
+
+    def _receive(self, deadline: float, whose: str) -> dict[str, Any]:
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise HostError(f"{whose} did not answer within {START_TIMEOUT_S:g} s")
+        try:
+            message = self._control.recv(MAXIMUM_MESSAGE_BYTES)
+        except OSError as error:
+            raise self._launcher_failed(str(error)) from None
+        if not message:
+            raise self._launcher_failed("it ended")
+        answer: dict[str, Any] = json.loads(message)
+        return answer
+
+    def _launcher_failed(self, reason: str) -> HostError:
+        return HostError(f"the agent launcher failed: {reason}{_tail(self._log)}")
+
+
+def _describe_failure(
+    host: str | None, answer: dict[str, Any], configuration: AgentConfiguration | None
+) -> str:
+    if "error" in answer:
+        return f"the agent launcher refused a configuration: {answer['error']}"
+    tail = _tail(Path(configuration.log_file)) if configuration is not None else ""
+    return f"{host}: its agent did not start{tail}"
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a log, indented, on lines of their own; empty when there is nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    except OSError:
+        return ""
+    return "".join(f"\n  {line}" for line in lines)
+
+
+def _environment() -> dict[str, str]:
+    """The launcher must find this very package wherever it was imported from."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,65 @@
+"""The small stream interface that workloads are written against, once for every kind of stack."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from testbed.host.data import Buffer
+
+
+class Stream(Protocol):
+    """One connection. Every method but ``describe`` and ``abort`` may raise OSError."""
+
+    @property
+    def is_mptcp(self) -> bool:
+        """False for plain TCP and after a fallback. Still known after the connection ended."""
+
+    @property
+    def local(self) -> str:
+        """As "address port"."""
+
+    @property
+    def remote(self) -> str: ...
+
+    async def read(self) -> Buffer:
+        """What is there, waiting for the first byte; empty at the peer's end of data.
+
+        The buffer is valid until the caller awaits something else.
+        """
+
+    async def write(self, data: Buffer) -> None:
+        """Returns when the stack has taken all of ``data``, which must not change afterwards."""
+
+    async def shutdown_write(self) -> None:
+        """Tell the peer that nothing more follows."""
+
+    async def close(self) -> None:
+        """Orderly; data that was written is still delivered."""
+
+    def abort(self) -> None:
+        """MP_FASTCLOSE, or RST on plain TCP. Harmless on a connection that has ended."""
+
+    def describe(self) -> dict[str, object]:
+        """The connection's state, for diagnostics."""
+
+
+class StreamListener(Protocol):
+    """A listening socket."""
+
+    @property
+    def port(self) -> int: ...
+
+    async def accept(self) -> Stream:
+        """Raises OSError."""
+
+    def close(self) -> None: ...
+
+
+class StreamNetwork(Protocol):
+    """Where streams come from: the kernel, or the bundled stack."""
+
+    def listen(self, address: str, port: int, *, protocol: str, backlog: int) -> StreamListener:
+        """Raises OSError. "::" takes IPv4 as well."""
+
+    async def connect(self, address: str, port: int, *, protocol: str, local: str | None) -> Stream:
+        """Raises OSError."""

@@ -1,0 +1,87 @@
+"""TAP 13 in the form of the kernel's MPTCP selftests, so that the same CI scripts read it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TextIO
+
+from testbed.report.diagnostics import diagnostics, unchecked
+from testbed.selftests.results import Outcome, Run, RunResult, Totals
+
+PREFIX = "selftest"
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class TapWriter:
+    """Writes results in the order of the plan, whatever order they come in, each as soon as it may.
+
+    So the same number means the same run in every session over the same plan.
+    """
+
+    def __init__(self, stream: TextIO, runs: tuple[Run, ...], session_seed: int) -> None:
+        self._stream = stream
+        self._order = [run.identifier for run in runs]
+        self._session_seed = session_seed
+        self._pending: dict[str, RunResult] = {}
+        self._written = 0
+        self._totals = Totals()
+        self._unchecked: Counter[str] = Counter()
+
+    def start(self) -> None:
+        self._stream.write(f"TAP version 13\n1..{len(self._order)}\n# seed {self._session_seed}\n")
+        self._stream.flush()
+
+    def add(self, result: RunResult) -> None:
+        self._pending[result.run.identifier] = result
+        while self._written < len(self._order) and self._order[self._written] in self._pending:
+            self._write(self._pending.pop(self._order[self._written]))
+        self._stream.flush()
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        """The totals. After an interrupt, what has not been reached is missing, and said to be."""
+        for identifier in self._order[self._written :]:
+            if identifier in self._pending:
+                self._write(self._pending.pop(identifier))
+            else:
+                self._written += 1
+        if interrupted:
+            missing = len(self._order) - self._totals.all
+            self._stream.write(f"# interrupted: {missing} of {len(self._order)} runs have no result\n")
+        for text, count in self._unchecked.items():
+            self._stream.write(f"# {_printable(text)} (in {count} runs)\n")
+        totals = self._totals
+        self._stream.write(
+            f"# Totals: pass:{totals.passed} fail:{totals.failed} xfail:0 xpass:0"
+            f" skip:{totals.skipped} error:{totals.errors}\n"
+        )
+        self._stream.flush()
+
+    def _write(self, result: RunResult) -> None:
+        self._written += 1
+        self._totals = self._totals.plus(result.outcome)
+        self._stream.write(result_line(self._written, result) + "\n")
+        if result.outcome in (Outcome.FAIL, Outcome.ERROR):
+            for line in diagnostics(result, self._session_seed):
+                self._stream.write(f"# {_printable(line)}".rstrip() + "\n")
+        else:
+            self._unchecked.update(unchecked(result))
+
+
+def result_line(number: int, result: RunResult) -> str:
+    """``ok 3 - selftest: join/no-join[4,kernel-kernel] # time=212ms``."""
+    verdict = "ok" if result.outcome in (Outcome.PASS, Outcome.SKIP) else "not ok"
+    if result.outcome is Outcome.SKIP:
+        remark = f"SKIP {_printable(skip_text(result))}"
+    else:
+        remark = f"time={result.duration_ms}ms"
+    return f"{verdict} {number} - {PREFIX}: {result.run.identifier} # {remark}"
+
+
+def skip_text(result: RunResult) -> str:
+    """Why a run was skipped, in one line."""
+    return " ".join(result.reason.split()) or "; ".join(unchecked(result)) or "nothing could be checked"
+
+
+def _printable(text: str) -> str:
+    return _UNPRINTABLE.sub("?", text)

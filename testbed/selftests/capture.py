@@ -1,0 +1,167 @@
+"""Packet captures of a lab: one pcapng file per link, taken at one of its ends in both directions.
+
+Frames are written as they cross the veth: super-segments whole, unfinished checksums completed, times from
+the kernel, so that the order within a link is the order on the link.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mptcp_stack.device.capture import CaptureWriter, Direction
+from mptcp_stack.device.virtio_header import HEADER_LENGTH, decode
+from mptcp_stack.errors import MalformedPacketError
+from testbed.backend.lab import Lab
+from testbed.backend.system import network_namespace
+from testbed.errors import HostError
+from testbed.topology.model import Link, LinkEnd
+
+# Constants that the socket module does not name (linux/if_packet.h, asm/socket.h).
+_SOL_PACKET = 263
+_PACKET_VNET_HDR = 15
+_SO_RCVBUFFORCE = 33
+_SO_TIMESTAMPNS = 35
+_ETH_P_ALL = 3
+_PACKET_OUTGOING = 4
+
+_RECEIVE_BUFFER_BYTES = 32 << 20
+_LARGEST_FRAME_BYTES = 65535 + 22
+_ANCILLARY_BYTES = 256
+_TIMESTAMP = struct.Struct("@ll")
+_POLL_MS = 50
+
+
+class CaptureError(HostError):
+    """A capture could not be taken or written; the message says which."""
+
+
+@dataclass(slots=True)
+class _Tap:
+    """One link's socket and file."""
+
+    socket: socket.socket
+    writer: CaptureWriter
+    interface: int
+
+    def take(self) -> bool:
+        """Write one frame. Returns False when none is waiting. Raises OSError."""
+        try:
+            data, ancillary, _flags, sender = self.socket.recvmsg(
+                HEADER_LENGTH + _LARGEST_FRAME_BYTES, _ANCILLARY_BYTES
+            )
+        except BlockingIOError:
+            return False
+        try:
+            frame = decode(memoryview(data))
+        except MalformedPacketError:
+            # metadata that makes no sense; the bytes are not to be trusted either
+            return True
+        direction = Direction.OUTBOUND if sender[2] == _PACKET_OUTGOING else Direction.INBOUND
+        self.writer.write(self.interface, frame, _time_ns(ancillary), direction)
+        return True
+
+
+@contextmanager
+def captured_links(lab: Lab, directory: Path, stem: str) -> Iterator[tuple[str, ...]]:
+    """Capture every link of a lab during the body; yields the paths of the files, complete afterwards.
+
+    Raises CaptureError when a file cannot be written, at the end of the body at the latest.
+    """
+    with ExitStack() as closing:
+        taps, paths = [], []
+        for link in lab.topology.links:
+            path = directory / f"{_file_name(stem)}.{_file_name(f'{link.first}-{link.second}')}.pcapng"
+            taps.append(_open_tap(lab, link, path, closing))
+            paths.append(str(path))
+        recorder = _Recorder(taps)
+        recorder.start()
+        try:
+            yield tuple(paths)
+        finally:
+            recorder.stop()
+        if recorder.error is not None:
+            raise CaptureError(f"the capture in {directory} is incomplete: {recorder.error.strerror}")
+
+
+def _open_tap(lab: Lab, link: Link, path: Path, closing: ExitStack) -> _Tap:
+    try:
+        packet_socket = closing.enter_context(_open_socket(lab, link.first))
+        file = closing.enter_context(path.open("wb"))
+    except OSError as error:
+        raise CaptureError(f"cannot capture {link.first} into {path}: {error.strerror}") from error
+    writer = CaptureWriter(file)
+    return _Tap(packet_socket, writer, writer.add_interface(str(link.first)))
+
+
+def _open_socket(lab: Lab, end: LinkEnd) -> socket.socket:
+    """A socket that sees all frames at this end. A socket stays in the namespace in which it was opened."""
+    descriptor = os.open(lab.namespace_path(end.node), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with network_namespace(descriptor):
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    finally:
+        os.close(descriptor)
+    opened.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    except PermissionError:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+    # bound only now: until then protocol 0 keeps other interfaces' frames out
+    opened.bind((end.interface, _ETH_P_ALL))
+    return opened
+
+
+class _Recorder(threading.Thread):
+    """Empties the taps until it is stopped, then once more."""
+
+    def __init__(self, taps: list[_Tap]) -> None:
+        super().__init__(name="capture", daemon=True)
+        self._taps = {tap.socket.fileno(): tap for tap in taps}
+        self._is_over = threading.Event()
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        waiting = select.poll()
+        for descriptor in self._taps:
+            waiting.register(descriptor, select.POLLIN)
+        try:
+            while not self._is_over.is_set():
+                for descriptor, _events in waiting.poll(_POLL_MS):
+                    self._empty(self._taps[descriptor])
+            for tap in self._taps.values():
+                self._empty(tap)
+                tap.writer.flush()
+        except OSError as error:
+            self.error = error
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self.join()
+
+    def _empty(self, tap: _Tap) -> None:
+        while tap.take():
+            continue
+
+
+def _time_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) >= _TIMESTAMP.size:
+            seconds, nanoseconds = _TIMESTAMP.unpack_from(data)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return time.time_ns()
+
+
+def _file_name(text: str) -> str:
+    """``join/no-join[4,kernel-kernel]`` → ``join_no-join_4_kernel-kernel``."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")

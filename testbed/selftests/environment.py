@@ -1,0 +1,45 @@
+"""What this machine lacks for a run: found by trying, and said as the reason of a SKIP."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from functools import cache
+
+from testbed.selftests.results import Run
+
+IPPROTO_MPTCP = 262
+
+
+def skip_reason(run: Run) -> str | None:
+    """Why this run cannot take place on this machine; None when nothing speaks against it."""
+    if "kernel" in (run.client_stack, run.server_stack) and (reason := kernel_mptcp_missing()):
+        return reason
+    if run.family == 6 and (reason := ipv6_missing()):
+        return reason
+    return None
+
+
+@cache
+def kernel_mptcp_missing() -> str | None:
+    """Why there is no kernel MPTCP here, or None.
+
+    MPTCP that is only switched off in this namespace counts as there: new namespaces start with it on.
+    """
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
+    except OSError as error:
+        if error.errno == errno.ENOPROTOOPT:
+            return None
+        return f"this kernel has no MPTCP (socket: {error.strerror})"
+    return None
+
+
+@cache
+def ipv6_missing() -> str | None:
+    """Why there is no IPv6 here, or None."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError as error:
+        return f"this kernel has no IPv6 (socket: {error.strerror})"
+    return None

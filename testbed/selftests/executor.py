@@ -1,0 +1,135 @@
+"""Carry out one run: build its lab, play the case under a watchdog, judge, and undo the lab."""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+
+from testbed.errors import CapabilityError, HostError, TestbedError
+from testbed.selftests.case import Case, find_case
+from testbed.selftests.environment import skip_reason
+from testbed.selftests.host_view import CaseAbortedError, HostAgent, NetworkControl
+from testbed.selftests.lab_view import CaseLab
+from testbed.selftests.results import HostRecord, Outcome, Run, RunResult
+from testbed.topology.model import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLab:
+    """A lab that is up."""
+
+    topology: Topology
+    agents: Mapping[str, HostAgent]
+    """Host name → its agent."""
+    network: NetworkControl
+    captures: tuple[str, ...] = ()
+
+
+LabOpener = Callable[[Case, Run], AbstractContextManager[BuiltLab]]
+
+
+class RunTimeout(BaseException):
+    """The watchdog's: not an Exception, so that nothing in between takes it for a failure of its own."""
+
+
+@contextmanager
+def watchdog(seconds: float) -> Iterator[None]:
+    """Raises RunTimeout in the body, which must run in the main thread, when it takes too long."""
+
+    def bite(_number: int, _frame: FrameType | None) -> None:
+        raise RunTimeout
+
+    previous = signal.signal(signal.SIGALRM, bite)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def execute(run: Run, open_lab: LabOpener, timeout_s: float) -> RunResult:
+    """Never raises for what goes wrong within the run; that is what the result says."""
+    if reason := skip_reason(run):
+        return RunResult(run, Outcome.SKIP, reason)
+    started = time.monotonic()
+    result: RunResult | None = None
+    try:
+        with open_lab(find_case(run.case), run) as built:
+            setup_ms = _elapsed_ms(started)
+            result = _play(find_case(run.case), run, built, timeout_s)
+            result = replace(result, setup_ms=setup_ms, captures=built.captures)
+    except CapabilityError as error:
+        return RunResult(run, Outcome.SKIP, str(error))
+    except Exception as error:
+        return _broken_lab(run, error, result)
+    return result
+
+
+def _broken_lab(run: Run, error: Exception, result: RunResult | None) -> RunResult:
+    """The lab could not be built, or not undone after the case was judged."""
+    text = str(error) if isinstance(error, TestbedError) else _traceback(error)
+    if result is None:
+        return RunResult(run, Outcome.ERROR, f"the lab could not be built: {text}")
+    reason = f"the lab could not be undone: {text}"
+    if result.reason:
+        reason = f"{result.reason}\n{reason}"
+    return replace(result, outcome=Outcome.ERROR, reason=reason)
+
+
+def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
+    lab = CaseLab(built.topology, built.agents, built.network, run.family, run.seed)
+    started = time.monotonic()
+    outcome: Outcome | None = None
+    reason = ""
+    try:
+        with watchdog(timeout_s):
+            case.function(lab)
+    except RunTimeout:
+        outcome, reason = Outcome.FAIL, f"did not end within {timeout_s:g} s"
+    except (CaseAbortedError, HostError) as error:
+        outcome, reason = Outcome.FAIL, str(error)
+    except Exception as error:
+        outcome, reason = Outcome.ERROR, _traceback(error)
+    duration_ms = _elapsed_ms(started)
+    checks = lab.verdict.checks
+    if outcome is None and not checks:
+        outcome, reason = Outcome.ERROR, "the case judges nothing"
+    hosts = _host_records(lab, with_sockets=(outcome or lab.verdict.outcome) is not Outcome.PASS)
+    return RunResult(
+        run=run,
+        outcome=outcome or lab.verdict.outcome,
+        reason=reason,
+        duration_ms=duration_ms,
+        checks=checks,
+        hosts=hosts,
+        notes=tuple(lab.notes),
+    )
+
+
+def _host_records(lab: CaseLab, *, with_sockets: bool) -> tuple[HostRecord, ...]:
+    """Counters and, for a failure, the sockets as they still are; a host that no longer answers says so."""
+    records = lab.host_records()
+    if not with_sockets:
+        return records
+    described = []
+    for record, host in zip(records, (lab.client, lab.server), strict=True):
+        try:
+            sockets = tuple(host.sockets())
+        except (TestbedError, OSError) as error:
+            sockets = (f"the host did not answer: {error}",)
+        described.append(replace(record, sockets=sockets))
+    return tuple(described)
+
+
+def _elapsed_ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+def _traceback(error: Exception) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()

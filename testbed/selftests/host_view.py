@@ -1,0 +1,111 @@
+"""One end of a case's lab, and what a case needs of the agent and network behind it.
+
+The protocols name the part of host agents and backends that cases use, so that a case can be judged against
+made-up hosts as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from testbed.host.protocol import ConnectionResult, Workload, WorkloadProgress
+from testbed.topology.model import Node
+
+POLL_INTERVAL_S = 0.02
+EVENT_LIMIT_S = 15.0
+"""How long an awaited event may take, slow machines included."""
+
+
+class CaseAbortedError(Exception):
+    """What a case waited for did not come: it ends here, as failed."""
+
+
+class RunningWorkload(Protocol):
+    """A workload on a host agent."""
+
+    @property
+    def port(self) -> int: ...
+
+    def wait_for(self, milestone: str, timeout_s: float) -> WorkloadProgress: ...
+
+    def finish(self) -> None: ...
+
+    def result(self, timeout_s: float) -> Sequence[ConnectionResult]: ...
+
+
+class HostAgent(Protocol):
+    """A host of a lab, as :class:`testbed.host.client.HostClient` offers it."""
+
+    def start(self, workload: Workload) -> RunningWorkload: ...
+
+    def counters(self) -> dict[str, int]: ...
+
+    def set_limits(self, subflows: int, add_addr_accepted: int) -> None: ...
+
+    def add_endpoint(self, address: str, *, flags: Sequence[str], interface: str | None = None) -> int: ...
+
+    def delete_endpoint(self, identifier: int, address: str | None = None) -> None: ...
+
+    def sockets(self) -> str: ...
+
+
+class NetworkControl(Protocol):
+    """What a case may do to the network between the hosts."""
+
+    def set_link(self, node: str, interface: str, up: bool) -> None: ...
+
+    def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
+        """Received and transmitted bytes since the interface was made."""
+        ...
+
+
+class CaseHost:
+    """One end of the connection."""
+
+    def __init__(self, name: str, node: Node, agent: HostAgent, family: int) -> None:
+        self.name = name
+        self.node = node
+        self.agent = agent
+        self.family = family
+        self._endpoints: dict[str, int] = {}
+
+    @property
+    def stack(self) -> str:
+        return str(self.node.stack)
+
+    def address(self, interface: str | None = None) -> str:
+        """The first address of the run's family, of one interface or of the host's first.
+
+        Raises LookupError where there is none.
+        """
+        for candidate in self.node.interfaces:
+            if interface in (None, candidate.name):
+                for address in candidate.addresses:
+                    if address.version == self.family and not address.ip.is_link_local:
+                        return str(address.ip)
+        raise LookupError(
+            f"{self.node.name} has no IPv{self.family} address on {interface or 'any interface'}"
+        )
+
+    def limits(self, *, subflows: int, add_addr_accepted: int = 0) -> None:
+        """What ``ip mptcp limits set`` takes."""
+        self.agent.set_limits(subflows, add_addr_accepted)
+
+    def endpoint(
+        self, interface: str, *, signal: bool = False, subflow: bool = False, backup: bool = False
+    ) -> None:
+        """``ip mptcp endpoint add`` for the address of an interface."""
+        wanted = {"signal": signal, "subflow": subflow, "backup": backup}
+        flags = tuple(flag for flag, is_set in wanted.items() if is_set)
+        self._endpoints[interface] = self.agent.add_endpoint(
+            self.address(interface), flags=flags, interface=interface
+        )
+
+    def remove_endpoint(self, interface: str) -> None:
+        """``ip mptcp endpoint delete`` for an endpoint that :meth:`endpoint` made. Raises KeyError."""
+        self.agent.delete_endpoint(self._endpoints.pop(interface))
+
+    def sockets(self) -> list[str]:
+        """The states of the host's sockets, as lines of text."""
+        return self.agent.sockets().splitlines()

@@ -1,0 +1,236 @@
+"""What a case sees of its lab: a client, a server, transfers between them, and what the counters did.
+
+The names here are the vocabulary of the cases; everything that a case does goes through the workload protocol
+of the host agents, so it means the same on every kind of host.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from testbed.errors import TestbedError
+from testbed.host.protocol import CloseKind, Role, Workload, WorkloadKind
+from testbed.selftests.host_view import (
+    EVENT_LIMIT_S,
+    POLL_INTERVAL_S,
+    CaseAbortedError,
+    CaseHost,
+    HostAgent,
+    NetworkControl,
+)
+from testbed.selftests.judgement import Verdict
+from testbed.selftests.measurement import HostMeasurement, Measurement
+from testbed.selftests.results import HostRecord
+from testbed.selftests.transfer import Transfer, TransferSizes
+from testbed.topology.model import Topology
+
+SETTLED_AFTER_S = 0.15
+"""Nothing moved for this long: joins and announcements on an idle veth take a few milliseconds."""
+SETTLE_LIMIT_S = 5.0
+
+
+class CaseLab:
+    """A lab with one client and one server, for one run of a case."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        agents: Mapping[str, HostAgent],
+        network: NetworkControl,
+        family: int,
+        seed: int,
+        *,
+        settled_after_s: float = SETTLED_AFTER_S,
+    ) -> None:
+        self.family = family
+        self.topology = topology
+        self.client = CaseHost("client", topology.node("client"), agents["client"], family)
+        self.server = CaseHost("server", topology.node("server"), agents["server"], family)
+        self.random = random.Random(seed)
+        self.verdict = Verdict()
+        self.notes: list[str] = []
+        self._network = network
+        self._settled_after_s = settled_after_s
+        self._measurements: list[Measurement] = []
+
+    @contextmanager
+    def measure(self) -> Iterator[Measurement]:
+        """Everything within is counted, on both sides. It ends when the counters have come to rest."""
+        measurement = Measurement(self.verdict, self.client, self.server)
+        measurement.start()
+        self._measurements.append(measurement)
+        try:
+            yield measurement
+        except BaseException:
+            # what happened is worth more than a second error about a host that no longer answers
+            with suppress(TestbedError, OSError):
+                measurement.stop()
+            raise
+        self.settle()
+        measurement.stop()
+
+    def settle(self) -> None:
+        """Until no MPTCP counter has moved for a while, or :data:`SETTLE_LIMIT_S` is over."""
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        last, since = self._mptcp_counters(), time.monotonic()
+        while (now := time.monotonic()) < deadline and now - since < self._settled_after_s:
+            time.sleep(POLL_INTERVAL_S)
+            current = self._mptcp_counters()
+            if current != last:
+                last, since = current, time.monotonic()
+
+    def _mptcp_counters(self) -> list[dict[str, int]]:
+        return [
+            {name: value for name, value in host.agent.counters().items() if name.startswith("MPTcpExt")}
+            for host in (self.client, self.server)
+        ]
+
+    def transfer(
+        self,
+        client_bytes: int,
+        server_bytes: int | None = None,
+        *,
+        client_protocol: str = "mptcp",
+        server_protocol: str = "mptcp",
+    ) -> Transfer:
+        """Send both ways at once as fast as possible, then close in order; ``None`` means as much back."""
+        with self.start_transfer(
+            client_bytes,
+            server_bytes,
+            client_protocol=client_protocol,
+            server_protocol=server_protocol,
+        ) as transfer:
+            pass
+        return transfer
+
+    @contextmanager
+    def start_transfer(
+        self,
+        client_bytes: int,
+        server_bytes: int | None = None,
+        *,
+        client_protocol: str = "mptcp",
+        server_protocol: str = "mptcp",
+        chunk_bytes: int = 0,
+        pause_us: int = 0,
+        timeout_s: float = 30.0,
+    ) -> Iterator[Transfer]:
+        """Data both ways at once while the body acts on the connection, which outlives the last byte.
+
+        When the body is done, all data must arrive within ``timeout_s``; the counters come to rest; then both
+        sides close. With ``chunk_bytes`` each side writes that much, then waits ``pause_us``.
+        """
+        sizes = TransferSizes(client_bytes, client_bytes if server_bytes is None else server_bytes)
+        workload = Workload(
+            kind=WorkloadKind.TRANSFER,
+            role=Role.LISTEN,
+            address="",
+            port=0,
+            chunk_bytes=chunk_bytes,
+            pause_us=pause_us,
+            hold_open_after=True,
+        )
+        transfer = self._open(
+            replace(workload, protocol=client_protocol), replace(workload, protocol=server_protocol), sizes
+        )
+        yield transfer
+        transfer.wait_until_all_arrived(timeout_s)
+        self.settle()
+        transfer.finish(timeout_s)
+
+    def paced_transfer(self) -> Transfer:
+        """256 KiB both ways over about 160 ms, so that subflows are joined while data flows."""
+        with self.start_transfer(kib(256), chunk_bytes=kib(16), pause_us=10_000) as transfer:
+            pass
+        return transfer
+
+    def aborted_transfer(self, size: int, *, by: CaseHost) -> Transfer:
+        """Both ways at once, and ``by`` aborts the connection in the middle."""
+        patient = Workload(kind=WorkloadKind.TRANSFER, role=Role.LISTEN, address="", port=0)
+        aborting = replace(patient, close=CloseKind.ABORT, abort_after_bytes=size // 2)
+        workloads = (aborting, patient) if by is self.client else (patient, aborting)
+        transfer = self._open(*workloads, TransferSizes(size, size))
+        transfer.wait_for_end(EVENT_LIMIT_S)
+        return transfer
+
+    def _open(self, client: Workload, server: Workload, sizes: TransferSizes) -> Transfer:
+        """Start the server's listener, then the client's connection to its first address."""
+        anywhere = "0.0.0.0" if self.family == 4 else "::"
+        listener = self.server.agent.start(
+            replace(
+                server,
+                role=Role.LISTEN,
+                address=anywhere,
+                send_bytes=sizes.server,
+                send_seed=self.random.getrandbits(32),
+            )
+        )
+        listener.wait_for("listening", EVENT_LIMIT_S)
+        connector = self.client.agent.start(
+            replace(
+                client,
+                role=Role.CONNECT,
+                address=self.server.address(),
+                port=listener.port,
+                send_bytes=sizes.client,
+                send_seed=self.random.getrandbits(32),
+            )
+        )
+        return Transfer(self.verdict, sizes, connector, listener)
+
+    def wait_for(self, what: str, condition: Callable[[], bool], timeout_s: float = EVENT_LIMIT_S) -> None:
+        """Raises CaseAbortedError, naming ``what``, when the condition does not come true."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise CaseAbortedError(f"{what}: did not happen within {timeout_s:g} s")
+            time.sleep(POLL_INTERVAL_S)
+
+    def wait_for_count(self, measured: HostMeasurement, name: str, value: int) -> None:
+        """Until a counter has gained at least ``value`` since its measurement began."""
+        self.wait_for(f"{measured.host.name} {name} reaching {value}", lambda: measured.grown(name) >= value)
+
+    def set_link(self, node: str, interface: str, *, up: bool) -> None:
+        """Raise or cut a link at one of its ends."""
+        self._network.set_link(node, interface, up)
+
+    @contextmanager
+    def count_bytes(self, host: CaseHost, *interfaces: str) -> Iterator[dict[str, int]]:
+        """What the interfaces of a host carry meanwhile, both directions together, headers included.
+
+        The mapping is filled in when the body is done: interface → bytes.
+        """
+        carried: dict[str, int] = {}
+        before = {name: sum(self._network.interface_bytes(host.node.name, name)) for name in interfaces}
+        yield carried
+        for name in interfaces:
+            carried[name] = sum(self._network.interface_bytes(host.node.name, name)) - before[name]
+
+    def note(self, text: str) -> None:
+        """Keep a measurement in the reports."""
+        self.notes.append(text)
+
+    def host_records(self) -> tuple[HostRecord, HostRecord]:
+        """The counters of both ends, from the first measurement's start to the last one's end."""
+        return self._record(self.client, "client"), self._record(self.server, "server")
+
+    def _record(self, host: CaseHost, side: str) -> HostRecord:
+        sides = [
+            measurement.client if side == "client" else measurement.server
+            for measurement in self._measurements
+        ]
+        if not sides:
+            return HostRecord(host.name, host.stack)
+        return HostRecord(host.name, host.stack, sides[0].before, sides[-1].after)
+
+
+def kib(count: int) -> int:
+    return count * 1024
+
+
+def mib(count: int) -> int:
+    return count * 1024 * 1024

@@ -1,0 +1,80 @@
+"""The labs of a worker: network namespaces, one lab per run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from testbed.backend.lab import Lab
+from testbed.backend.namespaces import NamespaceBackend
+from testbed.backend.ownership import read_labs, undo
+from testbed.selftests.capture import captured_links
+from testbed.selftests.case import Case
+from testbed.selftests.executor import BuiltLab, LabOpener
+from testbed.selftests.results import Run
+from testbed.topology.load import load_topology
+
+_RECEIVED_BYTES_COLUMN = 0
+_TRANSMITTED_BYTES_COLUMN = 8
+
+
+class NamespaceLabs:
+    """Builds labs with one backend for as long as the worker lives."""
+
+    def __init__(self) -> None:
+        self._backend = NamespaceBackend()
+
+    def opener(self, lab_name: str, capture_directory: str | None) -> LabOpener:
+        """What builds the lab of one run under this name, and undoes it afterwards."""
+
+        @contextmanager
+        def open_lab(case: Case, run: Run) -> Iterator[BuiltLab]:
+            variables = {
+                **case.variables,
+                "client_stack": run.client_stack,
+                "server_stack": run.server_stack,
+            }
+            topology = load_topology(case.topology, variables)
+            with ExitStack() as undoing:
+                lab = undoing.enter_context(self._backend.up(topology, lab_name, seed=run.seed))
+                captures: tuple[str, ...] = ()
+                if capture_directory is not None:
+                    captures = undoing.enter_context(
+                        captured_links(lab, Path(capture_directory), run.identifier)
+                    )
+                yield BuiltLab(topology, lab.hosts, NamespaceNetwork(lab), captures)
+
+        return open_lab
+
+
+class NamespaceNetwork:
+    """The network between the hosts of a namespace lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def set_link(self, node: str, interface: str, up: bool) -> None:
+        self._lab.set_link(node, interface, up)
+
+    def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
+        """Received and transmitted bytes since the interface was made. Raises KeyError for an unknown one."""
+        devices = self._lab.run_in(node, ["cat", "/proc/net/dev"], timeout=10.0).stdout
+        columns = parse_device_statistics(devices)[interface]
+        return columns[_RECEIVED_BYTES_COLUMN], columns[_TRANSMITTED_BYTES_COLUMN]
+
+
+def parse_device_statistics(text: str) -> dict[str, list[int]]:
+    """``/proc/net/dev`` as interface → its columns."""
+    devices = {}
+    for line in text.splitlines()[2:]:
+        name, _, columns = line.partition(":")
+        devices[name.strip()] = [int(column) for column in columns.split()]
+    return devices
+
+
+def remove_lab(name: str) -> None:
+    """Undo what a worker that was killed left of its lab; nothing happens when it left nothing."""
+    for record in read_labs():
+        if record.name == name:
+            undo(record)

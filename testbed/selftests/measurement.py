@@ -1,0 +1,133 @@
+"""What a case demands of the counters of both ends.
+
+Each check function states, for the sender of an event and for its receiver, the numbers that the kernel's
+selftests state; they hold for every pair of stacks.
+"""
+
+from __future__ import annotations
+
+from testbed.selftests.host_view import CaseAbortedError, CaseHost
+from testbed.selftests.judgement import (
+    FALLBACK_NAMES,
+    Expectation,
+    Verdict,
+    at_least,
+    exactly,
+    full_counter_name,
+    judge_counters,
+)
+
+
+class Measurement:
+    """What happened to the counters of both hosts between two moments."""
+
+    def __init__(self, verdict: Verdict, client: CaseHost, server: CaseHost) -> None:
+        self.client = HostMeasurement(verdict, client)
+        self.server = HostMeasurement(verdict, server)
+
+    def start(self) -> None:
+        self.client.start()
+        self.server.start()
+
+    def stop(self) -> None:
+        self.client.stop()
+        self.server.stop()
+
+    def must_be_one_mptcp_connection(self) -> None:
+        """One handshake with MP_CAPABLE on every packet, and no fallback on either side."""
+        self.client.must_count(MPCapableSYNTX=1, MPCapableSYNACKRX=1)
+        self.server.must_count(MPCapableSYNRX=1, MPCapableACKRX=1)
+        self.must_not_fall_back()
+
+    def must_not_fall_back(self) -> None:
+        """No connection gave up MPTCP, on either side and for any reason."""
+        nothing = dict.fromkeys(FALLBACK_NAMES, 0)
+        self.client.must_count(**nothing)
+        self.server.must_count(**nothing)
+
+    def must_join(self, subflows: int, *, attempted: int | None = None, rejected: int = 0) -> None:
+        """The client opened ``attempted`` subflows; the server accepted ``subflows`` and rejected the rest.
+
+        Both sides also agree that every HMAC was right and that nothing fell back.
+        """
+        sent = subflows + rejected if attempted is None else attempted
+        answered = subflows + rejected
+        self.client.must_count(
+            MPJoinSynTx=sent,
+            MPJoinSynAckRx=answered,
+            MPJoinSynAckHMacFailure=0,
+            MPJoinSynAckNoMPJoin=0,
+            MPJoinSynTxCreatSkErr=0,
+            MPJoinSynTxBindErr=0,
+            MPJoinSynTxConnectErr=0,
+        )
+        self.server.must_count(
+            MPJoinSynRx=answered,
+            MPJoinAckRx=subflows,
+            MPJoinAckHMacFailure=0,
+            MPJoinRejected=rejected,
+            MPJoinNoTokenFound=0,
+            MPJoinAckNoMPJoin=0,
+            MPJoinNotEstablished=0,
+        )
+        self.must_not_fall_back()
+
+    def must_announce(self, addresses: int) -> None:
+        """The server announced this many addresses, perhaps repeatedly, and the client echoed each."""
+        repeated = at_least(addresses) if addresses else exactly(0)
+        self.server.must_count(AddAddrTx=repeated, EchoAdd=addresses, AddAddrTxDrop=0)
+        self.client.must_count(AddAddr=repeated, EchoAddTx=repeated, AddAddrDrop=0)
+
+    def must_remove(self, *, by: CaseHost, addresses: int, subflows: int) -> None:
+        """``by`` withdrew addresses, its peer heard of each; ``by`` closed the subflows that used them."""
+        remover, peer = self._sides(by)
+        remover.must_count(RmAddrTx=addresses, RmSubflow=subflows)
+        peer.must_count(RmAddr=addresses, RmAddrDrop=0)
+
+    def must_fastclose(self, *, by: CaseHost) -> None:
+        """``by`` ended the connection with MP_FASTCLOSE in a reset, and its peer understood."""
+        closer, peer = self._sides(by)
+        closer.must_count(MPFastcloseTx=1, MPFastcloseRx=0, MPRstTx=at_least(1))
+        peer.must_count(MPFastcloseTx=0, MPFastcloseRx=1, MPRstRx=at_least(1))
+
+    def must_not_reset(self) -> None:
+        """No subflow was reset with MP_TCPRST."""
+        self.client.must_count(MPRstTx=0, MPRstRx=0)
+        self.server.must_count(MPRstTx=0, MPRstRx=0)
+
+    def _sides(self, host: CaseHost) -> tuple[HostMeasurement, HostMeasurement]:
+        """The measurement of ``host``, and of its peer."""
+        if host is self.client.host:
+            return self.client, self.server
+        return self.server, self.client
+
+
+class HostMeasurement:
+    """What happened to the counters of one host."""
+
+    def __init__(self, verdict: Verdict, host: CaseHost) -> None:
+        self.host = host
+        self.before: dict[str, int] = {}
+        self.after: dict[str, int] = {}
+        self._verdict = verdict
+
+    def start(self) -> None:
+        self.before = self.host.agent.counters()
+
+    def stop(self) -> None:
+        self.after = self.host.agent.counters()
+
+    def delta(self) -> dict[str, int]:
+        return {name: value - self.before.get(name, 0) for name, value in self.after.items()}
+
+    def must_count(self, **expected: int | Expectation) -> None:
+        """Exactly these numbers, or numbers within these ranges; what the host's kernel lacks is skipped."""
+        judge_counters(self._verdict, self.host.name, self.delta(), expected)
+
+    def grown(self, name: str) -> int:
+        """What a counter has gained since the start. Raises CaseAbortedError where there is no such one."""
+        full_name = full_counter_name(name)
+        now = self.host.agent.counters()
+        if full_name not in now:
+            raise CaseAbortedError(f"{self.host.name} has no counter {full_name} to wait for")
+        return now[full_name] - self.before.get(full_name, 0)

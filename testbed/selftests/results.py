@@ -1,0 +1,189 @@
+"""What a selftest run leaves behind: its checks, the counters of both ends and how long it took.
+
+These records travel as JSON from the process that ran the case to the one that reports it, and into the JSON
+report; :func:`result_to_json` and :func:`result_from_json` are each other's inverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """What became of a run, or of one check in it."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    SKIP = "skip"
+    ERROR = "error"
+    """Runs only: the case could not be judged, because its lab or the harness broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that had to hold."""
+
+    subject: str
+    """What was looked at: ``client MPJoinSynTx``, ``client to server: bytes``."""
+    expected: str
+    observed: str
+    outcome: Outcome
+    reason: str = ""
+    """Why it was skipped; empty otherwise."""
+
+    def __str__(self) -> str:
+        if self.outcome is Outcome.SKIP:
+            return f"{self.subject}: not checked, {self.reason}"
+        return f"{self.subject}: expected {self.expected}, observed {self.observed}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """One end of a run: its counters under nstat's names, and its sockets as the failure found them."""
+
+    host: str
+    stack: str
+    counters_before: dict[str, int] = field(default_factory=dict)
+    counters_after: dict[str, int] = field(default_factory=dict)
+    sockets: tuple[str, ...] = ()
+    """Lines of text; taken only when something went wrong."""
+
+    def counter_delta(self) -> dict[str, int]:
+        """What the run added to each counter that exists, zeros included."""
+        return {
+            name: value - self.counters_before.get(name, 0) for name, value in self.counters_after.items()
+        }
+
+    def moved_counters(self) -> dict[str, int]:
+        """The counters that did not stay as they were."""
+        return {name: delta for name, delta in self.counter_delta().items() if delta}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell of the matrix: a case, an IP family, and the stacks of client and server."""
+
+    case: str
+    """Group and name: ``join/single-subflow``."""
+    family: int
+    """4 or 6."""
+    client_stack: str
+    server_stack: str
+    seed: int
+    """Of everything random in this run; derived from the session's seed and the identifier."""
+    repetition: int = 1
+
+    @property
+    def stacks(self) -> str:
+        return f"{self.client_stack}-{self.server_stack}"
+
+    @property
+    def identifier(self) -> str:
+        """The stable name, also accepted by ``testbed selftest``: ``join/no-join[4,kernel-kernel]``."""
+        return run_identifier(self.case, self.family, self.stacks, self.repetition)
+
+
+def run_identifier(case: str, family: int, stacks: str, repetition: int) -> str:
+    repeated = f",repetition-{repetition}" if repetition > 1 else ""
+    return f"{case}[{family},{stacks}{repeated}]"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How one run went."""
+
+    run: Run
+    outcome: Outcome
+    reason: str = ""
+    """Why it was skipped or could not be judged, or what stopped it; one line or more."""
+    duration_ms: int = 0
+    """From the first step of the case to its last check; without building and undoing the lab."""
+    setup_ms: int = 0
+    checks: tuple[Check, ...] = ()
+    hosts: tuple[HostRecord, ...] = ()
+    """Client, then server; empty when the lab did not come up."""
+    notes: tuple[str, ...] = ()
+    """Measurements worth keeping: bytes per path, throughput."""
+    captures: tuple[str, ...] = ()
+    """Paths of packet captures."""
+
+    def failed_checks(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.outcome is Outcome.FAIL)
+
+    def skipped_checks(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.outcome is Outcome.SKIP)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many runs ended how."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    errors: int = 0
+
+    def plus(self, outcome: Outcome) -> Totals:
+        return Totals(
+            self.passed + (outcome is Outcome.PASS),
+            self.failed + (outcome is Outcome.FAIL),
+            self.skipped + (outcome is Outcome.SKIP),
+            self.errors + (outcome is Outcome.ERROR),
+        )
+
+    @property
+    def all(self) -> int:
+        return self.passed + self.failed + self.skipped + self.errors
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInformation:
+    """What a report says about the whole session, so that it can be repeated."""
+
+    seed: int
+    kernel: str
+    python: str
+    testbed_version: str
+    command_line: tuple[str, ...]
+    started_at: str
+    """ISO 8601, UTC."""
+    planned_runs: int
+    interrupted: bool = False
+    duration_ms: int = 0
+    """Of the whole session."""
+
+
+def run_to_json(run: Run) -> dict[str, Any]:
+    return dataclasses.asdict(run)
+
+
+def run_from_json(document: dict[str, Any]) -> Run:
+    """Raises TypeError for a document with missing or unknown keys."""
+    return Run(**document)
+
+
+def result_to_json(result: RunResult) -> dict[str, Any]:
+    return dataclasses.asdict(result)
+
+
+def result_from_json(document: dict[str, Any]) -> RunResult:
+    """Raises TypeError, KeyError or ValueError for what :func:`result_to_json` does not write."""
+    rest = {
+        name: value
+        for name, value in document.items()
+        if name not in ("run", "outcome", "checks", "hosts", "notes", "captures")
+    }
+    return RunResult(
+        run=run_from_json(document["run"]),
+        outcome=Outcome(document["outcome"]),
+        checks=tuple(
+            Check(**{**check, "outcome": Outcome(check["outcome"])}) for check in document["checks"]
+        ),
+        hosts=tuple(HostRecord(**{**host, "sockets": tuple(host["sockets"])}) for host in document["hosts"]),
+        notes=tuple(document["notes"]),
+        captures=tuple(document["captures"]),
+        **rest,
+    )

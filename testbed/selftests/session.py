@@ -1,0 +1,193 @@
+"""A selftest session from the user's words to the exit code: plan, play, report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TextIO
+
+from testbed.errors import ExitCode, UsageError
+from testbed.report.files import ReportError, check_writable, write_report
+from testbed.report.json_report import json_document
+from testbed.report.junit import junit_document
+from testbed.report.progress import Progress, wants_colour
+from testbed.report.tap import TapWriter
+from testbed.selftests.case import all_cases
+from testbed.selftests.matrix import Axes, expand
+from testbed.selftests.results import Outcome, Run, RunResult, SessionInformation
+from testbed.selftests.runner import LabRemover, Observer, Runner
+
+SEED_BITS = 32
+MAXIMUM_JOBS = 64
+MAXIMUM_TIMEOUT_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What the command line says."""
+
+    axes: Axes
+    jobs: int
+    timeout_s: float
+    seed: int | None = None
+    tap: bool = False
+    junit: Path | None = None
+    json: Path | None = None
+    capture: Path | None = None
+    command_line: tuple[str, ...] = ()
+
+
+def plan(options: SessionOptions) -> tuple[int, tuple[Run, ...]]:
+    """The session's seed and runs. Raises UsageError with every problem at once."""
+    problems = []
+    if not 1 <= options.jobs <= MAXIMUM_JOBS:
+        problems.append(f"--jobs {options.jobs}: must be from 1 to {MAXIMUM_JOBS}")
+    if not 0 < options.timeout_s <= MAXIMUM_TIMEOUT_S:
+        problems.append(f"--timeout {options.timeout_s:g}: must be above 0 and at most {MAXIMUM_TIMEOUT_S} s")
+    if options.seed is not None and options.seed < 0:
+        problems.append(f"--seed {options.seed}: must not be negative")
+    seed = random.SystemRandom().getrandbits(SEED_BITS) if options.seed is None else options.seed
+    try:
+        runs = expand(all_cases(), options.axes, seed)
+    except UsageError as error:
+        problems.insert(0, str(error))
+        runs = ()
+    if problems:
+        raise UsageError("\n".join(problems))
+    return seed, runs
+
+
+def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO, remove_lab: LabRemover) -> ExitCode:
+    """Everything from the plan to the reports.
+
+    Raises UsageError for what makes no sense and ReportError for reports that cannot be written: before the
+    first run where that can be known.
+    """
+    seed, runs = plan(options)
+    check_writable([path for path in (options.junit, options.json) if path is not None])
+    if options.capture is not None:
+        _prepare_directory(options.capture)
+    session = _session_information(options, seed, runs)
+    screen = _Screen(options, runs, seed, stdout, stderr)
+    screen.start()
+    runner = Runner(
+        jobs=min(options.jobs, len(runs)),
+        timeout_s=options.timeout_s,
+        observer=screen.observer(),
+        remove_lab=remove_lab,
+        capture_directory=str(options.capture) if options.capture is not None else None,
+    )
+    started = time.monotonic()
+    results = runner.play(runs)
+    duration_s = time.monotonic() - started
+    interrupted = runner.interrupts > 0
+    session = replace(session, interrupted=interrupted, duration_ms=round(duration_s * 1000))
+    _write_reports(options, session, _in_order(results, runs))
+    screen.finish(interrupted=interrupted, duration_s=duration_s)
+    return exit_code(results, interrupted=interrupted)
+
+
+def exit_code(results: Sequence[RunResult], *, interrupted: bool) -> ExitCode:
+    """0 when every run passed or some were skipped, 1 for a failure or error, 4 when all were skipped."""
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    outcomes = {result.outcome for result in results}
+    if outcomes & {Outcome.FAIL, Outcome.ERROR}:
+        return ExitCode.FAIL
+    return ExitCode.PASS if Outcome.PASS in outcomes else ExitCode.SKIP
+
+
+class _Screen:
+    """Who writes what where: TAP owns standard output when it was asked for, progress goes aside then."""
+
+    def __init__(
+        self, options: SessionOptions, runs: tuple[Run, ...], seed: int, stdout: TextIO, stderr: TextIO
+    ) -> None:
+        stream = stderr if options.tap else stdout
+        is_terminal = stream.isatty()
+        self._tap = TapWriter(stdout, runs, seed) if options.tap else None
+        self._progress = Progress(
+            stream,
+            planned=len(runs),
+            session_seed=seed,
+            is_terminal=is_terminal,
+            has_colour=wants_colour(is_terminal, os.environ),
+            with_results=not options.tap,
+        )
+        self._shows_progress = is_terminal or not options.tap
+
+    def observer(self) -> Observer:
+        return Observer(started=self._progress.started, finished=self._finished, tick=self._tick)
+
+    def start(self) -> None:
+        if self._tap is not None:
+            self._tap.start()
+        if self._shows_progress:
+            self._progress.start()
+
+    def _finished(self, result: RunResult) -> None:
+        if self._tap is not None:
+            self._tap.add(result)
+        self._progress.finished(result)
+
+    def _tick(self) -> None:
+        self._progress.tick()
+
+    def finish(self, *, interrupted: bool, duration_s: float) -> None:
+        if self._tap is not None:
+            self._tap.finish(interrupted=interrupted)
+        if self._shows_progress:
+            self._progress.finish(interrupted=interrupted, duration_s=duration_s)
+
+
+def _write_reports(
+    options: SessionOptions, session: SessionInformation, results: Sequence[RunResult]
+) -> None:
+    """Both reports are tried before the first problem is raised."""
+    problems = []
+    for path, make in ((options.junit, junit_document), (options.json, json_document)):
+        if path is None:
+            continue
+        try:
+            write_report(path, make(session, results))
+        except ReportError as error:
+            problems.append(str(error))
+    if problems:
+        raise ReportError("\n".join(problems))
+
+
+def _in_order(results: Sequence[RunResult], runs: Sequence[Run]) -> list[RunResult]:
+    position = {run.identifier: number for number, run in enumerate(runs)}
+    return sorted(results, key=lambda result: position[result.run.identifier])
+
+
+def _prepare_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"cannot make the directory {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ReportError(f"cannot write into the directory {path}")
+
+
+def _session_information(options: SessionOptions, seed: int, runs: Sequence[Run]) -> SessionInformation:
+    own_version = "unknown"
+    with suppress(PackageNotFoundError):
+        own_version = version("mptcp-testbed")
+    return SessionInformation(
+        seed=seed,
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        testbed_version=own_version,
+        command_line=options.command_line,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        planned_runs=len(runs),
+    )

@@ -1,0 +1,118 @@
+"""A transfer between a case's client and server, and what a case demands of its data."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from testbed.host.protocol import ConnectionResult
+from testbed.selftests.host_view import EVENT_LIMIT_S, CaseAbortedError, CaseHost, RunningWorkload
+from testbed.selftests.judgement import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSizes:
+    """What each side sends, in bytes."""
+
+    client: int
+    server: int
+
+
+class Transfer:
+    """Data both ways between client and server, over one connection."""
+
+    def __init__(
+        self, verdict: Verdict, sizes: TransferSizes, client: RunningWorkload, server: RunningWorkload
+    ) -> None:
+        self.sizes = sizes
+        self._verdict = verdict
+        self._client = client
+        self._server = server
+        self._client_result: ConnectionResult | None = None
+        self._server_result: ConnectionResult | None = None
+
+    def wait_until_all_arrived(self, timeout_s: float) -> None:
+        """Until both sides have received all that the other sends; the connection stays open.
+
+        Raises HostError when a side fails or does not get there in time.
+        """
+        self._wait_until_arrived(self.sizes, timeout_s)
+
+    def wait_until_part_arrived(self, fraction: float, timeout_s: float = EVENT_LIMIT_S) -> None:
+        """Until each side has received this part of its data, ``0 < fraction < 1``. Raises HostError."""
+        part = TransferSizes(int(self.sizes.client * fraction), int(self.sizes.server * fraction))
+        self._wait_until_arrived(part, timeout_s)
+
+    def _wait_until_arrived(self, sizes: TransferSizes, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        self._server.wait_for(f"received {sizes.client}", timeout_s)
+        self._client.wait_for(f"received {sizes.server}", max(deadline - time.monotonic(), 0.1))
+
+    def finish(self, timeout_s: float) -> None:
+        """Let both sides close, and take their results."""
+        self._client.finish()
+        self._server.finish()
+        self._collect(timeout_s)
+
+    def wait_for_end(self, timeout_s: float) -> None:
+        """Take the results of workloads that end by themselves."""
+        self._collect(timeout_s)
+
+    def _collect(self, timeout_s: float) -> None:
+        client, server = self._client.result(timeout_s), self._server.result(timeout_s)
+        if len(client) != 1 or len(server) != 1:
+            raise CaseAbortedError(
+                f"{len(client)} connections at the client and {len(server)} at the server, not 1"
+            )
+        self._client_result, self._server_result = client[0], server[0]
+
+    @property
+    def client(self) -> ConnectionResult:
+        """Raises CaseAbortedError before the transfer has ended."""
+        if self._client_result is None:
+            raise CaseAbortedError("the transfer has not ended yet")
+        return self._client_result
+
+    @property
+    def server(self) -> ConnectionResult:
+        """Raises CaseAbortedError before the transfer has ended."""
+        if self._server_result is None:
+            raise CaseAbortedError("the transfer has not ended yet")
+        return self._server_result
+
+    def must_be_intact(self) -> None:
+        """Neither side met an error, and each received exactly the bytes that the other sent."""
+        self._verdict.must_be_equal("client: error", None, self.client.error)
+        self._verdict.must_be_equal("server: error", None, self.server.error)
+        self._must_match("client to server", self.sizes.client, self.client, self.server)
+        self._must_match("server to client", self.sizes.server, self.server, self.client)
+
+    def _must_match(self, way: str, size: int, sender: ConnectionResult, receiver: ConnectionResult) -> None:
+        self._verdict.must_be_equal(f"{way}: bytes sent", size, sender.bytes_sent)
+        self._verdict.must_be_equal(f"{way}: bytes received", size, receiver.bytes_received)
+        # an empty hash would compare equal to an empty hash
+        expected = sender.sha256_sent or "a hash of what was sent"
+        self._verdict.must_be_equal(f"{way}: SHA-256", expected, receiver.sha256_received)
+
+    def must_speak_mptcp(self) -> None:
+        """Both ends were still MPTCP when the transfer ended."""
+        self._verdict.must_be_equal("client: is MPTCP", True, self.client.is_mptcp)
+        self._verdict.must_be_equal("server: is MPTCP", True, self.server.is_mptcp)
+
+    def must_speak_plain_tcp(self) -> None:
+        """Both ends were plain TCP when the transfer ended."""
+        self._verdict.must_be_equal("client: is MPTCP", False, self.client.is_mptcp)
+        self._verdict.must_be_equal("server: is MPTCP", False, self.server.is_mptcp)
+
+    def must_be_cut_off(self, *, by: CaseHost) -> None:
+        """The peer of ``by`` was told of the abort by ECONNRESET, before all its data had gone through."""
+        closer, peer = (self.client, self.server) if by.name == "client" else (self.server, self.client)
+        self._verdict.must_be_equal(f"peer of the {by.name}: error", "ECONNRESET", peer.error)
+        whole = self.sizes.client + self.sizes.server
+        arrived = closer.bytes_received + peer.bytes_received
+        self._verdict.record(
+            "bytes received on both sides",
+            expected=f"less than {whole}",
+            observed=arrived,
+            holds=arrived < whole,
+        )

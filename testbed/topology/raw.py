@@ -1,0 +1,271 @@
+"""The file format: what a topology file may say, as models that also give the published JSON Schema.
+
+Values are parsed here, units and addresses included. Nothing is coerced: ``yes`` is text, ``1500`` is an
+integer, ``"1500"`` is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from testbed.topology import units, values
+from testbed.topology.model import IpAddress, IpInterface, IpNetwork
+
+TOPOLOGY_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
+NODE_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
+INTERFACE_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,14}$"
+SYSCTL_NAME_PATTERN = r"^net(\.[A-Za-z0-9_-]+)+$"
+MAXIMUM_NODES = 4096
+MAXIMUM_LINKS = 8192
+MINIMUM_MTU = 68
+MINIMUM_MTU_IPV6 = 1280
+MAXIMUM_MTU = 65535
+MAXIMUM_LIMIT = 8
+
+Parsed = TypeVar("Parsed")
+
+
+def _validator(parse: Callable[[object], Parsed]) -> Callable[[object], Parsed]:
+    def validate(value: object) -> Parsed:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise PydanticCustomError("topology", "{message}", {"message": str(error)}) from None
+
+    return validate
+
+
+def _text_schema(pattern: str | None = None, example: str = "") -> WithJsonSchema:
+    schema: dict[str, object] = {"type": "string", "examples": [example]}
+    if pattern is not None:
+        schema["pattern"] = pattern
+    return WithJsonSchema(schema)
+
+
+RateBitS = Annotated[
+    int, PlainValidator(_validator(units.parse_rate_bit_s)), _text_schema(units.RATE_PATTERN, "10mbit")
+]
+DurationUs = Annotated[
+    int, PlainValidator(_validator(units.parse_duration_us)), _text_schema(units.DURATION_PATTERN, "5ms")
+]
+Share = Annotated[
+    float, PlainValidator(_validator(units.parse_percentage)), _text_schema(units.PERCENTAGE_PATTERN, "0.1%")
+]
+Address = Annotated[
+    IpAddress, PlainValidator(_validator(values.parse_address)), _text_schema(None, "10.0.1.1")
+]
+InterfaceAddress = Annotated[
+    IpInterface,
+    PlainValidator(_validator(values.parse_interface_address)),
+    _text_schema("/[0-9]{1,3}$", "10.0.1.1/24"),
+]
+Subnet = Annotated[
+    IpNetwork, PlainValidator(_validator(values.parse_subnet)), _text_schema("/[0-9]{1,3}$", "10.0.1.0/24")
+]
+Destination = Annotated[
+    IpNetwork | None, PlainValidator(_validator(values.parse_destination)), _text_schema(None, "default")
+]
+MacAddress = Annotated[
+    str,
+    PlainValidator(_validator(values.parse_mac)),
+    _text_schema("^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", "02:00:00:00:00:01"),
+]
+SysctlValue = Annotated[
+    str,
+    PlainValidator(_validator(values.parse_sysctl_value)),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+NodeName = Annotated[str, StringConstraints(pattern=NODE_NAME_PATTERN)]
+InterfaceName = Annotated[str, StringConstraints(pattern=INTERFACE_NAME_PATTERN)]
+SysctlName = Annotated[str, StringConstraints(pattern=SYSCTL_NAME_PATTERN)]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LimitsFile(_File):
+    """What ``ip mptcp limits set`` takes."""
+
+    subflows: int = Field(
+        default=2, ge=0, le=MAXIMUM_LIMIT, description="Additional subflows per connection."
+    )
+    add_addr_accepted: int = Field(
+        default=0, ge=0, le=MAXIMUM_LIMIT, description="Announced addresses accepted per connection."
+    )
+
+
+class EndpointFile(_File):
+    """What ``ip mptcp endpoint add`` takes: an interface (all its addresses) or one address."""
+
+    interface: InterfaceName | None = None
+    address: Address | None = None
+    flags: list[Literal["signal", "subflow", "backup", "fullmesh"]] = Field(max_length=4)
+    id: int | None = Field(default=None, ge=1, le=255)
+    port: int | None = Field(default=None, ge=1, le=65535, description="Needs the flag 'signal'.")
+
+
+def _endpoints_form(value: object) -> str:
+    return "auto" if isinstance(value, str) else "list"
+
+
+class MptcpFile(_File):
+    """A host's path manager."""
+
+    limits: LimitsFile = LimitsFile()
+    endpoints: Annotated[
+        Annotated[Literal["auto"], Tag("auto")]
+        | Annotated[list[EndpointFile], Field(max_length=255), Tag("list")],
+        Discriminator(_endpoints_form),
+    ] = Field(
+        default=[],
+        description="'auto': a subflow endpoint for each address of every interface but the first.",
+    )
+    path_manager: str | None = Field(default=None, description="Cannot be chosen yet.")
+    scheduler: str | None = Field(default=None, description="Cannot be chosen yet.")
+
+
+class InterfaceFile(_File):
+    """What is not to be derived for one interface."""
+
+    addresses: list[InterfaceAddress] | None = Field(
+        default=None, max_length=64, description="Exactly these, of both families; [] for none."
+    )
+    mac: MacAddress | None = None
+
+
+class RouteFile(_File):
+    """A route in addition to the derived ones; it replaces one of the same destination and source."""
+
+    to: Destination = Field(description="A network, an address, or 'default'.")
+    via: Address | None = Field(default=None, description="The next router's address.")
+    interface: InterfaceName | None = None
+    source: Address | None = Field(
+        default=None, alias="from", description="For packets from this own address only."
+    )
+    metric: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+class NodeFile(_File):
+    """A host, a router, or a switch."""
+
+    kind: Literal["host", "router", "switch"] = "host"
+    stack: Literal["userspace", "kernel", "tcp"] | None = Field(
+        default=None, description="What a host speaks; userspace unless said."
+    )
+    mptcp: MptcpFile | None = None
+    interfaces: dict[InterfaceName, InterfaceFile] = Field(default={}, max_length=MAXIMUM_LINKS)
+    routes: list[RouteFile] = Field(default=[], max_length=4096)
+    sysctls: dict[SysctlName, SysctlValue] = Field(default={}, max_length=1024)
+
+
+class LinkEndFile(_File):
+    """Where a link ends. ``node:interface`` and ``node`` are short for a mapping with these keys."""
+
+    node: NodeName
+    interface: InterfaceName | None = None
+    addresses: list[InterfaceAddress] | None = Field(default=None, max_length=64)
+    mac: MacAddress | None = None
+
+
+def _expand_link_end(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    node, colon, interface = value.partition(":")
+    return {"node": node, "interface": interface} if colon else {"node": node}
+
+
+@dataclass(frozen=True)
+class _OrShortForm:
+    """Lets the JSON Schema of a mapping accept its short text form too."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        pattern = f"{NODE_NAME_PATTERN[:-1]}(:{INTERFACE_NAME_PATTERN[1:-1]})?$"
+        text = {"type": "string", "pattern": pattern, "examples": ["client", "client:eth0"]}
+        return {"anyOf": [text, handler(core_schema)]}
+
+
+LinkEnd = Annotated[LinkEndFile, BeforeValidator(_expand_link_end), _OrShortForm()]
+
+
+class ImpairmentFile(_File):
+    """What a link does to packets, in tc-netem's words. Only ``rate`` can be realised so far."""
+
+    rate: RateBitS | None = None
+    delay: DurationUs | None = None
+    jitter: DurationUs | None = None
+    distribution: Literal["uniform", "normal", "pareto", "paretonormal"] | None = None
+    loss: Share | None = None
+    duplicate: Share | None = None
+    corrupt: Share | None = None
+    reorder: Share | None = None
+    gap: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, description="Packets that the queue holds.")
+    slot: DurationUs | None = None
+    seed: int | None = Field(default=None, ge=0)
+
+
+class ImpairFile(ImpairmentFile):
+    """Impairments of both directions, or of each by itself under ``"->"`` and ``"<-"``."""
+
+    forward: ImpairmentFile | None = Field(
+        default=None, alias="->", description="Packets from the first endpoint to the second."
+    )
+    backward: ImpairmentFile | None = Field(
+        default=None, alias="<-", description="Packets from the second endpoint to the first."
+    )
+
+
+class LinkFile(_File):
+    """A cable between two nodes."""
+
+    endpoints: list[LinkEnd] = Field(min_length=2, max_length=2)
+    mtu: int = Field(default=1500, ge=MINIMUM_MTU, le=MAXIMUM_MTU, description="Bytes.")
+    subnets: list[Subnet] = Field(
+        default=[], max_length=64, description="Instead of the derived subnet of their family."
+    )
+    impair: ImpairFile = ImpairFile()
+
+
+def _event_form(value: object) -> str:
+    return "state" if isinstance(value, str) else "impair"
+
+
+class EventFile(_File):
+    """A change while the lab runs. Cannot be realised yet."""
+
+    at: DurationUs
+    link: str
+    set: Annotated[
+        Annotated[Literal["up", "down"], Tag("state")] | Annotated[ImpairFile, Tag("impair")],
+        Discriminator(_event_form),
+    ]
+
+
+class TopologyFile(_File):
+    """A topology of the MPTCP testbed."""
+
+    version: Literal[1]
+    name: Annotated[str, StringConstraints(pattern=TOPOLOGY_NAME_PATTERN)]
+    nodes: dict[NodeName, NodeFile] = Field(min_length=1, max_length=MAXIMUM_NODES)
+    links: list[LinkFile] = Field(default=[], max_length=MAXIMUM_LINKS)
+    events: list[EventFile] = Field(default=[], max_length=4096)

@@ -1,0 +1,152 @@
+"""Made-up hosts and results: what the harness is judged against without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Interface, IPv6Interface
+
+from mptcp_stack.counters import ALL_NAMES
+from testbed.host.protocol import ConnectionResult, Workload, WorkloadProgress
+from testbed.selftests.results import Outcome, Run, RunResult
+from testbed.topology.model import Interface, Node, NodeKind, StackKind, Topology
+
+CLEAN = ConnectionResult(
+    bytes_sent=0,
+    bytes_received=0,
+    sha256_sent="",
+    sha256_received="",
+    duration_us=1000,
+    is_mptcp=True,
+    error=None,
+)
+
+
+def make_run(
+    case: str = "join/no-join", *, family: int = 4, stacks: str = "kernel-kernel", repetition: int = 1
+) -> Run:
+    client, server = stacks.split("-")
+    return Run(case, family, client, server, seed=7, repetition=repetition)
+
+
+def make_result(
+    outcome: Outcome = Outcome.PASS, *, run: Run | None = None, reason: str = "", duration_ms: int = 12
+) -> RunResult:
+    return RunResult(run or make_run(), outcome, reason, duration_ms)
+
+
+def make_topology() -> Topology:
+    """Client and server with two interfaces each."""
+
+    def host(name: str, last: int) -> Node:
+        return Node(
+            name,
+            NodeKind.HOST,
+            StackKind.KERNEL,
+            tuple(
+                Interface(
+                    f"eth{link}",
+                    f"02:00:00:00:{link:02x}:{last:02x}",
+                    1500,
+                    (IPv4Interface(f"10.0.{link}.{last}/24"), IPv6Interface(f"fd00:0:0:{link}::{last}/64")),
+                )
+                for link in range(2)
+            ),
+        )
+
+    return Topology("fake", (host("client", 2), host("server", 1)), ())
+
+
+class FakeWorkload:
+    """Has received everything at once; ends when it is told to finish or is asked for its result."""
+
+    def __init__(self, agent: FakeAgent, workload: Workload) -> None:
+        self.agent = agent
+        self.workload = workload
+        self.port = workload.port or 4321
+        self.has_finished = False
+
+    def wait_for(self, milestone: str, timeout_s: float) -> WorkloadProgress:
+        self.agent.waited_for.append(milestone)
+        if self.agent.fail_wait is not None:
+            raise self.agent.fail_wait
+        return WorkloadProgress("holding", self.port, 1, 0, 0)
+
+    def finish(self) -> None:
+        self.has_finished = True
+
+    def result(self, timeout_s: float) -> list[ConnectionResult]:
+        """What an honest network does: the peer's bytes arrive."""
+        peer = self.agent.peer.workload if self.agent.peer is not None else None
+        received = peer.workload.send_bytes if peer is not None else 0
+        honest = replace(
+            CLEAN,
+            bytes_sent=self.workload.send_bytes,
+            sha256_sent=f"hash-of-{self.workload.send_seed}",
+            bytes_received=received,
+            sha256_received=f"hash-of-{peer.workload.send_seed}" if peer is not None else "",
+        )
+        return [self.agent.change_result(honest)]
+
+
+@dataclass
+class FakeAgent:
+    """A host whose counters move when a workload starts."""
+
+    values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ALL_NAMES, 0))
+    peer: FakeAgent | None = None
+    on_start: dict[str, int] = field(default_factory=dict)
+    """What a workload adds to the counters."""
+    change_result: Callable[[ConnectionResult], ConnectionResult] = lambda honest: honest
+    fail_wait: Exception | None = None
+    workload: FakeWorkload | None = None
+    waited_for: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def start(self, workload: Workload) -> FakeWorkload:
+        self.calls.append(f"start {workload.role} {workload.address} {workload.port} {workload.protocol}")
+        for name, amount in self.on_start.items():
+            self.values[name] += amount
+        self.workload = FakeWorkload(self, workload)
+        return self.workload
+
+    def counters(self) -> dict[str, int]:
+        return dict(self.values)
+
+    def set_limits(self, subflows: int, add_addr_accepted: int) -> None:
+        self.calls.append(f"limits {subflows} {add_addr_accepted}")
+
+    def add_endpoint(self, address: str, *, flags: Iterable[str], interface: str | None = None) -> int:
+        self.calls.append(f"endpoint {address} {','.join(flags)} {interface}")
+        return 5
+
+    def delete_endpoint(self, identifier: int, address: str | None = None) -> None:
+        self.calls.append(f"delete endpoint {identifier}")
+
+    def sockets(self) -> str:
+        return "ESTAB 1\nTIME-WAIT 2"
+
+
+@dataclass
+class FakeNetwork:
+    """Every look at an interface finds 1000 bytes more each way."""
+
+    calls: list[str] = field(default_factory=list)
+    looks: int = 0
+
+    def set_link(self, node: str, interface: str, up: bool) -> None:
+        self.calls.append(f"{node}:{interface} {'up' if up else 'down'}")
+
+    def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
+        self.looks += 1
+        return self.looks * 1000, self.looks * 1000
+
+
+def connected_agents() -> tuple[FakeAgent, FakeAgent]:
+    """A client and a server with the counters of one clean MPTCP connection."""
+    client = FakeAgent(
+        on_start={"MPTcpExtMPCapableSYNTX": 1, "MPTcpExtMPCapableSYNACKRX": 1},
+    )
+    server = FakeAgent(on_start={"MPTcpExtMPCapableSYNRX": 1, "MPTcpExtMPCapableACKRX": 1})
+    client.peer, server.peer = server, client
+    return client, server

@@ -1,0 +1,184 @@
+"""What becomes of a run: pass, fail, skip or error, and nothing that goes wrong in it escapes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from testbed.errors import CapabilityError, HostError, LabError
+from testbed.selftests import executor
+from testbed.selftests.case import STACK_PAIRS, Case
+from testbed.selftests.environment import ipv6_missing, kernel_mptcp_missing, skip_reason
+from testbed.selftests.executor import BuiltLab, LabOpener, RunTimeout, execute, watchdog
+from testbed.selftests.host_view import CaseAbortedError
+from testbed.selftests.lab_view import CaseLab
+from testbed.selftests.results import Outcome, Run, RunResult
+from tests.selftests.fakes import FakeNetwork, connected_agents, make_run, make_topology
+
+Body = Callable[[CaseLab], None]
+
+
+@contextmanager
+def fake_lab(_case: Case, _run: Run) -> Iterator[BuiltLab]:
+    client, server = connected_agents()
+    yield BuiltLab(make_topology(), {"client": client, "server": server}, FakeNetwork(), ("capture.pcap",))
+
+
+def refusing(error: Exception) -> LabOpener:
+    """An opener whose labs cannot be built."""
+
+    def open_lab(_case: Case, _run: Run) -> AbstractContextManager[BuiltLab]:
+        raise error
+
+    return open_lab
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunResult]:
+    """Plays a body as a case in a made-up lab."""
+
+    def play(body: Body, *, opener: LabOpener = fake_lab, timeout_s: float = 10.0) -> RunResult:
+        case = Case("body", ("made-up",), "one-path", body, "made up", {}, STACK_PAIRS)
+        monkeypatch.setattr(executor, "find_case", lambda _name: case)
+        monkeypatch.setattr(executor, "skip_reason", lambda _run: None)
+        return execute(make_run("made-up/body"), opener, timeout_s)
+
+    return play
+
+
+Player = Callable[..., RunResult]
+
+
+def good(lab: CaseLab) -> None:
+    lab.verdict.must_be_equal("one", 1, 1)
+    lab.note("worth knowing")
+
+
+def bad(lab: CaseLab) -> None:
+    lab.verdict.must_be_equal("one", 1, 2)
+
+
+def test_pass(play: Player) -> None:
+    result = play(good)
+    assert result.outcome is Outcome.PASS
+    assert result.notes == ("worth knowing",)
+    assert result.captures == ("capture.pcap",)
+    assert [host.host for host in result.hosts] == ["client", "server"]
+    assert result.hosts[0].sockets == ()
+
+
+def test_fail_shows_the_sockets_of_both_ends(play: Player) -> None:
+    result = play(bad)
+    assert result.outcome is Outcome.FAIL
+    assert [host.sockets for host in result.hosts] == [("ESTAB 1", "TIME-WAIT 2")] * 2
+
+
+def test_a_case_that_judges_nothing_is_an_error(play: Player) -> None:
+    result = play(lambda _lab: None)
+    assert (result.outcome, result.reason) == (Outcome.ERROR, "the case judges nothing")
+
+
+def test_a_case_in_which_nothing_could_be_checked_is_a_skip(play: Player) -> None:
+    result = play(lambda lab: lab.verdict.skip("counter", "absent"))
+    assert result.outcome is Outcome.SKIP
+
+
+@pytest.mark.parametrize("error", [CaseAbortedError("no join"), HostError("client: gone")])
+def test_a_case_that_cannot_go_on_fails_with_what_it_checked_before(play: Player, error: Exception) -> None:
+    def body(lab: CaseLab) -> None:
+        good(lab)
+        raise error
+
+    result = play(body)
+    assert (result.outcome, result.reason) == (Outcome.FAIL, str(error))
+    assert len(result.checks) == 1
+
+
+def test_a_mistake_in_a_case_is_an_error_with_its_traceback(play: Player) -> None:
+    def body(_lab: CaseLab) -> None:
+        raise ZeroDivisionError("oh")
+
+    result = play(body)
+    assert result.outcome is Outcome.ERROR
+    assert "ZeroDivisionError: oh" in result.reason
+
+
+def test_the_watchdog_ends_a_case_that_hangs(play: Player) -> None:
+    result = play(lambda _lab: threading.Event().wait() and None, timeout_s=0.1)
+    assert (result.outcome, result.reason) == (Outcome.FAIL, "did not end within 0.1 s")
+    assert result.duration_ms < 5000
+    assert result.hosts[0].sockets
+
+
+def test_the_watchdog_is_quiet_afterwards() -> None:
+    with watchdog(0.02):
+        pass
+    assert not threading.Event().wait(0.05)
+    with pytest.raises(RunTimeout), watchdog(0.01):
+        threading.Event().wait(5)
+
+
+def test_a_lab_that_cannot_be_built_is_an_error(play: Player) -> None:
+    result = play(good, opener=refusing(LabError("no veth today")))
+    assert (result.outcome, result.reason) == (Outcome.ERROR, "the lab could not be built: no veth today")
+
+
+def test_a_machine_that_lacks_something_is_a_skip_with_the_reason(play: Player) -> None:
+    result = play(good, opener=refusing(CapabilityError("this kernel has no tbf")))
+    assert (result.outcome, result.reason) == (Outcome.SKIP, "this kernel has no tbf")
+
+
+@pytest.mark.parametrize("body", [good, bad])
+def test_a_lab_that_cannot_be_undone_is_an_error_whatever_the_case_said(play: Player, body: Body) -> None:
+    @contextmanager
+    def sticky(case: Case, run: Run) -> Iterator[BuiltLab]:
+        with fake_lab(case, run) as built:
+            yield built
+        raise LabError("busy")
+
+    result = play(body, opener=sticky)
+    assert result.outcome is Outcome.ERROR
+    assert "could not be undone: busy" in result.reason
+    assert len(result.checks) == 1
+
+
+def test_an_interrupt_goes_through(play: Player) -> None:
+    def body(_lab: CaseLab) -> None:
+        raise SystemExit(130)
+
+    with pytest.raises(SystemExit):
+        play(body)
+
+
+def test_skip_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.selftests.environment.kernel_mptcp_missing", lambda: "no MPTCP")
+    monkeypatch.setattr("testbed.selftests.environment.ipv6_missing", lambda: None)
+    assert skip_reason(make_run(stacks="userspace-kernel")) == "no MPTCP"
+    assert skip_reason(make_run(stacks="kernel-userspace")) == "no MPTCP"
+    assert skip_reason(make_run(stacks="userspace-userspace", family=6)) is None
+    monkeypatch.setattr("testbed.selftests.environment.ipv6_missing", lambda: "no IPv6")
+    assert skip_reason(make_run(stacks="userspace-userspace", family=6)) == "no IPv6"
+    assert skip_reason(make_run(stacks="userspace-userspace", family=4)) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "missing"), [(92, False), (93, True), (22, True)], ids=["switched off", "unknown", "invalid"]
+)
+def test_kernel_mptcp_that_is_only_switched_off_is_there(
+    monkeypatch: pytest.MonkeyPatch, number: int, missing: bool
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, "reason")
+
+    for probe in (kernel_mptcp_missing, ipv6_missing):
+        probe.cache_clear()
+    monkeypatch.setattr("testbed.selftests.environment.socket.socket", refuse)
+    try:
+        assert (kernel_mptcp_missing() is not None) is missing
+        assert ipv6_missing() is not None
+    finally:
+        for probe in (kernel_mptcp_missing, ipv6_missing):
+            probe.cache_clear()

@@ -1,0 +1,334 @@
+"""Bad files: each problem with its place and its hint, all of them at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import ExitCode, TopologyError
+from testbed.topology import load_topology
+from testbed.topology.load import load_text
+from testbed.topology.problems import ProblemCollector
+
+TWO_NODES = "version: 1\nname: lab\nnodes:\n  client: {}\n  server: {}\n"
+LINK = "links:\n  - endpoints: [client, server]\n"
+
+
+def problems_of(text: str) -> list[str]:
+    """The messages without the file's name."""
+    with pytest.raises(TopologyError) as caught:
+        load_text(text, ProblemCollector("lab.yaml"))
+    assert caught.value.exit_code is ExitCode.USAGE
+    return [line.removeprefix("lab.yaml:") for line in str(caught.value).splitlines()]
+
+
+def nodes(client: str, server: str = "{}") -> str:
+    return f"version: 1\nname: lab\nnodes:\n  client: {client}\n  server: {server}\n{LINK}"
+
+
+def link(rest: str) -> str:
+    """A file whose link, on lines 6 and up, has ``rest`` besides its endpoints."""
+    return f"{TWO_NODES}links:\n  - endpoints: [client, server]\n    {rest}\n"
+
+
+CASES = {
+    "empty": ("", ["1:1: the file is empty — start with 'version: 1'"]),
+    "not a mapping": ("- 1\n", ["1:1: a topology file is a mapping — start with 'version: 1'"]),
+    "nothing said": (
+        "{}\n",
+        [
+            "1:1: 'name' is missing",
+            "1:1: 'nodes' is missing",
+            "1:1: 'version' is missing — write 'version: 1'",
+        ],
+    ),
+    "version": (
+        TWO_NODES.replace("1", "2") + LINK,
+        ["1:10: 'version' cannot be 2 — it is 1"],
+    ),
+    "version as text": (
+        TWO_NODES.replace("1", "'1'") + LINK,
+        ["1:10: 'version' cannot be '1' — it is 1"],
+    ),
+    "topology name": (
+        TWO_NODES.replace("lab", "My Lab") + LINK,
+        ["2:7: 'My Lab' cannot be a name here — the topology's name is 1 to 32 small letters, digits or '-'"],
+    ),
+    "unknown key": (
+        TWO_NODES + LINK + "link: []\n",
+        ["8:1: unknown key 'link' — did you mean 'links'?"],
+    ),
+    "unknown keys deep": (
+        nodes("{mptcp: {limit: {}}, kinds: host}"),
+        [
+            "4:20: unknown key 'limit' — did you mean 'limits'?",
+            "4:32: unknown key 'kinds' — did you mean 'kind'?",
+        ],
+    ),
+    "no nodes": ("version: 1\nname: lab\nnodes: {}\n", ["3:8: 'nodes' needs at least 1 elements, not 0"]),
+    "kind": (nodes("{kind: swich}"), ["4:18: 'kind' cannot be 'swich' — did you mean 'switch'?"]),
+    "stack": (
+        nodes("{stack: yes}"),
+        ["4:19: 'stack' cannot be 'yes' — it is 'userspace', 'kernel' or 'tcp'"],
+    ),
+    "stack of a router": (
+        nodes("{kind: router, stack: kernel, mptcp: {}}"),
+        [
+            "4:26: a router has no 'stack' — only hosts have",
+            "4:41: a router has no 'mptcp' — only hosts have",
+        ],
+    ),
+    "mptcp on plain TCP": (
+        nodes("{stack: tcp, mptcp: {}}"),
+        ["4:24: a host with 'stack: tcp' has no MPTCP — choose 'userspace' or 'kernel'"],
+    ),
+    "node name": (
+        TWO_NODES.replace("client", "cl.nt"),
+        [
+            (
+                "4:3: 'cl.nt' cannot be a name here — a node's name is 1 to 32 letters, digits, '-' or '_',"
+                " and begins with a letter"
+            ),
+        ],
+    ),
+    "unknown node": (
+        TWO_NODES + "links:\n  - endpoints: [client:eth0, sever:eth0]\n",
+        ["7:30: no node is called 'sever' — did you mean 'server'?"],
+    ),
+    "three ends": (
+        TWO_NODES + "links:\n  - endpoints: [client, server, client]\n",
+        ["7:16: 'endpoints' needs at most 2 elements, not 3"],
+    ),
+    "one end": (
+        TWO_NODES + "links:\n  - endpoints: [client]\n",
+        ["7:16: 'endpoints' needs at least 2 elements, not 1"],
+    ),
+    "link without ends": (TWO_NODES + "links:\n  - mtu: 1500\n", ["7:5: 'endpoints' is missing"]),
+    "self": (
+        TWO_NODES + LINK + "  - endpoints: [client, client]\n",
+        ["8:16: a link joins 'client' to itself"],
+    ),
+    "interface used twice": (
+        TWO_NODES + "links:\n  - endpoints: [client:a, server]\n  - endpoints: [client:a, server]\n",
+        ["8:17: interface client:a has a link already — in line 7; an interface is one end of one link"],
+    ),
+    "interface name too long": (
+        TWO_NODES + "links:\n  - endpoints: [client:sixteencharactr2, server]\n",
+        [
+            (
+                "7:17: 'sixteencharactr2' cannot be a name here — an interface's name is 1 to 15"
+                " letters, digits, '.', '-' or '_', and begins with a letter"
+            ),
+        ],
+    ),
+    "interface name reserved": (
+        TWO_NODES + "links:\n  - endpoints: [client:lo, server]\n",
+        ["7:17: interface name 'lo' is reserved — choose another"],
+    ),
+    "isolated": (
+        TWO_NODES + "  third: {kind: router}\n" + LINK,
+        ["6:3: 'third' has no link — add one, or remove the node"],
+    ),
+    "no host": (
+        nodes("{kind: router}", "{kind: switch}"),
+        ["3:1: no node is a host"],
+    ),
+    "unreachable": (
+        TWO_NODES + "  third: {}\n  switch: {kind: switch}\n" + LINK + "  - endpoints: [third, switch]\n",
+        [
+            (
+                "6:3: 'third' can't reach any other host"
+                " — hosts don't forward: join them by links, switches and routers"
+            )
+        ],
+    ),
+    "loop of switches": (
+        (
+            "version: 1\nname: lab\nnodes: {h: {}, s: {kind: switch}, t: {kind: switch}}\n"
+            "links:\n  - endpoints: [h, s]\n  - endpoints: [s, t]\n  - endpoints: [t, s]\n"
+        ),
+        ["7:5: this link closes a loop of switches — broadcasts would circle in it for ever"],
+    ),
+    "mtu as text": (link('mtu: "1500"'), ["8:10: 'mtu' must be an integer, not '1500'"]),
+    "mtu with unit": (link("mtu: 1500b"), ["8:10: 'mtu' must be an integer, not '1500b'"]),
+    "mtu bounds": (link("mtu: 67"), ["8:10: 'mtu' must be at least 68, not 67"]),
+    "mtu bounds above": (link("mtu: 65536"), ["8:10: 'mtu' must be at most 65535, not 65536"]),
+    "mtu below IPv6's": (
+        link("mtu: 1279"),
+        [
+            (
+                "8:10: IPv6 needs an MTU of at least 1280, not 1279"
+                " — raise it, or give client:eth0 IPv4 'addresses' only"
+            ),
+        ],
+    ),
+    "rate without unit": (link("impair: {rate: 10}"), ["8:20: a rate needs a unit, like '10mbit'"]),
+    "rate with unknown unit": (
+        link("impair: {rate: 10mbps}"),
+        [
+            "8:20: unknown unit of rate 'mbps'; units are bit, kbit, mbit, gbit, tbit (bits per second)",
+        ],
+    ),
+    "rate of zero": (link("impair: {rate: 0mbit}"), ["8:20: a rate lies between 1bit and 1tbit"]),
+    "rate twice a unit": (
+        link("impair: {rate: 5msms}"),
+        ["8:20: unknown unit of rate 'msms'; units are bit, kbit, mbit, gbit, tbit (bits per second)"],
+    ),
+    "impairments that follow": (
+        link("impair: {delay: 5ms, loss: 0.1%}"),
+        [
+            "8:14: 'delay' can't be realised yet: only 'rate' can",
+            "8:26: 'loss' can't be realised yet: only 'rate' can",
+        ],
+    ),
+    "impairments that follow, one way": (
+        link('impair: {"->": {jitter: 5ms, rate: 1mbit}, "<-": {limit: 200}}'),
+        [
+            "8:21: 'jitter' can't be realised yet: only 'rate' can",
+            "8:55: 'limit' can't be realised yet: only 'rate' can",
+        ],
+    ),
+    "units of impairments that follow": (
+        link("impair: {delay: 5, jitter: 5sec, loss: 101%, reorder: 2}"),
+        [
+            "8:21: a time needs a unit, like '5ms'",
+            "8:32: unknown unit of time 'sec'; units are us, ms, s",
+            "8:44: a share is at most 100%",
+            "8:59: a share needs a unit, like '0.1%'",
+        ],
+    ),
+    "impair both ways and one way": (
+        link('impair: {rate: 1mbit, "->": {rate: 2mbit}}'),
+        [
+            "8:5: 'impair' mixes both directions with each by itself — put all words under '->' and '<-'",
+        ],
+    ),
+    "events": (
+        TWO_NODES + LINK + 'events:\n  - {at: 3s, link: "client:eth0", set: down}\n',
+        ["8:1: 'events' can't be realised yet — remove them"],
+    ),
+    "words of a host that follow": (
+        nodes("{mptcp: {scheduler: blest, path_manager: fullmesh}}"),
+        [
+            "4:20: 'scheduler' can't be chosen yet — remove it: the kernel's default is used",
+            "4:38: 'path_manager' can't be chosen yet — remove it: the kernel's default is used",
+        ],
+    ),
+    "sysctls": (
+        nodes("{sysctls: {kernel.panic: 1, net.ipv4.ip_forward: true}}"),
+        [
+            (
+                "4:22: 'kernel.panic' cannot be a name here"
+                " — a sysctl's name looks like 'net.ipv4.tcp_congestion_control'"
+            ),
+            "4:60: a sysctl's value is an integer or text; quote it to make it text",
+        ],
+    ),
+    "not text": (TWO_NODES.replace("lab", "12") + LINK, ["2:7: 'name' must be text, not 12"]),
+    "duplicate key": (
+        TWO_NODES + LINK + "name: other\n",
+        ["8:1: duplicate key 'name' — line 2 has it already"],
+    ),
+    "syntax and nothing else": (
+        "version: 1\nname: [\n",
+        ["3:1: not valid YAML: did not find expected node content (while parsing a flow node)"],
+    ),
+}
+
+ADDRESS_CASES = {
+    "no prefix": ("10.0.1.1", "'10.0.1.1' needs a prefix length, like '10.0.1.1/24'"),
+    "network address": ("10.0.1.0/24", "10.0.1.0/24 is its subnet's own address; the first host is 10.0.1.1"),
+    "broadcast address": (
+        "10.0.1.255/24",
+        "10.0.1.255/24 is its subnet's broadcast address; the last host is 10.0.1.254",
+    ),
+    "IPv6 network address": ("fd00::/64", "fd00::/64 is its subnet's own address; the first host is fd00::1"),
+    "multicast": ("224.0.0.1/24", "224.0.0.1 is a multicast address, not a host's"),
+    "IPv6 multicast": ("ff02::1/64", "ff02::1 is a multicast address, not a host's"),
+    "loopback": ("127.0.0.1/8", "127.0.0.1 is a loopback address: every host has it already"),
+    "unspecified": ("0.0.0.0/24", "0.0.0.0 is the unspecified address, not a host's"),
+    "reserved": ("240.0.0.1/24", "240.0.0.1 is reserved, not a host's"),
+    "link-local": ("fe80::1/64", "fe80::1 is link-local; interfaces get theirs by themselves"),
+    "mapped": ("::ffff:10.0.0.1/120", "an IPv4-mapped address is no IPv6 host's; write 10.0.0.1"),
+    "alone": (
+        "10.0.1.1/32",
+        "10.0.1.1/32 is alone in its subnet; a shorter prefix lets its neighbour be in it too",
+    ),
+    "everything": ("10.0.1.1/0", "10.0.1.1/0 makes the whole address space one subnet"),
+    "out of range": ("10.0.1.256/24", "'10.0.1.256/24' is not an address with its prefix length"),
+    "with a zone": ("fd00::1%eth0/64", "'fd00::1%eth0/64' is not an address with its prefix length, like"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES.keys())
+def test_problem_is_reported_at_its_place(text: str, expected: list[str]) -> None:
+    assert problems_of(text) == expected
+
+
+@pytest.mark.parametrize(("address", "expected"), ADDRESS_CASES.values(), ids=ADDRESS_CASES.keys())
+def test_impossible_address(address: str, expected: str) -> None:
+    text = TWO_NODES + f'links:\n  - endpoints: [{{node: client, addresses: ["{address}"]}}, server]\n'
+    found = problems_of(text)
+    assert len(found) == 1
+    assert found[0].startswith(f"7:44: {expected}")
+
+
+def test_everything_is_reported_at_once_and_in_order() -> None:
+    text = (
+        "version: 2\nname: Lab\nnodes:\n  client: {kind: hots}\n  9: {}\n  server: {}\n"
+        "links:\n  - endpoints: [clint, server]\n    mtu: 1\n  - endpoints: [client]\nmore: 1\n"
+    )
+    found = problems_of(text)
+    places = [line.split(" ", 1)[0] for line in found]
+    assert places == ["1:10:", "2:7:", "4:18:", "5:3:", "8:17:", "9:10:", "10:16:", "11:1:"]
+
+
+def test_follow_up_problems_are_not_reported() -> None:
+    """A link that cannot be read does not leave its nodes 'isolated'."""
+    assert problems_of(TWO_NODES + "links:\n  - endpoints: [client, 'server:']\n") == [
+        (
+            "7:25: '' cannot be a name here — an interface's name is 1 to 15 letters, digits, '.', '-' or"
+            " '_', and begins with a letter"
+        )
+    ]
+
+
+def test_many_problems_are_cut_short() -> None:
+    keys = "".join(f"x{number}: 1\n" for number in range(500))
+    found = problems_of(TWO_NODES + LINK + keys)
+    assert len(found) == 101
+    assert found[-1] == " … and 400 more problems"
+
+
+def test_messages_are_one_printable_line_each() -> None:
+    found = problems_of(TWO_NODES + LINK + '"a\\nb\\e[31m": 1\n')
+    assert found == [r"8:1: unknown key 'a\nb\x1b[31m' — known: version, name, nodes, links, events"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xff\xfe", r":1:1: not UTF-8 text"),
+        (b"version: 1\nname: \xe9t\xe9\n", r":2:7: not UTF-8 text"),
+        (b"a" * (1 << 20) + b"b", r": larger than 1048576 bytes"),
+        (b"a: \x00\n", r":1:1: not valid YAML"),
+    ],
+)
+def test_files_that_are_no_text(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_bytes(content)
+    with pytest.raises(TopologyError, match=expected) as caught:
+        load_topology(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(TopologyError, match="cannot be read: No such file"):
+        load_topology(str(tmp_path / "absent.yaml"))
+    with pytest.raises(TopologyError, match="not a regular file"):
+        load_topology(tmp_path)
+    with pytest.raises(TopologyError, match="not a regular file"):
+        load_topology("/dev/zero")
+    with pytest.raises(TopologyError, match="not a file's name"):
+        load_topology("a\0b.yaml")
