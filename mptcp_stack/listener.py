@@ -10,10 +10,12 @@ from mptcp_stack.mptcp.connection import Connection
 
 
 class Listener:
-    """``address`` None takes any address of both families. Bounded by ``backlog`` twice: half open and ready."""
+    """``address`` None takes any address of both families. ``backlog`` bounds the half open and the ready."""
 
-    __slots__ = ("_counters", "_half_open", "_on_close", "_ready", "address", "backlog", "is_closed", "is_mptcp",
-                 "on_change", "port")  # fmt: skip
+    __slots__ = (
+        "_counters", "_half_open", "_on_close", "_ready", "address", "backlog", "is_closed", "is_mptcp",
+        "on_change", "port",
+    )  # fmt: skip
 
     def __init__(
         self,

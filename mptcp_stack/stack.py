@@ -1,7 +1,7 @@
 """The whole stack of one host without any I/O: frames, times and randomness in, frames out.
 
-Its drivers (``run_loop``, ``simulator``, tests) hand in what arrived with the time, ask for what is to be sent,
-and call again at the next deadline. Nothing here waits, reads a clock or makes up a random number.
+Its drivers (``run_loop``, ``simulator``, tests) hand in what arrived with the time, ask for what is to be
+sent, and call again at the next deadline. Nothing here waits, reads a clock or makes up a random number.
 """
 
 from __future__ import annotations

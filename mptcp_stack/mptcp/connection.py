@@ -1,7 +1,7 @@
 """A connection: one byte stream each way over any number of subflows, or over plain TCP.
 
-What arrives is interpreted in ``incoming``, what leaves is made in ``outgoing`` and ``dispatch``; the handshakes
-are in ``handshake``. The connection itself joins them: it owns the buffers and follows ``states``.
+What arrives is interpreted in ``incoming``, what leaves is made in ``outgoing`` and ``dispatch``; the
+handshakes are in ``handshake``. The connection itself joins them: it owns the buffers and follows ``states``.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class Connection:
 
     __slots__ = (
         "_identifiers", "_is_scheduled", "abort_wanted", "app_closed", "checksum_enabled", "close_timer",
-        "confirmed_once", "data_fin_is_due", "data_fin_timer", "data_fin_tries", "data_retransmission_timer",
-        "data_retransmissions", "environment", "error", "had_join", "host", "is_client", "is_ipv6_socket", "local",
-        "local_key", "mode", "on_change", "path_manager", "peer_denies_join_initial", "receive_buffer", "remote",
-        "remote_key", "scheduler", "send_buffer", "state", "subflows", "to_open", "write_closed",
+        "confirmed_once", "data_fin_is_due", "data_fin_timer", "data_fin_tries",
+        "data_retransmission_timer", "data_retransmissions", "environment", "error", "had_join", "host",
+        "is_client", "is_ipv6_socket", "local", "local_key", "mode", "on_change", "path_manager",
+        "peer_denies_join_initial", "receive_buffer", "remote", "remote_key", "scheduler", "send_buffer",
+        "state", "subflows", "to_open", "write_closed",
     )  # fmt: skip
 
     def __init__(
@@ -178,10 +179,10 @@ class Connection:
         """For diagnostics: what ``ss -M`` would show."""
         send, receive = self.send_buffer, self.receive_buffer
         return {
-            "state": self.state.name, "mode": self.mode.name.lower(), "client": self.is_client,
-            "token": f"{self.local_key.token:08x}", "error": self.error, "unsent": send.unsent.length,
-            "data_una": send.una, "data_nxt": send.nxt, "window_edge": send.window_edge,
-            "rcv_nxt": receive.next_position, "readable": receive.readable_bytes, "out_of_order": receive.has_gap,
+            "state": self.state.name, "mode": self.mode.name.lower(), "client": self.is_client, "token":
+            f"{self.local_key.token:08x}", "error": self.error, "unsent": send.unsent.length, "data_una":
+            send.una, "data_nxt": send.nxt, "window_edge": send.window_edge, "rcv_nxt":
+            receive.next_position, "readable": receive.readable_bytes, "out_of_order": receive.has_gap,
             "subflows": [subflow.describe() for subflow in self.subflows],
         }  # fmt: skip
 
@@ -335,9 +336,7 @@ class Connection:
         if subflow not in self.subflows:
             return
         self.subflows.remove(subflow)
-        if self.state is DataState.CONNECTING and not subflow.is_join:
-            self._end(error, now_us)
-        elif self.mode is Mode.PLAIN_TCP:
+        if self.mode is not Mode.MPTCP:
             self._end(error, now_us)
         else:
             dispatch.on_subflow_gone(self, subflow)
@@ -365,7 +364,7 @@ class Connection:
         self.remote_key = crypto.derive(value)
 
     def require_remote_key(self) -> Key:
-        """The peer's key. Raises RuntimeError before the handshake has brought it: a defect of this program."""
+        """The peer's key. Raises RuntimeError while it is not known yet: a defect of this program."""
         if self.remote_key is None:
             raise RuntimeError("the peer's key is not known yet")
         return self.remote_key

@@ -20,7 +20,7 @@ DATA_FIN_LONGEST_WAIT_US = 120_000_000
 
 
 def run(connection: Connection, now_us: int) -> None:
-    """Everything that may leave now, in order: handshakes, retransmissions, data, the end, acknowledgements."""
+    """All that may leave now, in order: handshakes, retransmissions, data, the end, acknowledgements."""
     while connection.to_open:
         connection.to_open.pop(0).open_actively(now_us)
     for subflow in list(connection.subflows):

@@ -138,12 +138,16 @@ def on_syn_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now_us: i
     if connection.mode is Mode.PLAIN_TCP:
         return True
     option = find_option(segment, MpCapable)
-    if subflow.sends_mp_capable and option is not None and is_acceptable_capable(option):
-        if option.sender_key is not None:
-            counters.increment("MPTcpExtMPCapableSYNACKRX")
-            take_capable_flags(connection, option)
-            connection.take_remote_key(option.sender_key)
-            return True
+    if (
+        subflow.sends_mp_capable
+        and option is not None
+        and is_acceptable_capable(option)
+        and option.sender_key is not None
+    ):
+        counters.increment("MPTcpExtMPCapableSYNACKRX")
+        take_capable_flags(connection, option)
+        connection.take_remote_key(option.sender_key)
+        return True
     connection.fall_back("MPTcpExtMPCapableFallbackSYNACK" if subflow.sends_mp_capable else None)
     return True
 

@@ -17,8 +17,10 @@ class ReceiveBuffer:
     Finished when ``fin_position`` is known, ``next_position`` is beyond it and everything was read.
     """
 
-    __slots__ = ("_counters", "_gathered", "_limit", "_ready", "_reassembly", "_right_edge", "_told_edge", "fin_position",
-                 "fin_was_taken")  # fmt: skip
+    __slots__ = (
+        "_counters", "_gathered", "_limit", "_ready", "_reassembly", "_right_edge", "_told_edge",
+        "fin_position", "fin_was_taken",
+    )  # fmt: skip
 
     def __init__(self, limit: int, counters: Counters) -> None:
         self._limit = limit

@@ -30,7 +30,7 @@ class Outstanding:
 
 
 class SendBuffer:
-    """``una`` and ``nxt`` are the data-level snd_una and snd_nxt; ``window_edge`` is RFC 8684's right edge."""
+    """``una`` and ``nxt`` are the data-level snd_una and snd_nxt, ``window_edge`` the window's right edge."""
 
     __slots__ = ("_limit", "_outstanding", "_reinjections", "nxt", "una", "unsent", "window_edge")
 
@@ -80,7 +80,7 @@ class SendBuffer:
         return True
 
     def queue_again(self, carrier: MptcpSubflow) -> int:
-        """Everything that ``carrier`` has not delivered is to be sent once more; returns the number of runs."""
+        """What ``carrier`` has not delivered is to be sent once more; returns the number of runs."""
         count = 0
         for run in self._outstanding:
             if run.carrier is carrier and not run.is_queued_again:

@@ -1,8 +1,8 @@
 """The state machine of an MPTCP connection at data level (RFC 8684 §3.3.3) as data.
 
-DATA_FIN plays the part that FIN plays for TCP. There is no TIME_WAIT here: the subflows have theirs. A connection
-that has fallen back goes through the same states, with the FIN of its only subflow as the event. A pair that is
-missing is an error of this program.
+DATA_FIN plays the part that FIN plays for TCP. There is no TIME_WAIT here: the subflows have theirs. A
+connection that has fallen back goes through the same states, with the FIN of its only subflow as the event.
+A pair that is missing is an error of this program.
 """
 
 from __future__ import annotations

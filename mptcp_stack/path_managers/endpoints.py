@@ -1,9 +1,9 @@
 """The path manager that follows endpoints and limits, as ``ip mptcp`` means them.
 
-An endpoint with ``signal`` is announced to the peer (ADD_ADDR), one address at a time: the next when the echo came or
-the repetitions ended. One with ``subflow`` is used by the client's side for a further subflow to the peer's
-initial address. ``backup`` marks the subflows made from it. Addresses that the peer announces are connected
-to while the limits allow.
+An endpoint with ``signal`` is announced to the peer (ADD_ADDR), one address at a time: the next when the
+echo came or the repetitions ended. One with ``subflow`` is used by the client's side for a further subflow to
+the peer's initial address. ``backup`` marks the subflows made from it. Addresses that the peer announces are
+connected to while the limits allow.
 """
 
 from __future__ import annotations
@@ -125,9 +125,8 @@ class EndpointPathManager:
         self, address: bytes, flags: frozenset[str], identifier: int | None, port: int | None
     ) -> None:
         if unknown := flags - FLAGS:
-            raise ConfigurationError(
-                f"endpoint flags {', '.join(sorted(unknown))}: the bundled stack knows {', '.join(sorted(FLAGS))}"
-            )
+            names, known = ", ".join(sorted(unknown)), ", ".join(sorted(FLAGS))
+            raise ConfigurationError(f"endpoint flags {names}: the bundled stack knows {known}")
         if port is not None:
             raise ConfigurationError("endpoint port: the bundled stack can't announce a port of its own yet")
         if is_unspecified(address):
@@ -242,10 +241,11 @@ class EndpointPathManager:
         for endpoint in self.endpoints():
             if paths.extra_subflows >= self.limits.subflows:
                 return
-            if "subflow" in endpoint.flags and endpoint.identifier not in paths.used_endpoints:
-                if self._families_match(connection, endpoint.address, connection.remote[0]):
-                    paths.used_endpoints.add(endpoint.identifier)
-                    self._open(connection, paths, endpoint.address, endpoint, connection.remote, 0)
+            if "subflow" not in endpoint.flags or endpoint.identifier in paths.used_endpoints:
+                continue
+            if self._families_match(connection, endpoint.address, connection.remote[0]):
+                paths.used_endpoints.add(endpoint.identifier)
+                self._open(connection, paths, endpoint.address, endpoint, connection.remote, 0)
 
     def _families_match(self, connection: Connection, local: bytes, remote: bytes) -> bool:
         """One family in a subflow; an IPv4 socket has IPv4 subflows only (as Linux has it)."""

@@ -119,14 +119,14 @@ class Subflow(SubflowOwner):
 
     __slots__ = (
         "acknowledge", "base_mss", "congestion", "consecutive_timeouts", "delayed_ack_timer",
-        "duplicate_acknowledgements", "environment", "fin_position", "fin_wanted", "irs", "largest_send_window", "last_challenge_us",
-        "last_received_us",
-        "local", "local_port", "max_receive_window", "orphan_timer", "peer_fin_position", "probe_count",
-        "probe_timer", "probe_wanted", "rcv_nxt", "rcv_right_edge", "rcv_wnd_scale", "reassembly", "recovery",
-        "recovery_point", "remote", "remote_port", "retransmission_queue", "retransmission_timer", "round_trip",
-        "sack_enabled", "segment_bytes", "snd_iss", "snd_nxt", "snd_una", "snd_wl1", "snd_wl2", "snd_wnd",
-        "snd_wnd_scale", "state", "syn_retransmissions", "timestamp_offset", "timestamp_recent",
-        "timestamps_enabled", "unacknowledged_received_bytes", "window_scale_enabled",
+        "duplicate_acknowledgements", "environment", "fin_position", "fin_wanted", "irs",
+        "largest_send_window", "last_challenge_us", "last_received_us", "local", "local_port",
+        "max_receive_window", "orphan_timer", "peer_fin_position", "probe_count", "probe_timer",
+        "probe_wanted", "rcv_nxt", "rcv_right_edge", "rcv_wnd_scale", "reassembly", "recovery",
+        "recovery_point", "remote", "remote_port", "retransmission_queue", "retransmission_timer",
+        "round_trip", "sack_enabled", "segment_bytes", "snd_iss", "snd_nxt", "snd_una", "snd_wl1",
+        "snd_wl2", "snd_wnd", "snd_wnd_scale", "state", "syn_retransmissions", "timestamp_offset",
+        "timestamp_recent", "timestamps_enabled", "unacknowledged_received_bytes", "window_scale_enabled",
     )  # fmt: skip
 
     def __init__(

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from testbed.backend import ownership
-from testbed.backend.agents import control_socket
+from testbed.backend.agents import AgentSession, control_socket
 from testbed.backend.link_shaping import Shaper, plan_shapers, set_buckets
 from testbed.backend.links import LinkPlan, link_state_request, route_requests
 from testbed.backend.netlink import NetlinkSocket, Request
@@ -38,6 +38,7 @@ class Lab:
         topology: Topology,
         *,
         shapers: Sequence[Shaper] | None = None,
+        session: AgentSession | None = None,
         down_on_exit: bool = False,
     ) -> None:
         self.name = record.name
@@ -46,6 +47,8 @@ class Lab:
         self._record = record
         self._plan = LinkPlan(topology)
         self._shapers = list(shapers if shapers is not None else plan_shapers(self._plan))
+        # Kept for its life: the agents end with their session.
+        self._session = session
         self._down_on_exit = down_on_exit
 
     @property

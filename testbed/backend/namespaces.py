@@ -87,7 +87,7 @@ class NamespaceBackend:
             record = ownership.read_lab(lab_name)
             undoing.pop_all()
             journal.close()
-        return Lab(record, topology, shapers=applied, down_on_exit=True)
+        return Lab(record, topology, shapers=applied, session=session, down_on_exit=True)
 
     def close(self) -> None:
         """End the agent launcher, and with it the agents of all labs but persistent ones."""

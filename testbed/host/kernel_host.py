@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import shutil
 import socket
 import struct
 import subprocess
@@ -124,10 +123,7 @@ def _refusing(action: Callable[[], Answer]) -> Answer:
 
 def _ask_ss() -> str:
     """TCP and MPTCP sockets in detail; empty where ``ss`` is missing."""
-    program = shutil.which("ss")
-    if program is None:
-        return ""
-    arguments = [program, "-Menita", "exclude", "time-wait"]
+    arguments = ["ss", "-Menita", "exclude", "time-wait"]
     try:
         finished = subprocess.run(
             arguments, capture_output=True, text=True, timeout=_SS_TIMEOUT_S, check=False

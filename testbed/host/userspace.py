@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mptcp_stack.device.packet_socket import PacketSocket
 from mptcp_stack.errors import ConfigurationError, StackError
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
 from mptcp_stack.ip.routing import Route
+from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.run_loop import RunLoop, keep_freed_memory
 from mptcp_stack.settings import StackSettings, apply_sysctl
 from mptcp_stack.sockets import ListeningSocket, StreamSocket, listen, open_connection
@@ -84,13 +85,9 @@ class UserspaceStream:
     def describe(self) -> dict[str, object]:
         for connection in self._stack.connections():
             if connection is self._socket.connection:
-                return connection.describe()
-        return {
-            "local": self.local,
-            "remote": self.remote,
-            "is_mptcp": self.is_mptcp,
-            "state": "forgotten by the stack",
-        }
+                return describe(connection)
+        ends: dict[str, object] = {"local": self.local, "remote": self.remote}
+        return ends | {"is_mptcp": self.is_mptcp, "state": "forgotten by the stack"}
 
 
 class UserspaceListener:
@@ -174,7 +171,7 @@ class UserspaceHost:
             f"LISTEN {format_address(listener.address) if listener.address else '*'} {listener.port}"
             for listener in self._stack.listeners()
         ]
-        lines += [json.dumps(connection.describe(), default=str) for connection in self._stack.connections()]
+        lines += [json.dumps(describe(connection), default=str) for connection in self._stack.connections()]
         return "".join(line + "\n" for line in lines)
 
     def limits(self) -> tuple[int, int]:
@@ -247,6 +244,15 @@ class UserspaceHost:
         raise HostStackError(f"no endpoint {address}")
 
 
+def describe(connection: Connection) -> dict[str, object]:
+    """A connection's state with its ends."""
+    ends: dict[str, object] = {
+        "local": _format_end(connection.local),
+        "remote": _format_end(connection.remote),
+    }
+    return ends | connection.describe()
+
+
 def _add_interface(stack: Stack, devices: dict[Interface, PacketSocket], fields: _InterfaceFields) -> None:
     device = PacketSocket.open(fields.name)
     try:
@@ -298,6 +304,6 @@ def _parse(address: str) -> bytes:
         raise OSError(errno.EINVAL, str(error)) from None
 
 
-def _format_end(end: tuple[Any, int]) -> str:
+def _format_end(end: tuple[bytes, int]) -> str:
     address, port = end
     return f"{format_address(unmap(address))} {port}"

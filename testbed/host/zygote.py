@@ -196,8 +196,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     set_process_name("mptcp-zygote")
     # Imported for the agents' sake: what is loaded before the fork is shared by all of them.
-    with suppress(ImportError):
-        importlib.import_module("testbed.host.userspace")
+    importlib.import_module("testbed.host.userspace")
     gc.collect()
     gc.freeze()
     Zygote(control, persistent="--persistent" in sys.argv[2:]).run()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 from testbed.backend.lab import Lab
 from testbed.backend.namespaces import NamespaceBackend
-from testbed.backend.ownership import read_labs, undo
+from testbed.backend.ownership import clean_fragments, read_labs, undo
 from testbed.selftests.capture import captured_links
 from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab, LabOpener
@@ -20,10 +21,16 @@ _TRANSMITTED_BYTES_COLUMN = 8
 
 
 class NamespaceLabs:
-    """Builds labs with one backend for as long as the worker lives."""
+    """Builds labs one after the other; what is common to them ends with its ``with`` block."""
 
     def __init__(self) -> None:
         self._backend = NamespaceBackend()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._backend.close()
 
     def opener(self, lab_name: str, capture_directory: str | None) -> LabOpener:
         """What builds the lab of one run under this name, and undoes it afterwards."""
@@ -74,7 +81,8 @@ def parse_device_statistics(text: str) -> dict[str, list[int]]:
 
 
 def remove_lab(name: str) -> None:
-    """Undo what a worker that was killed left of its lab; nothing happens when it left nothing."""
+    """Undo what a worker that has ended left of its lab; nothing happens when it left nothing."""
     for record in read_labs():
         if record.name == name:
             undo(record)
+    clean_fragments()

@@ -32,12 +32,12 @@ def main() -> int:
         return INTERRUPTED_STATUS
     results = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    labs = NamespaceLabs()
-    for line in sys.stdin:
-        job = job_from_json(json.loads(line))
-        result = execute(job.run, labs.opener(job.lab, job.capture_directory), job.timeout_s)
-        results.write(json.dumps(result_to_json(result)) + "\n")
-        results.flush()
+    with NamespaceLabs() as labs:
+        for line in sys.stdin:
+            job = job_from_json(json.loads(line))
+            result = execute(job.run, labs.opener(job.lab, job.capture_directory), job.timeout_s)
+            results.write(json.dumps(result_to_json(result)) + "\n")
+            results.flush()
     return 0
 
 

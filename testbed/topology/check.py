@@ -18,6 +18,8 @@ from testbed.topology.wiring import Port, Wiring, wire
 
 # Names that a namespace has already, or that mean something else in /proc/sys/net.
 RESERVED_INTERFACE_NAMES = frozenset({"lo", "all", "default"})
+BRIDGE_NAME = "br0"
+"""A switch's own interface, which joins the others."""
 MAXIMUM_DERIVED_ROUTES = 400_000
 REALISED_IMPAIRMENTS = frozenset({"rate"})
 
@@ -96,7 +98,9 @@ def _unrealised(impairment: ImpairmentFile) -> Iterator[str]:
 def _check_interface_names(file: TopologyFile, findings: Findings) -> None:
     for index, link in enumerate(file.links):
         for end_index, end in enumerate(link.endpoints):
-            if end.interface in RESERVED_INTERFACE_NAMES:
+            node = file.nodes.get(end.node)
+            is_bridge = end.interface == BRIDGE_NAME and node is not None and node.kind == "switch"
+            if end.interface in RESERVED_INTERFACE_NAMES or is_bridge:
                 path = ("links", index, "endpoints", end_index, "interface")
                 findings.at_value(path, f"interface name {end.interface!r} is reserved", "choose another")
 

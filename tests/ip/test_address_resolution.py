@@ -269,6 +269,24 @@ def test_second_answer_does_not_displace_the_first_at_once() -> None:
     assert destination_of_next(host, 102) == PEER_MAC
 
 
+def test_unasked_answer_does_not_renew_the_lifetime() -> None:
+    host = SingleHost()
+    host.learn_peer(at_us=0)
+    host.receive(is_at(PEER_V4, PEER_MAC), REACHABLE_TIME_US - 1)
+    host.send(at_us=REACHABLE_TIME_US)
+    assert host.layer.next_deadline_us() == REACHABLE_TIME_US + 5 * SECOND_US
+
+
+def test_answer_to_everybody_serves_but_is_verified() -> None:
+    host = SingleHost()
+    host.send(at_us=0)
+    host.layer.take_frames()
+    host.receive(is_at(PEER_V4, PEER_MAC, destination=BROADCAST), 10)
+    assert [frame.dst for frame in host.sent()] == [PEER_MAC]
+    host.send(at_us=11)
+    assert host.layer.next_deadline_us() == 11 + 5 * SECOND_US
+
+
 def test_interface_down_forgets_neighbours_and_what_waits() -> None:
     host = SingleHost()
     host.learn_peer(at_us=0)

@@ -134,6 +134,14 @@ def test_echo_replies_are_bounded_in_rate() -> None:
     assert len(host.sent()) == 1
 
 
+def test_long_silence_saves_up_no_more_than_one_burst() -> None:
+    host = SingleHost(link_type=LinkType.RAW_IP)
+    host.receive(ECHO_V4, at_us=0)
+    for _ in range(ECHO_BURST + 1):
+        host.receive(ECHO_V4, at_us=3600 * SECOND_US)
+    assert len(host.sent()) == 1 + ECHO_BURST
+
+
 def test_echo_bucket_is_one_per_interface() -> None:
     host = SingleHost(link_type=LinkType.RAW_IP)
     first = host.interface

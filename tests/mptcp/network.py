@@ -21,7 +21,7 @@ DEFAULT_WIRE = WireSettings(delay_us=5_000, rate_bit_s=50_000_000, queue_limit_p
 
 
 class Network:
-    """``client`` and ``server`` with the addresses 10.0.N.2 / 10.0.N.1 and fd00:N::2 / ::1 on link N (from 1)."""
+    """``client`` has the addresses 10.0.N.2 and fd00:N::2 on link N (from 1), ``server`` those with .1."""
 
     def __init__(
         self,
@@ -149,12 +149,18 @@ class Transfer:
         assert hashlib.sha256(self.received).digest() == hashlib.sha256(self.data).digest()
 
 
+def advance_all(transfers: list[Transfer]) -> bool:
+    """Moves every one of them; True when all are done."""
+    done = [transfer.advance() for transfer in transfers]
+    return all(done)
+
+
 def both_ways(
     network: Network, near: Connection, far: Connection, length: int, back: int | None = None
 ) -> None:
     """Transfers in both directions at once, then closes both ends and waits until nothing is left."""
     transfers = [Transfer(near, far, length, 7), Transfer(far, near, length if back is None else back, 8)]
-    network.simulator.run_until(lambda: all([transfer.advance() for transfer in transfers]))
+    network.simulator.run_until(lambda: advance_all(transfers))
     for transfer in transfers:
         transfer.must_be_intact()
     close_both(network, near, far)

@@ -8,7 +8,7 @@ import pytest
 
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.wire.addresses import parse_address
-from tests.mptcp.network import Network, Transfer, both_ways, close_both, join_all, with_loss
+from tests.mptcp.network import Network, Transfer, advance_all, both_ways, close_both, join_all, with_loss
 
 SUBFLOW = frozenset({"subflow"})
 
@@ -93,7 +93,7 @@ def test_data_goes_on_when_a_path_dies(cut: str) -> None:
     transfers = [Transfer(near, far, 4_000_000), Transfer(far, near, 4_000_000)]
 
     def all_done() -> bool:
-        return all([transfer.advance() for transfer in transfers])
+        return advance_all(transfers)
 
     network.simulator.run_until(lambda: all_done() or len(transfers[0].received) > 1_000_000)
     started_us = network.simulator.now_us
@@ -229,6 +229,6 @@ def test_hundred_connections_at_once() -> None:
     ]
     ports = {connection.remote[1]: connection for connection in far}
     transfers = [Transfer(one, ports[one.local[1]], 10_000, seed) for seed, one in enumerate(near)]
-    network.simulator.run_until(lambda: all([transfer.advance() for transfer in transfers]))
+    network.simulator.run_until(lambda: advance_all(transfers))
     for transfer in transfers:
         transfer.must_be_intact()

@@ -10,7 +10,7 @@ from mptcp_stack.counters import Counters
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.wire.addresses import parse_address
-from tests.mptcp.network import Network, Transfer, both_ways, join_all
+from tests.mptcp.network import Network, Transfer, advance_all, both_ways, join_all
 
 SUBFLOW = frozenset({"subflow"})
 SIGNAL = frozenset({"signal"})
@@ -179,7 +179,7 @@ def test_removed_endpoint_ends_its_subflow_and_the_data_goes_on() -> None:
     transfers = [Transfer(near, far, 4_000_000), Transfer(far, near, 4_000_000)]
 
     def all_done() -> bool:
-        return all([transfer.advance() for transfer in transfers])
+        return advance_all(transfers)
 
     network.simulator.run_until(lambda: all_done() or len(transfers[0].received) > 1_000_000)
     assert len(near.subflows) == 2

@@ -280,6 +280,10 @@ NODE_PROBLEMS = {
         "mptcp: {endpoints: [{interface: eth0, flags: [subflow], port: 1}]}",
         ["4:69: 'port' needs the flag 'signal' and not 'subflow' — only announced addresses have one"],
     ),
+    "endpoint port of a subflow endpoint": (
+        "mptcp: {endpoints: [{interface: eth0, flags: [signal, subflow], port: 1}]}",
+        ["4:77: 'port' needs the flag 'signal' and not 'subflow' — only announced addresses have one"],
+    ),
     "endpoint ids": (
         (
             "mptcp: {endpoints: [{address: 10.0.1.1, flags: [], id: 0}, "

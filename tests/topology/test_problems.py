@@ -126,6 +126,10 @@ CASES = {
         TWO_NODES + "links:\n  - endpoints: [client:lo, server]\n",
         ["7:17: interface name 'lo' is reserved — choose another"],
     ),
+    "interface name reserved on switches": (
+        nodes("{}", "{kind: switch}").replace("server]", "server:br0]"),
+        ["7:25: interface name 'br0' is reserved — choose another"],
+    ),
     "isolated": (
         TWO_NODES + "  third: {kind: router}\n" + LINK,
         ["6:3: 'third' has no link — add one, or remove the node"],

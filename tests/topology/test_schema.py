@@ -24,7 +24,7 @@ BEYOND_THE_SCHEMA = {
         "impair both ways and one way",
         "events",
     ),
-    *("words of a host that follow", "rate of zero", "events"),
+    *("words of a host that follow", "rate of zero", "events", "interface name reserved on switches"),
 }
 # What YAML itself or the tree's reader refuses.
 BEFORE_THE_SCHEMA = {"empty", "duplicate key", "syntax and nothing else"}
