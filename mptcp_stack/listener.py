@@ -13,9 +13,17 @@ class Listener:
     """``address`` None takes any address of both families. ``backlog`` bounds the half open and the ready."""
 
     __slots__ = (
-        "_counters", "_half_open", "_on_close", "_ready", "address", "backlog", "is_closed", "is_mptcp",
-        "on_change", "port",
-    )  # fmt: skip
+        "_counters",
+        "_half_open",
+        "_on_close",
+        "_ready",
+        "address",
+        "backlog",
+        "is_closed",
+        "is_mptcp",
+        "on_change",
+        "port",
+    )
 
     def __init__(
         self,

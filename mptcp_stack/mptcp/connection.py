@@ -41,13 +41,40 @@ class Connection:
     """
 
     __slots__ = (
-        "_identifiers", "_is_scheduled", "abort_wanted", "app_closed", "checksum_enabled", "close_timer",
-        "confirmed_once", "data_fin_is_due", "data_fin_timer", "data_fin_tries",
-        "data_retransmission_timer", "data_retransmissions", "environment", "error", "had_join", "host",
-        "is_client", "is_ipv6_socket", "local", "local_key", "mode", "on_change", "path_manager",
-        "peer_denies_join_initial", "receive_buffer", "remote", "remote_key", "scheduler", "send_buffer",
-        "state", "subflows", "to_open", "write_closed",
-    )  # fmt: skip
+        "_identifiers",
+        "_is_scheduled",
+        "abort_wanted",
+        "app_closed",
+        "checksum_enabled",
+        "close_timer",
+        "confirmed_once",
+        "data_fin_is_due",
+        "data_fin_timer",
+        "data_fin_tries",
+        "data_retransmission_timer",
+        "data_retransmissions",
+        "environment",
+        "error",
+        "had_join",
+        "host",
+        "is_client",
+        "is_ipv6_socket",
+        "local",
+        "local_key",
+        "mode",
+        "on_change",
+        "path_manager",
+        "peer_denies_join_initial",
+        "receive_buffer",
+        "remote",
+        "remote_key",
+        "scheduler",
+        "send_buffer",
+        "state",
+        "subflows",
+        "to_open",
+        "write_closed",
+    )
 
     def __init__(
         self,
@@ -179,12 +206,20 @@ class Connection:
         """For diagnostics: what ``ss -M`` would show."""
         send, receive = self.send_buffer, self.receive_buffer
         return {
-            "state": self.state.name, "mode": self.mode.name.lower(), "client": self.is_client, "token":
-            f"{self.local_key.token:08x}", "error": self.error, "unsent": send.unsent.length, "data_una":
-            send.una, "data_nxt": send.nxt, "window_edge": send.window_edge, "rcv_nxt":
-            receive.next_position, "readable": receive.readable_bytes, "out_of_order": receive.has_gap,
+            "state": self.state.name,
+            "mode": self.mode.name.lower(),
+            "client": self.is_client,
+            "token": f"{self.local_key.token:08x}",
+            "error": self.error,
+            "unsent": send.unsent.length,
+            "data_una": send.una,
+            "data_nxt": send.nxt,
+            "window_edge": send.window_edge,
+            "rcv_nxt": receive.next_position,
+            "readable": receive.readable_bytes,
+            "out_of_order": receive.has_gap,
             "subflows": [subflow.describe() for subflow in self.subflows],
-        }  # fmt: skip
+        }
 
     # --- driven by the stack ---
 

@@ -184,6 +184,8 @@ def on_reset(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
         if isinstance(option, MpTcpRst):
             subflow.environment.counters.increment("MPTcpExtMPRstRx")
             subflow.reset_reason = option.reason
+        elif isinstance(option, MpFail):
+            subflow.environment.counters.increment("MPTcpExtMPFailRx")
     for option in segment.options.mptcp:
         if isinstance(option, MpFastclose) and subflow.connection.mode is Mode.MPTCP:
             subflow.connection.forget_before_reset(subflow)

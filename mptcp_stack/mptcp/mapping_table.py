@@ -54,8 +54,11 @@ class MappingTable:
         if index and self._entries[index - 1].end > start:
             known = self._entries[index - 1].mapping
             is_same = (known.subflow_start, known.data_start, known.length, known.checksum) == (
-                start, mapping.data_start, mapping.length, mapping.checksum
-            )  # fmt: skip
+                start,
+                mapping.data_start,
+                mapping.length,
+                mapping.checksum,
+            )
             return Addition.KNOWN if is_same else Addition.CONFLICTING
         if index < len(self._starts) and self._starts[index] < end:
             return Addition.CONFLICTING

@@ -18,9 +18,16 @@ class ReceiveBuffer:
     """
 
     __slots__ = (
-        "_counters", "_gathered", "_limit", "_ready", "_reassembly", "_right_edge", "_told_edge",
-        "fin_position", "fin_was_taken",
-    )  # fmt: skip
+        "_counters",
+        "_gathered",
+        "_limit",
+        "_ready",
+        "_reassembly",
+        "_right_edge",
+        "_told_edge",
+        "fin_position",
+        "fin_was_taken",
+    )
 
     def __init__(self, limit: int, counters: Counters) -> None:
         self._limit = limit

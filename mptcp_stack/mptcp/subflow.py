@@ -37,10 +37,26 @@ class MptcpSubflow(Subflow):
     """``is_confirmed``: the peer has shown that it has our keys or HMAC (RFC 8684 §3.1, §3.2)."""
 
     __slots__ = (
-        "confirm_timer", "connection", "data_fin_wanted", "identifier", "is_backup", "is_confirmed",
-        "is_stale", "local_id", "local_nonce", "mappings", "peer_backup", "pending_signals", "remote_id",
-        "remote_nonce", "reset_reason", "role", "sends_mp_capable", "stale_count", "was_established",
-    )  # fmt: skip
+        "confirm_timer",
+        "connection",
+        "data_fin_wanted",
+        "identifier",
+        "is_backup",
+        "is_confirmed",
+        "is_stale",
+        "local_id",
+        "local_nonce",
+        "mappings",
+        "peer_backup",
+        "pending_signals",
+        "remote_id",
+        "remote_nonce",
+        "reset_reason",
+        "role",
+        "sends_mp_capable",
+        "stale_count",
+        "was_established",
+    )
 
     def __init__(
         self,
@@ -89,14 +105,25 @@ class MptcpSubflow(Subflow):
     def describe(self) -> dict[str, object]:
         """For diagnostics: what ``ss`` would show."""
         return {
-            "id": self.identifier, "role": self.role.name.lower(), "state": self.state.name, "local_id":
-            self.local_id, "remote_id": self.remote_id, "backup": self.counts_as_backup, "stale":
-            self.is_stale, "confirmed": self.is_confirmed, "srtt_us": self.round_trip.srtt_us, "rto_us":
-            self.round_trip.rto_us, "cwnd_bytes": self.congestion.congestion_window, "in_flight":
-            self.retransmission_queue.bytes_in_flight, "snd_una": self.snd_una - self.snd_iss, "snd_nxt":
-            self.snd_nxt - self.snd_iss, "snd_wnd": self.snd_wnd, "rcv_nxt": self.rcv_nxt - self.irs,
-            "recovery": self.recovery.name, "mss": self.segment_bytes,
-        }  # fmt: skip
+            "id": self.identifier,
+            "role": self.role.name.lower(),
+            "state": self.state.name,
+            "local_id": self.local_id,
+            "remote_id": self.remote_id,
+            "backup": self.counts_as_backup,
+            "stale": self.is_stale,
+            "confirmed": self.is_confirmed,
+            "srtt_us": self.round_trip.srtt_us,
+            "rto_us": self.round_trip.rto_us,
+            "cwnd_bytes": self.congestion.congestion_window,
+            "in_flight": self.retransmission_queue.bytes_in_flight,
+            "snd_una": self.snd_una - self.snd_iss,
+            "snd_nxt": self.snd_nxt - self.snd_iss,
+            "snd_wnd": self.snd_wnd,
+            "rcv_nxt": self.rcv_nxt - self.irs,
+            "recovery": self.recovery.name,
+            "mss": self.segment_bytes,
+        }
 
     # --- what TCP asks of its owner ---
 

@@ -98,9 +98,12 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
     length = len(segment.payload) + bool(segment.flags & FIN) + bool(segment.flags & SYN)
     edge = max(subflow.rcv_right_edge, subflow.rcv_nxt + subflow.receive_window())
     end = sequence + length
-    if sequence > edge or end < subflow.rcv_nxt or (length and end == subflow.rcv_nxt) or (
-        length and sequence == edge
-    ):  # fmt: skip
+    if (
+        sequence > edge
+        or end < subflow.rcv_nxt
+        or (length and end == subflow.rcv_nxt)
+        or (length and sequence == edge)
+    ):
         counters.increment("StackDropOutOfWindow")
         if not segment.flags & RST:
             _answer_out_of_window(subflow, segment, sequence, now_us)

@@ -233,7 +233,19 @@ def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int
 
 
 __all__ = [
-    "CHECKSUM_OFFSET", "PROTOCOL_TCP", "PSH", "SEQUENCE_MASK", "answer_without_socket", "local_mss",
-    "on_retransmission_timer", "send_acknowledgement", "send_again", "send_chunk", "send_probe", "send_reset",
-    "send_syn", "super_segment_limit", "timestamp_now",
-]  # fmt: skip
+    "CHECKSUM_OFFSET",
+    "PROTOCOL_TCP",
+    "PSH",
+    "SEQUENCE_MASK",
+    "answer_without_socket",
+    "local_mss",
+    "on_retransmission_timer",
+    "send_acknowledgement",
+    "send_again",
+    "send_chunk",
+    "send_probe",
+    "send_reset",
+    "send_syn",
+    "super_segment_limit",
+    "timestamp_now",
+]

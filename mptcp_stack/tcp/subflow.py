@@ -118,16 +118,55 @@ class Subflow(SubflowOwner):
     """A TCP connection (RFC 9293). Sequence numbers are unbounded: they wrap only on the wire."""
 
     __slots__ = (
-        "acknowledge", "base_mss", "congestion", "consecutive_timeouts", "delayed_ack_timer",
-        "duplicate_acknowledgements", "environment", "fin_position", "fin_wanted", "irs",
-        "largest_send_window", "last_challenge_us", "last_received_us", "local", "local_port",
-        "max_receive_window", "orphan_timer", "peer_fin_position", "probe_count", "probe_timer",
-        "probe_wanted", "rcv_nxt", "rcv_right_edge", "rcv_wnd_scale", "reassembly", "recovery",
-        "recovery_point", "remote", "remote_port", "retransmission_queue", "retransmission_timer",
-        "round_trip", "sack_enabled", "segment_bytes", "snd_iss", "snd_nxt", "snd_una", "snd_wl1",
-        "snd_wl2", "snd_wnd", "snd_wnd_scale", "state", "syn_retransmissions", "timestamp_offset",
-        "timestamp_recent", "timestamps_enabled", "unacknowledged_received_bytes", "window_scale_enabled",
-    )  # fmt: skip
+        "acknowledge",
+        "base_mss",
+        "congestion",
+        "consecutive_timeouts",
+        "delayed_ack_timer",
+        "duplicate_acknowledgements",
+        "environment",
+        "fin_position",
+        "fin_wanted",
+        "irs",
+        "largest_send_window",
+        "last_challenge_us",
+        "last_received_us",
+        "local",
+        "local_port",
+        "max_receive_window",
+        "orphan_timer",
+        "peer_fin_position",
+        "probe_count",
+        "probe_timer",
+        "probe_wanted",
+        "rcv_nxt",
+        "rcv_right_edge",
+        "rcv_wnd_scale",
+        "reassembly",
+        "recovery",
+        "recovery_point",
+        "remote",
+        "remote_port",
+        "retransmission_queue",
+        "retransmission_timer",
+        "round_trip",
+        "sack_enabled",
+        "segment_bytes",
+        "snd_iss",
+        "snd_nxt",
+        "snd_una",
+        "snd_wl1",
+        "snd_wl2",
+        "snd_wnd",
+        "snd_wnd_scale",
+        "state",
+        "syn_retransmissions",
+        "timestamp_offset",
+        "timestamp_recent",
+        "timestamps_enabled",
+        "unacknowledged_received_bytes",
+        "window_scale_enabled",
+    )
 
     def __init__(
         self, environment: Environment, local: bytes, local_port: int, remote: bytes, remote_port: int
@@ -308,9 +347,7 @@ class Subflow(SubflowOwner):
             if chunk is None:
                 break
             output.send_again(self, chunk, now_us)
-        if self.fin_wanted and self.fin_position is None and self.state in (
-            State.SYN_RECEIVED, *CAN_SEND
-        ):  # fmt: skip
+        if self.fin_wanted and self.fin_position is None and self.state in (State.SYN_RECEIVED, *CAN_SEND):
             self._send_fin(now_us)
 
     def _send_fin(self, now_us: int) -> None:
@@ -340,8 +377,13 @@ class Subflow(SubflowOwner):
         """Data waits for a window and nothing is in flight that would bring an update (RFC 9293 §3.8.6.1)."""
         self.probe_wanted = True
         if not self.probe_timer.is_set and not len(self.retransmission_queue):
-            self.probe_timer.set(now_us + min(self.round_trip.rto_us << min(self.probe_count, 10),
-                                              self.environment.settings.maximum_rto_us))  # fmt: skip
+            self.probe_timer.set(
+                now_us
+                + min(
+                    self.round_trip.rto_us << min(self.probe_count, 10),
+                    self.environment.settings.maximum_rto_us,
+                )
+            )
 
     # --- ending ---
 

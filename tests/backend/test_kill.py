@@ -121,7 +121,9 @@ def test_up_interrupted_at_a_random_moment(
     if process.returncode == 0:
         clean("--all")
     else:
-        assert process.returncode in {ExitCode.INTERRUPTED, 128 + signal.SIGTERM}, errors
+        # While CPython 3.11 runs text (as for a dataclass), it remembers the interrupt and ends by the signal
+        # itself, although the exception was handled: a shell sees 130 all the same.
+        assert process.returncode in {ExitCode.INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT}, errors
         assert "Traceback" not in errors
     assert_nothing_is_left(lab_name, runtime)
 

@@ -7,9 +7,13 @@ import pytest
 from tests.mptcp.network import Network, both_ways
 
 FALLBACKS = [
-    "MPTcpExtMPCapableFallbackACK", "MPTcpExtMPCapableFallbackSYNACK", "MPTcpExtMPCapableDataFallback",
-    "MPTcpExtDssFallback", "MPTcpExtSimultConnectFallback", "MPTcpExtFallbackFailed",
-]  # fmt: skip
+    "MPTcpExtMPCapableFallbackACK",
+    "MPTcpExtMPCapableFallbackSYNACK",
+    "MPTcpExtMPCapableDataFallback",
+    "MPTcpExtDssFallback",
+    "MPTcpExtSimultConnectFallback",
+    "MPTcpExtFallbackFailed",
+]
 
 
 @pytest.mark.parametrize("address", ["10.0.1.1", "fd00:1::1", "::ffff:10.0.1.1"])

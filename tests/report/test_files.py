@@ -47,7 +47,7 @@ def test_all_unwritable_paths_are_named_before_the_run(tmp_path: Path) -> None:
         check_writable([missing, below_file, tmp_path])
     assert [str(path) in line for path, line in zip(
         (missing, below_file, tmp_path), str(caught.value).splitlines(), strict=True
-    )] == [True] * 3  # fmt: skip
+    )] == [True] * 3
     assert caught.value.exit_code is ExitCode.FAIL
 
 
