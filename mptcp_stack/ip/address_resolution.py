@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.datagrams import DroppedPacketError
@@ -25,12 +27,20 @@ _UNKNOWN_MAC = bytes(6)
 class AddressResolution:
     """The ARP side of an interface, with its neighbour cache.
 
-    It answers for the interface's own addresses only (Linux: arp_ignore=1), and learns from senders within
-    the interface's prefixes only. There is no duplicate address detection (RFC 5227).
+    It answers for every address of the host, whichever interface has it (the weak host model, Linux's
+    arp_ignore=0), and learns from senders within the interface's prefixes only. There is no duplicate address
+    detection (RFC 5227).
     """
 
-    def __init__(self, interface: Interface, output: PacketOutput, counters: Counters) -> None:
+    def __init__(
+        self,
+        interface: Interface,
+        output: PacketOutput,
+        counters: Counters,
+        is_local: Callable[[bytes], bool],
+    ) -> None:
         self._interface = interface
+        self._is_local = is_local
         self._output = output
         self._counters = counters
         self.cache = NeighbourCache(
@@ -59,7 +69,9 @@ class AddressResolution:
             raise DroppedPacketError("StackDropMartian")
         is_for_us = self._interface.owns(packet.target_address)
         may_learn = not is_unspecified(sender) and self._interface.is_on_link(sender)
-        if packet.operation == ARP_REQUEST and is_for_us:
+        target = packet.target_address
+        is_ours = is_for_us or (self._is_local(target) and not is_loopback(target))
+        if packet.operation == ARP_REQUEST and is_ours:
             if may_learn:
                 self.cache.learn(sender, packet.sender_mac, packet.target_address, now_us)
             self._reply(packet)

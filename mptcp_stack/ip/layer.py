@@ -112,7 +112,7 @@ class IpLayer:
             gso_max_size=gso_max_size,
         )
         if link_type is LinkType.ETHERNET:
-            resolution = AddressResolution(added, self._output, self._counters)
+            resolution = AddressResolution(added, self._output, self._counters, self._configuration.is_local)
             discovery = NeighbourDiscovery(added, self._output, self._counters)
             self._resolution[added.index] = resolution
             self._discovery[added.index] = discovery

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from testbed.backend.privileges import ensure_privileges
 
     topology = load(arguments)
-    lab_name = arguments.name if arguments.name is not None else default_lab_name(topology)
+    lab_name = arguments.name if arguments.name is not None else topology.name
     ownership.check_lab_name(lab_name)
     ensure_privileges()
     started = time.perf_counter()
@@ -74,8 +74,3 @@ def parse_variables(assignments: Sequence[str]) -> Mapping[str, str]:
         raise UsageError("\n".join(f"--set {text}: expected NAME=VALUE" for text in wrong))
     pairs = [text.partition("=") for text in assignments]
     return {name: value for name, _equals, value in pairs}
-
-
-def default_lab_name(topology: Topology) -> str:
-    """The topology's name, in the letters that a lab's name may have."""
-    return re.sub(r"[^a-z0-9_-]+", "-", topology.name.lower()).strip("-")[:32] or "lab"

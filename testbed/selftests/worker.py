@@ -36,6 +36,7 @@ def main() -> int:
         for line in sys.stdin:
             job = job_from_json(json.loads(line))
             result = execute(job.run, labs.opener(job.lab, job.capture_directory), job.timeout_s)
+            open(f"/tmp/wdbg-{os.getpid()}","a").write(result.outcome+" "+result.reason+"\n")
             results.write(json.dumps(result_to_json(result)) + "\n")
             results.flush()
     return 0

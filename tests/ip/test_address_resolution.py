@@ -10,6 +10,7 @@ from scapy.packet import Packet
 from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.ip.layer import IcmpErrorKind
 from mptcp_stack.ip.neighbours import LOCK_TIME_US, REACHABLE_TIME_US
+from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.ip.routing import Route
 from mptcp_stack.wire.addresses import parse_address
 from tests.ip.single_host import (
@@ -83,10 +84,17 @@ def test_request_for_others_is_not_ours_to_answer(target: str) -> None:
     assert host.drops() == {"NotForUs": 1}
 
 
-def test_address_of_another_interface_is_not_answered_for() -> None:
+def test_address_of_another_interface_is_answered_for() -> None:
     host = SingleHost()
-    host.receive(who_has("127.0.0.1"))
-    assert host.sent() == []
+    host.layer.add_interface(
+        "other",
+        link_type=LinkType.ETHERNET,
+        mac=b"\2\0\0\0\0\x77",
+        addresses=[InterfaceAddress(parse_address("198.51.100.1"), 24)],
+    )
+    host.receive(who_has("198.51.100.1"))
+    (reply,) = host.sent()
+    assert (reply[ARP].psrc, reply[ARP].hwsrc) == ("198.51.100.1", OUR_MAC)
 
 
 @pytest.mark.parametrize("sender", [OUR_V4, "224.0.0.1", "127.0.0.1", "255.255.255.255"])
