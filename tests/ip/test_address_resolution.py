@@ -10,7 +10,6 @@ from scapy.packet import Packet
 from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.ip.layer import IcmpErrorKind
 from mptcp_stack.ip.neighbours import LOCK_TIME_US, REACHABLE_TIME_US
-from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.ip.routing import Route
 from mptcp_stack.wire.addresses import parse_address
 from tests.ip.single_host import (
