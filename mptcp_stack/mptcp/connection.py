@@ -192,10 +192,15 @@ class Connection:
             self.abort()
             return
         self.shutdown_write()
-        self.close_timer.set(self.environment.timers.clock_us + self.environment.settings.close_timeout_us)
+        self._restart_close_timer(self.environment.timers.clock_us)
         for subflow in self.subflows:
             if subflow.state is State.FIN_WAIT_2:
                 subflow.wait_as_orphan(self.environment.timers.clock_us)
+
+    def _restart_close_timer(self, now_us: int) -> None:
+        """After close() the peer has this long to take the rest, from every sign of progress anew."""
+        if self.app_closed and self.state is not DataState.CLOSED:
+            self.close_timer.set(now_us + self.environment.settings.close_timeout_us)
 
     def abort(self) -> None:
         """Throws everything away: MP_FASTCLOSE on every subflow (RFC 8684 §3.5), or RST."""
@@ -350,6 +355,7 @@ class Connection:
         fin_position = subflow.fin_position
         is_fin_acknowledged = fin_position is not None and subflow.snd_una > fin_position
         self.send_buffer.on_data_ack(acknowledged - is_fin_acknowledged)
+        self._restart_close_timer(now_us)
         if is_fin_acknowledged and self.state in _AWAITS_FIN_ACKNOWLEDGEMENT:
             self.change_state(DataEvent.FIN_ACKNOWLEDGED)
             if self.app_closed and subflow.state is State.FIN_WAIT_2:
@@ -477,6 +483,7 @@ class Connection:
             self._maybe_close_subflows()
         if send.una > before or fin_is_acknowledged:
             dispatch.on_data_acknowledged(self, now_us)
+            self._restart_close_timer(now_us)
             self.notify()
         self.request_output()
 

@@ -55,8 +55,9 @@ class Reassembly:
         return not self._starts
 
     @property
-    def held_bytes(self) -> int:
-        return sum(held.end - held.start for held in self._ranges)
+    def piece_count(self) -> int:
+        """Buffers held out of order."""
+        return self._piece_count
 
     def insert(self, position: int, data: Buffer) -> tuple[Placement, list[Buffer]]:
         """Adds a range; returns where it went and what is now in order, oldest first."""

@@ -6,6 +6,7 @@ from errno import ECONNREFUSED, ECONNRESET, ETIMEDOUT
 
 import pytest
 
+from mptcp_stack.device.in_memory import WireSettings
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.wire.addresses import parse_address
 from tests.mptcp.network import Network, Transfer, advance_all, both_ways, close_both, join_all, with_loss
@@ -232,3 +233,21 @@ def test_hundred_connections_at_once() -> None:
     network.simulator.run_until(lambda: advance_all(transfers))
     for transfer in transfers:
         transfer.must_be_intact()
+
+
+def test_slow_peer_gets_everything_after_close() -> None:
+    network = Network(wire=WireSettings(delay_us=5_000, rate_bit_s=100_000, queue_limit_packets=20))
+    near, far = network.establish()
+    data = bytes(2_000_000)
+    assert near.write(data) == len(data)
+    near.close()
+    received = 0
+
+    def read_all() -> bool:
+        nonlocal received
+        received += len(far.read(1 << 17))
+        return received == len(data)
+
+    network.simulator.run_until(read_all, 400_000_000)
+    assert network.simulator.now_us > 120_000_000
+    network.simulator.run_until(lambda: far.end_of_stream)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from errno import ETIMEDOUT
 
 import pytest
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.settings import StackSettings
 from mptcp_stack.wire.addresses import parse_address
 from tests.mptcp.network import Network, Transfer, advance_all, both_ways, join_all
 
@@ -238,3 +240,70 @@ def test_bad_endpoints_are_refused(flags: set[str], identifier: int | None, prob
 def test_bad_limits_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="0 to 8"):
         Network().client.path_manager.set_limits(9, 0)
+
+
+def test_connection_without_subflows_goes_on_from_another_address() -> None:
+    network = Network(2)
+    near, far = establish(network, 4)
+    first = Transfer(near, far, 10_000).without_shutdown()
+    network.simulator.run_until(first.advance)
+    network.client.path_manager.delete_endpoint(0)
+    network.simulator.run_until(lambda: not near.subflows and not far.subflows)
+    network.simulator.run_for(5_000_000)
+    assert near.is_established
+    assert far.is_established
+    network.client.path_manager.add_endpoint(client_address(4, 2), flags=SUBFLOW)
+    both_ways(network, near, far, 300_000)
+    assert network.server.counters["MPTcpExtMPJoinAckRx"] == 1
+
+
+def test_connection_whose_subflows_stay_away_ends() -> None:
+    network = Network(2)
+    near, far = establish(network, 4)
+    transfer = Transfer(near, far, 10_000).without_shutdown()
+    network.simulator.run_until(transfer.advance)
+    network.client.path_manager.delete_endpoint(0)
+    network.simulator.run_until(lambda: near.is_closed and far.is_closed, 70_000_000)
+    assert near.error == far.error == ETIMEDOUT
+    assert network.client.counters["MPTcpExtMPCurrEstab"] == 0
+
+
+def test_peer_may_deny_joins_to_its_initial_address() -> None:
+    network = Network(3, server_settings=StackSettings(allow_join_initial_addr_port=False))
+    network.client.path_manager.set_limits(2, 1)
+    network.server.path_manager.add_endpoint(server_address(4, 3), flags=SIGNAL)
+    network.client.path_manager.add_endpoint(client_address(4, 2), flags=SUBFLOW)
+    near, far = establish(network, 4)
+    join_all(network, near, far)
+    assert near.subflows[1].remote == server_address(4, 3)
+    both_ways(network, near, far, 100_000)
+    assert network.client.counters["MPTcpExtMPJoinSynTx"] == 1
+
+
+def test_key_whose_token_is_taken_is_not_used() -> None:
+    network = Network()
+    network.establish()
+    taken = next(iter(network.server.connections())).local_key.value
+    fresh = bytes(range(8))
+    answers = [taken, taken, fresh]
+    genuine = network.server.environment.random_bytes
+    network.server.environment.random_bytes = lambda count: (
+        answers.pop(0) if count == 8 and answers else genuine(count)
+    )
+    network.connect()
+    network.simulator.run_until(lambda: len(list(network.server.connections())) == 2)
+    keys = {connection.local_key.value for connection in network.server.connections()}
+    assert keys == {taken, fresh}
+
+
+def test_after_four_taken_tokens_the_connection_is_plain_tcp() -> None:
+    network = Network()
+    near, _ = network.establish()
+    genuine = network.client.environment.random_bytes
+    network.client.environment.random_bytes = lambda count: (
+        near.local_key.value if count == 8 else genuine(count)
+    )
+    second = network.connect()
+    network.simulator.run_until(lambda: second.is_established)
+    assert not second.is_mptcp
+    assert network.client.counters["MPTcpExtMPFallbackTokenInit"] == 1
