@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from testbed.errors import UsageError
-
-if TYPE_CHECKING:
-    from testbed.backend.ownership import LabRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     lab_name, host_name = split_host(arguments.host, arguments.lab)
     if lab_name is None:
-        lab_name = only_lab(read_labs(), host_name)
+        lab_name = only_lab([lab.name for lab in read_labs() if lab.fault() is None], host_name)
     with NamespaceBackend().open_lab(lab_name) as lab:
         counters = lab.host(host_name).counters()
     if not arguments.all:
@@ -48,9 +45,8 @@ def split_host(text: str, lab_option: str | None) -> tuple[str | None, str]:
     return lab_name or lab_option, host_name
 
 
-def only_lab(labs: list[LabRecord], host_name: str) -> str:
+def only_lab(names: Sequence[str], host_name: str) -> str:
     """The lab that is meant when none is named. Raises UsageError unless exactly one is up."""
-    names = [lab.name for lab in labs if lab.fault() is None]
     if len(names) == 1:
         return names[0]
     if not names:

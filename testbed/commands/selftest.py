@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         junit=arguments.junit,
         json=arguments.json,
         capture=arguments.capture,
+        verbosity=arguments.verbose - arguments.quiet,
         command_line=tuple(sys.argv[1:]),
     )
     if arguments.list:

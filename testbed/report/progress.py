@@ -31,15 +31,21 @@ class Progress:
         is_terminal: bool,
         has_colour: bool,
         with_results: bool = True,
+        verbosity: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``with_results=False``: no lines for results, because another stream has them already."""
+        """``with_results=False``: no lines for results, because another stream has them already.
+
+        ``verbosity`` below 0 leaves out the lines of runs that passed, above 0 adds their counters.
+        """
         self._stream = stream
         self._planned = planned
         self._session_seed = session_seed
         self._is_terminal = is_terminal
         self._has_colour = has_colour
         self._with_results = with_results
+        self._hides_passes = is_terminal if verbosity == 0 else verbosity < 0
+        self._explains_passes = verbosity > 0
         self._clock = clock
         self._totals = Totals()
         self._running: dict[str, float] = {}
@@ -56,7 +62,7 @@ class Progress:
     def finished(self, result: RunResult) -> None:
         self._running.pop(result.run.identifier, None)
         self._totals = self._totals.plus(result.outcome)
-        if self._with_results and (not self._is_terminal or result.outcome is not Outcome.PASS):
+        if self._with_results and not (self._hides_passes and result.outcome is Outcome.PASS):
             self._erase_status()
             self._stream.write("\n".join(self._result_lines(result)) + "\n")
             self._stream.flush()
@@ -90,7 +96,7 @@ class Progress:
         if result.outcome is Outcome.SKIP:
             return [f"{line} ({skip_text(result)})"]
         lines = [f"{line} {result.duration_ms} ms"]
-        if result.outcome is not Outcome.PASS:
+        if result.outcome is not Outcome.PASS or self._explains_passes:
             lines += [f"      {text}" for text in diagnostics(result, self._session_seed)]
         return lines
 

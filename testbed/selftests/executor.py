@@ -76,7 +76,7 @@ def _broken_lab(run: Run, error: Exception, result: RunResult | None) -> RunResu
     text = str(error) if isinstance(error, TestbedError) else _traceback(error)
     if result is None:
         return RunResult(run, Outcome.ERROR, f"the lab could not be built: {text}")
-    reason = f"the lab could not be undone: {text}"
+    reason = f"after the case: {text}"
     if result.reason:
         reason = f"{result.reason}\n{reason}"
     return replace(result, outcome=Outcome.ERROR, reason=reason)

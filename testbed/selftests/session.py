@@ -42,6 +42,7 @@ class SessionOptions:
     junit: Path | None = None
     json: Path | None = None
     capture: Path | None = None
+    verbosity: int = 0
     command_line: tuple[str, ...] = ()
 
 
@@ -75,8 +76,19 @@ def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO, remove_
     check_writable([path for path in (options.junit, options.json) if path is not None])
     if options.capture is not None:
         _prepare_directory(options.capture)
+    try:
+        return _play_and_report(options, seed, runs, _Screen(options, runs, seed, stdout, stderr), remove_lab)
+    except BrokenPipeError:
+        # whoever read the output has seen enough
+        raise
+    except OSError as error:
+        raise ReportError(f"the session broke off: {error.strerror or error}") from error
+
+
+def _play_and_report(
+    options: SessionOptions, seed: int, runs: tuple[Run, ...], screen: _Screen, remove_lab: LabRemover
+) -> ExitCode:
     session = _session_information(options, seed, runs)
-    screen = _Screen(options, runs, seed, stdout, stderr)
     screen.start()
     runner = Runner(
         jobs=min(options.jobs, len(runs)),
@@ -121,6 +133,7 @@ class _Screen:
             is_terminal=is_terminal,
             has_colour=wants_colour(is_terminal, os.environ),
             with_results=not options.tap,
+            verbosity=options.verbosity,
         )
         self._shows_progress = is_terminal or not options.tap
 

@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 from testbed.selftests.executor import execute
 from testbed.selftests.jobs import job_from_json
@@ -21,12 +23,24 @@ _PR_SET_PDEATHSIG = 1
 INTERRUPTED_STATUS = 130
 
 
+class Termination:
+    """Remembers that SIGTERM came: the exception that it raises may be turned into another on its way up."""
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        signal.signal(signal.SIGTERM, self._request)
+
+    def _request(self, _number: int, _frame: FrameType | None) -> NoReturn:
+        self.is_requested = True
+        sys.exit(INTERRUPTED_STATUS)
+
+
 def main() -> int:
     """The process's exit code."""
     runner = os.getppid()
     # The runner decides what an interrupt from the terminal means; when it dies, so does this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(INTERRUPTED_STATUS))
+    termination = Termination()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != runner:
         return INTERRUPTED_STATUS
@@ -36,7 +50,8 @@ def main() -> int:
         for line in sys.stdin:
             job = job_from_json(json.loads(line))
             result = execute(job.run, labs.opener(job.lab, job.capture_directory), job.timeout_s)
-            open(f"/tmp/wdbg-{os.getpid()}","a").write(result.outcome+" "+result.reason+"\n")
+            if termination.is_requested:
+                return INTERRUPTED_STATUS
             results.write(json.dumps(result_to_json(result)) + "\n")
             results.flush()
     return 0

@@ -45,9 +45,10 @@ def test_all_unwritable_paths_are_named_before_the_run(tmp_path: Path) -> None:
     below_file = file_as_directory / "report.json"
     with pytest.raises(ReportError) as caught:
         check_writable([missing, below_file, tmp_path])
-    assert [str(path) in line for path, line in zip(
-        (missing, below_file, tmp_path), str(caught.value).splitlines(), strict=True
-    )] == [True] * 3
+    assert [
+        str(path) in line
+        for path, line in zip((missing, below_file, tmp_path), str(caught.value).splitlines(), strict=True)
+    ] == [True] * 3
     assert caught.value.exit_code is ExitCode.FAIL
 
 

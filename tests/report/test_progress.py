@@ -20,7 +20,9 @@ class Clock:
 
 
 class Bench:
-    def __init__(self, *, is_terminal: bool, has_colour: bool = False, with_results: bool = True) -> None:
+    def __init__(
+        self, *, is_terminal: bool, has_colour: bool = False, with_results: bool = True, verbosity: int = 0
+    ) -> None:
         self.stream = io.StringIO()
         self.clock = Clock()
         self.progress = Progress(
@@ -30,6 +32,7 @@ class Bench:
             is_terminal=is_terminal,
             has_colour=has_colour,
             with_results=with_results,
+            verbosity=verbosity,
             clock=self.clock,
         )
 
@@ -94,6 +97,27 @@ def test_beside_tap_results_are_not_written_twice() -> None:
     bench = Bench(is_terminal=True, with_results=False)
     bench.progress.finished(make_result(Outcome.FAIL, reason="broke"))
     assert "broke" not in bench.text
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "verbosity", "shown", "explained"),
+    [
+        (False, -1, False, False),
+        (False, 0, True, False),
+        (False, 1, True, True),
+        (True, 0, False, False),
+        (True, 1, True, True),
+    ],
+)
+def test_how_much_is_said_of_what_passed(
+    is_terminal: bool, verbosity: int, shown: bool, explained: bool
+) -> None:
+    bench = Bench(is_terminal=is_terminal, verbosity=verbosity)
+    bench.progress.finished(make_result(run=make_run("a/fine")))
+    bench.progress.finished(make_result(Outcome.FAIL, run=make_run("a/broken")))
+    assert ("pass  a/fine" in bench.text) is shown
+    assert ("repeat with: testbed selftest 'a/fine" in bench.text) is explained
+    assert "fail  a/broken" in bench.text
 
 
 def test_colour_marks_the_outcome_only() -> None:

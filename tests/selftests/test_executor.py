@@ -141,7 +141,7 @@ def test_a_lab_that_cannot_be_undone_is_an_error_whatever_the_case_said(play: Pl
 
     result = play(body, opener=sticky)
     assert result.outcome is Outcome.ERROR
-    assert "could not be undone: busy" in result.reason
+    assert "after the case: busy" in result.reason
     assert len(result.checks) == 1
 
 

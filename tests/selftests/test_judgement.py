@@ -185,6 +185,32 @@ def test_helper_fails_on_every_deviation_of_every_counter_that_it_checks(name: s
             assert failed == {subject}, (subject, deviation)
 
 
+@pytest.mark.parametrize("name", HELPERS)
+def test_helper_checks_every_counter_that_its_description_moves(name: str) -> None:
+    judge, client, server = HELPERS[name]
+    bench = Bench(client, server)
+    judge(bench.run)
+    checked = {check.subject for check in bench.verdict.checks}
+    assert {f"client {counter}" for counter in client} <= checked
+    assert {f"server {counter}" for counter in server} <= checked
+
+
+def test_joins_are_checked_for_every_way_to_go_wrong() -> None:
+    bench = Bench({}, {})
+    bench.run.must_join(0)
+    checked = {check.subject for check in bench.verdict.checks}
+    assert checked == {
+        *(f"client MPJoin{name}" for name in ("SynTx", "SynAckRx", "SynAckHMacFailure", "SynAckNoMPJoin")),
+        *(f"client MPJoinSynTx{name}Err" for name in ("CreatSk", "Bind", "Connect")),
+        *(
+            f"server MPJoin{name}"
+            for name in ("SynRx", "AckRx", "AckHMacFailure", "Rejected", "NoTokenFound")
+        ),
+        *(f"server MPJoin{name}" for name in ("AckNoMPJoin", "NotEstablished")),
+        *(f"{side} {name}" for side in ("client", "server") for name in FALLBACK_NAMES),
+    }
+
+
 def test_announcements_may_be_repeated_but_echoes_count_once() -> None:
     once = {"AddAddr": 1, "EchoAddTx": 1}, {"AddAddrTx": 1, "EchoAdd": 1}
     repeated = {"AddAddr": 2, "EchoAddTx": 2}, {"AddAddrTx": 3, "EchoAdd": 1}

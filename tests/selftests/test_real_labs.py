@@ -60,13 +60,11 @@ def selftest(runtime: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def namespaces() -> set[str]:
+def namespaces_of(process: subprocess.Popen[str]) -> list[str]:
+    """The labs of a session carry its process number."""
     directory = Path("/run/netns")
-    return (
-        {path.name for path in directory.iterdir() if "selftest" in path.name}
-        if directory.exists()
-        else set()
-    )
+    names = [path.name for path in directory.iterdir()] if directory.exists() else []
+    return [name for name in names if f"selftest-{process.pid}-" in name]
 
 
 def test_a_case_passes_and_leaves_its_counters_and_captures(runtime: Path, tmp_path: Path) -> None:
@@ -135,7 +133,6 @@ def start_long_session(runtime: Path, report: Path) -> subprocess.Popen[str]:
 def test_an_interrupted_session_leaves_nothing_but_its_report(
     runtime: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    before = namespaces()
     report = tmp_path / "out.json"
     process = start_long_session(runtime, report)
     process.send_signal(number)
@@ -144,23 +141,19 @@ def test_an_interrupted_session_leaves_nothing_but_its_report(
     assert "Traceback" not in output + errors
     assert "interrupted after" in output
     assert json.loads(report.read_text())["session"]["interrupted"] is True
-    assert namespaces() <= before
+    assert namespaces_of(process) == []
 
 
 def test_a_killed_session_is_undone_by_its_workers(runtime: Path, tmp_path: Path) -> None:
-    before = namespaces()
     process = start_long_session(runtime, tmp_path / "out.json")
     process.kill()
     process.communicate(timeout=30)
-    deadline = time.monotonic() + 30
-    while [
-        path for path in runtime.iterdir() if path.name.startswith("selftest")
-    ] or not namespaces() <= before:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    # a worker that was told to end while it was starting may leave a fragment that only 'clean' removes
+    # a worker that was told to end while it was still starting leaves a fragment, which 'clean' removes
     clean = [sys.executable, "-m", "testbed", "clean"]
-    subprocess.run(clean, env=environment(runtime), capture_output=True, timeout=30, check=True)
+    deadline = time.monotonic() + 30
+    while list(runtime.iterdir()) or namespaces_of(process):
+        assert time.monotonic() < deadline
+        subprocess.run(clean, env=environment(runtime), capture_output=True, timeout=30, check=True)
 
 
 def test_an_unwritable_report_is_one_message(runtime: Path, tmp_path: Path) -> None:
