@@ -60,13 +60,13 @@ def builtin_names() -> tuple[str, ...]:
 
 def describe(topology: Topology) -> str:
     """Everything about a topology as readable text, as ``testbed plan`` prints it."""
-    from testbed.topology import plan
+    from testbed.topology.plan import describe as describe_plan
 
-    return plan.describe(topology)
+    return describe_plan(topology)
 
 
 def to_json(topology: Topology) -> str:
     """Everything about a topology as JSON (an object; field names as in the model)."""
-    from testbed.topology import plan
+    from testbed.topology.plan import to_json as plan_to_json
 
-    return plan.to_json(topology)
+    return plan_to_json(topology)
