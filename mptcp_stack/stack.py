@@ -25,6 +25,7 @@ from mptcp_stack.tcp import acceptance
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
 from mptcp_stack.tcp.output import CHECKSUM_OFFSET, PROTOCOL_TCP, answer_without_socket
+from mptcp_stack.tcp.states import State
 from mptcp_stack.tcp.timers import TimerQueue
 from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
 from mptcp_stack.wire.frame import Frame
@@ -225,7 +226,7 @@ class Stack:
         local, remote = datagram.destination, datagram.source
         four_tuple = local, segment.destination_port, remote, segment.source_port
         subflow = self.environment.subflows.get(four_tuple)
-        if subflow is not None:
+        if subflow is not None and subflow.state is not State.CLOSED:
             acceptance.process(subflow, segment, now_us)
         elif segment.flags & (SYN | ACK | RST) == SYN:
             self._receive_syn(datagram, segment, now_us)

@@ -43,6 +43,7 @@ class Connection:
     __slots__ = (
         "_identifiers",
         "_is_scheduled",
+        "_wants_path_review",
         "abort_wanted",
         "app_closed",
         "checksum_enabled",
@@ -113,6 +114,7 @@ class Connection:
         self.on_change: Callable[[], None] | None = None
         self._identifiers = 0
         self._is_scheduled = False
+        self._wants_path_review = False
         timers = environment.timers
         self.data_fin_timer = timers.timer(lambda now_us: dispatch.on_data_fin_timer(self, now_us))
         self.data_retransmission_timer = timers.timer(
@@ -192,10 +194,7 @@ class Connection:
             self.abort()
             return
         self.shutdown_write()
-        self._restart_close_timer(self.environment.timers.clock_us)
-        for subflow in self.subflows:
-            if subflow.state is State.FIN_WAIT_2:
-                subflow.wait_as_orphan(self.environment.timers.clock_us)
+        self.request_output()
 
     def _restart_close_timer(self, now_us: int) -> None:
         """After close() the peer has this long to take the rest, from every sign of progress anew."""
@@ -240,7 +239,20 @@ class Connection:
             self.abort_wanted = False
             self.do_abort(ECONNRESET, now_us)
             return
+        if self.app_closed and not self.close_timer.is_set:
+            self._restart_close_timer(now_us)
+            for subflow in self.subflows:
+                if subflow.state is State.FIN_WAIT_2:
+                    subflow.wait_as_orphan(now_us)
+        if self._wants_path_review:
+            self._wants_path_review = False
+            self.path_manager.review(self, now_us)
         dispatch.run(self, now_us)
+
+    def request_path_review(self) -> None:
+        """Endpoints or limits have changed: the path manager is to look at this connection soon."""
+        self._wants_path_review = True
+        self.request_output()
 
     def notify(self) -> None:
         if self.on_change is not None:
@@ -264,7 +276,7 @@ class Connection:
     def open_initial(self) -> None:
         subflow = MptcpSubflow(self.environment, self, Role.INITIAL_ACTIVE, self.local, self.remote)
         self.subflows.append(subflow)
-        self.to_open.append(subflow)
+        self._open_soon(subflow)
         self.request_output()
 
     def accept_initial(self) -> MptcpSubflow:
@@ -280,10 +292,20 @@ class Connection:
         subflow.local_id, subflow.remote_id, subflow.is_backup = local_id, remote_id, backup
         subflow.local_nonce = self.environment.random_number(32)
         self.subflows.append(subflow)
-        self.to_open.append(subflow)
+        self._open_soon(subflow)
         self.environment.counters.increment("MPTcpExtMPJoinSynTx")
         self.request_output()
         return subflow
+
+    def _open_soon(self, subflow: MptcpSubflow) -> None:
+        """The four-tuple is taken from now on, so that nobody else gets the same port."""
+        self.environment.subflows[subflow.four_tuple] = subflow
+        self.to_open.append(subflow)
+
+    def _release_unopened(self) -> None:
+        for subflow in self.to_open:
+            self.environment.subflows.pop(subflow.four_tuple, None)
+        self.to_open.clear()
 
     def accept_join(self, local: tuple[bytes, int], remote: tuple[bytes, int]) -> MptcpSubflow:
         subflow = MptcpSubflow(self.environment, self, Role.JOIN_PASSIVE, local, remote)
@@ -311,15 +333,28 @@ class Connection:
         self.data_fin_timer.cancel()
         self.data_retransmission_timer.cancel()
         self.path_manager.on_connection_closed(self)
-        for subflow in self.subflows:
+        self._drop_joins()
+        self.send_buffer.forget_reinjections()
+        for subflow in list(self.subflows):
             subflow.pending_signals.clear()
             subflow.update_segment_bytes()
+            if self.state not in CAN_WRITE:
+                # DATA_FIN means nothing any more: the FIN has to say it.
+                subflow.close()
         self.request_output()
+
+    def _drop_joins(self) -> None:
+        """Joins that are still in their handshake: a stream in plain TCP has one subflow."""
+        for subflow in [joining for joining in self.subflows if joining.is_join]:
+            self.subflows.remove(subflow)
+            subflow.reset(self.environment.timers.clock_us, None)
+        self._release_unopened()
 
     def on_subflow_established(self, subflow: MptcpSubflow, now_us: int) -> None:
         if subflow.is_join:
             self.had_join = True
-            self.close_timer.cancel()
+            if not self.app_closed:
+                self.close_timer.cancel()
             # The fourth packet, which lets the peer send (RFC 8684 §3.2).
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)
             self.request_output()
@@ -358,8 +393,8 @@ class Connection:
         self._restart_close_timer(now_us)
         if is_fin_acknowledged and self.state in _AWAITS_FIN_ACKNOWLEDGEMENT:
             self.change_state(DataEvent.FIN_ACKNOWLEDGED)
-            if self.app_closed and subflow.state is State.FIN_WAIT_2:
-                subflow.wait_as_orphan(now_us)
+        if subflow.state is State.FIN_WAIT_2 and (self.app_closed or self.state is DataState.CLOSED):
+            subflow.wait_as_orphan(now_us)
         self.notify()
 
     def on_subflow_timeout(self, subflow: MptcpSubflow, now_us: int) -> None:
@@ -450,6 +485,9 @@ class Connection:
     def on_data_fin(self, subflow: MptcpSubflow, position: int, now_us: int) -> None:
         """DATA_FIN at the given position (RFC 8684 §3.3.3)."""
         receive = self.receive_buffer
+        if position > receive.right_edge:
+            self.environment.counters.increment("MPTcpExtNoDSSInWindow")
+            return
         if position < receive.next_position:
             # It came before: our acknowledgement was lost.
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)
@@ -528,7 +566,7 @@ class Connection:
         for timer in (self.data_fin_timer, self.data_retransmission_timer, self.close_timer):
             timer.cancel()
         self.data_fin_is_due = False
-        self.to_open.clear()
+        self._release_unopened()
         self.send_buffer.clear()
         if self.app_closed:
             self.receive_buffer.clear()

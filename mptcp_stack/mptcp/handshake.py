@@ -102,7 +102,11 @@ def acknowledgement_option(subflow: MptcpSubflow) -> MptcpOption | None:
     connection = subflow.connection
     if subflow.is_confirmed:
         return None
-    if subflow.role is Role.INITIAL_ACTIVE and subflow.snd_nxt == subflow.snd_iss + 1:
+    if (
+        subflow.role is Role.INITIAL_ACTIVE
+        and subflow.snd_nxt == subflow.snd_iss + 1
+        and not (connection.data_fin_is_due and subflow.data_fin_wanted)
+    ):
         return full_capable(connection, None, None)
     if subflow.role is Role.JOIN_ACTIVE:
         digest = crypto.join_hmac(
@@ -227,7 +231,10 @@ def _on_join_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now_us:
     return True
 
 
-def on_simultaneous_open(subflow: MptcpSubflow) -> None:
+def on_simultaneous_open(subflow: MptcpSubflow, now_us: int) -> None:
     """MPTCP does not survive crossing SYNs (RFC 8684 §3.1): the SYN/ACK goes out without it."""
-    if subflow.connection.mode is Mode.NEGOTIATING:
+    if subflow.is_join:
+        # There is no join without a passive side to check it.
+        subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNREFUSED, now_us)
+    elif subflow.connection.mode is Mode.NEGOTIATING:
         subflow.connection.fall_back("MPTcpExtSimultConnectFallback")

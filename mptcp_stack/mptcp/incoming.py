@@ -47,6 +47,9 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
             _on_signal(subflow, option, now_us)
         if subflow.state is State.CLOSED:
             return False
+        if not connection.is_mptcp:
+            # One of the options made it fall back.
+            return True
     if len(segment.payload) and not has_mapping:
         return _on_unmapped(subflow, segment, now_us)
     return True
@@ -171,7 +174,7 @@ def _on_add_addr(subflow: MptcpSubflow, option: AddAddr, now_us: int) -> None:
 def _on_fastclose(subflow: MptcpSubflow, option: MpFastclose, now_us: int) -> None:
     """RFC 8684 §3.5: only who knows our key may close the connection."""
     connection = subflow.connection
-    if not crypto.equal(option.receiver_key, connection.local_key.value):
+    if not _is_genuine(subflow, option):
         return
     subflow.environment.counters.increment("MPTcpExtMPFastcloseRx")
     error = EPIPE if connection.state is DataState.CLOSE_WAIT else ECONNRESET
@@ -187,10 +190,15 @@ def on_reset(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
         elif isinstance(option, MpFail):
             subflow.environment.counters.increment("MPTcpExtMPFailRx")
     for option in segment.options.mptcp:
-        if isinstance(option, MpFastclose) and subflow.connection.mode is Mode.MPTCP:
+        if isinstance(option, MpFastclose) and _is_genuine(subflow, option):
             subflow.connection.forget_before_reset(subflow)
             _on_fastclose(subflow, option, now_us)
             return
+
+
+def _is_genuine(subflow: MptcpSubflow, option: MpFastclose) -> bool:
+    connection = subflow.connection
+    return connection.mode is Mode.MPTCP and crypto.equal(option.receiver_key, connection.local_key.value)
 
 
 def _on_unmapped(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
@@ -252,7 +260,7 @@ def _on_mapped(
             return False
         connection.deliver(mapping.data_start + position - mapping.subflow_start, data)
         return True
-    entry.held.append(data)
+    entry.hold(data)
     if position + len(data) < entry.end:
         return True
     base = connection.remote_sequence_base

@@ -34,6 +34,9 @@ class PathManager(Protocol):
     def on_confirmed(self, connection: Connection, now_us: int) -> None:
         """The connection may have more subflows now."""
 
+    def review(self, connection: Connection, now_us: int) -> None:
+        """Endpoints or limits have changed since the connection was looked at."""
+
     def on_address_announced(self, connection: Connection, option: AddAddr, now_us: int) -> None:
         """A genuine ADD_ADDR came in."""
 

@@ -14,6 +14,7 @@ from mptcp_stack.tcp.retransmission_queue import Mapping
 from mptcp_stack.wire.frame import Buffer
 
 MAXIMUM_MAPPINGS = 8192
+_SMALL_BYTES = 512
 
 
 class Addition(Enum):
@@ -34,6 +35,16 @@ class ReceivedMapping:
     @property
     def end(self) -> int:
         return self.mapping.subflow_start + self.mapping.length
+
+    def hold(self, data: memoryview) -> None:
+        """Small pieces are gathered: a view of each would keep the whole frame it came in."""
+        last = self.held[-1] if self.held else None
+        if len(data) >= _SMALL_BYTES:
+            self.held.append(data)
+        elif isinstance(last, bytearray):
+            last += data
+        else:
+            self.held.append(bytearray(data))
 
 
 class MappingTable:

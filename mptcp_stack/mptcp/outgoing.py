@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp import handshake
 from mptcp_stack.mptcp.states import Mode
-from mptcp_stack.tcp.output import MAXIMUM_OPTIONS_BYTES
+from mptcp_stack.tcp.output import MAXIMUM_OPTIONS_BYTES, SEQUENCE_MASK
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping
 from mptcp_stack.tcp.subflow import TIMESTAMP_OPTION_BYTES
 from mptcp_stack.wire.checksum import checksum_of
@@ -34,7 +34,7 @@ def data_checksum(initial: int, mapping: Mapping, payload: Iterable[Buffer]) -> 
     sequence = (initial + mapping.data_start) & DATA_SEQUENCE_MASK
     pseudo_header = (
         sequence.to_bytes(8, "big")
-        + mapping.subflow_start.to_bytes(4, "big")
+        + (mapping.subflow_start & SEQUENCE_MASK).to_bytes(4, "big")
         + (mapping.length + mapping.has_data_fin).to_bytes(2, "big")
         + b"\0\0"
     )
@@ -112,7 +112,7 @@ def data_options(subflow: MptcpSubflow, chunk: Chunk) -> tuple[MptcpOption, ...]
             True,
             connection.wire_sequence(mapping.data_start),
             True,
-            mapping.subflow_start,
+            mapping.subflow_start & SEQUENCE_MASK,
             mapping.length,
             mapping.checksum,
             False,

@@ -57,6 +57,11 @@ class ReceiveBuffer:
     def has_gap(self) -> bool:
         return not self._reassembly.is_empty
 
+    @property
+    def right_edge(self) -> int:
+        """The first position that the peer may not send yet."""
+        return self.next_position + self.window()
+
     def window(self) -> int:
         """Bytes that the peer may send beyond ``next_position``."""
         free = max(0, self._limit - self.readable_bytes)

@@ -133,6 +133,10 @@ class SendBuffer:
         self._reinjections[0] = (position, rest)
         self._outstanding.insert(self._outstanding.index(run) + 1, rest)
 
+    def forget_reinjections(self) -> None:
+        """From now on the subflow alone repeats what is lost."""
+        self._reinjections.clear()
+
     def clear(self) -> None:
         self.unsent.clear()
         self._outstanding.clear()

@@ -24,6 +24,14 @@ DATA_OPTION_BYTES = 28
 """A DSS with 8-byte data sequence number and data acknowledgement, with or without a checksum, padded."""
 
 
+SIGNALLING_STATES = frozenset(State) - {
+    State.CLOSED,
+    State.SYN_SENT,
+    State.SYN_RECEIVED,
+    State.TIME_WAIT,
+}
+
+
 class Role(Enum):
     """How the subflow came to be."""
 
@@ -159,8 +167,8 @@ class MptcpSubflow(Subflow):
     def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
         return handshake.on_handshake_acknowledgement(self, segment, now_us)
 
-    def on_simultaneous_open(self) -> None:
-        handshake.on_simultaneous_open(self)
+    def on_simultaneous_open(self, now_us: int) -> None:
+        handshake.on_simultaneous_open(self, now_us)
 
     def on_segment(self, segment: TcpSegment, now_us: int) -> bool:
         if self.stale_count:
@@ -203,9 +211,17 @@ class MptcpSubflow(Subflow):
 
     def flush_acknowledgement(self, now_us: int) -> None:
         super().flush_acknowledgement(now_us)
-        while self.pending_signals and self.state not in (State.CLOSED, State.TIME_WAIT):
+        while self.pending_signals and self._can_signal():
             self.acknowledge = Acknowledge.NOW
             super().flush_acknowledgement(now_us)
+
+    def _can_signal(self) -> bool:
+        """Signals wait while acknowledgements carry something else, or none can be sent."""
+        return (
+            self.connection.mode is Mode.MPTCP
+            and self.state in SIGNALLING_STATES
+            and handshake.acknowledgement_option(self) is None
+        )
 
     def reset_with_reason(self, reason: int, error: int | None, now_us: int, *extra: MptcpOption) -> None:
         """A RST with MP_TCPRST (RFC 8684 §3.6), which established subflows count."""

@@ -92,7 +92,7 @@ class EndpointPathManager:
                 raise ConfigurationError(f"limit {name}: expected 0 to {MAXIMUM_LIMIT}, got {value}")
         self.limits = Limits(subflows, add_addr_accepted)
         for connection in self._open_connections():
-            self._use_paths(connection)
+            connection.request_path_review()
 
     def endpoints(self) -> list[Endpoint]:
         return [self._endpoints[identifier] for identifier in sorted(self._endpoints)]
@@ -118,7 +118,7 @@ class EndpointPathManager:
                 chosen = known.identifier
         self._endpoints[chosen] = Endpoint(chosen, address, flags, interface)
         for connection in self._open_connections():
-            self._use_paths(connection)
+            connection.request_path_review()
         return chosen
 
     def _check_new(
@@ -219,18 +219,21 @@ class EndpointPathManager:
             if "backup" in endpoint.flags:
                 for subflow in connection.subflows:
                     self._set_priority(subflow, True, now_us)
-        self._use_paths(connection)
+        self._use_paths(connection, now_us)
+
+    def review(self, connection: Connection, now_us: int) -> None:
+        self._use_paths(connection, now_us)
 
     def on_connection_closed(self, connection: Connection) -> None:
         paths = self._paths.pop(connection, None)
         if paths is not None and paths.announcement is not None:
             paths.announcement.timer.cancel()
 
-    def _use_paths(self, connection: Connection) -> None:
+    def _use_paths(self, connection: Connection, now_us: int) -> None:
         """Announces the next address, then opens the subflows that the limits allow."""
         paths = self._paths_of(connection)
         if paths.is_confirmed and connection.is_open_for_joins:
-            self._announce_next(connection, paths, self._environment.timers.clock_us)
+            self._announce_next(connection, paths, now_us)
             self._open_subflows(connection, paths)
 
     # --- subflows from our own endpoints ---
@@ -285,7 +288,7 @@ class EndpointPathManager:
             paths.extra_subflows -= 1
         if subflow.is_join and not subflow.was_established:
             # A failed attempt leaves room for the next endpoint.
-            self._use_paths(connection)
+            self._use_paths(connection, now_us)
 
     # --- announcing ---
 
@@ -334,7 +337,7 @@ class EndpointPathManager:
             self._send_announcement(connection, announcement, now_us)
         else:
             paths.announcement = None
-            self._use_paths(connection)
+            self._use_paths(connection, now_us)
 
     def on_echo(self, connection: Connection, address_id: int, now_us: int) -> None:
         paths = self._paths_of(connection)
@@ -342,7 +345,7 @@ class EndpointPathManager:
         if announcement is not None and announcement.option.address_id == address_id:
             announcement.timer.cancel()
             paths.announcement = None
-            self._use_paths(connection)
+            self._use_paths(connection, now_us)
 
     # --- addresses of the peer ---
 

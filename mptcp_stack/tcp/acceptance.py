@@ -14,6 +14,8 @@ from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment
 
 _CHALLENGE_INTERVAL_US = 500_000
 """Linux's tcp_invalid_ratelimit: answers to senseless segments are at least this far apart."""
+_TIMESTAMP_LIFETIME_US = 24 * 86_400 * 1_000_000
+"""RFC 7323 §5.5: after so long without a segment the last timestamp says nothing any more."""
 
 
 def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
@@ -22,12 +24,16 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
         _process_in_syn_sent(subflow, segment, now_us)
         return
     sequence = unwrap(segment.sequence, subflow.rcv_nxt)
+    if _is_crossing_syn(subflow, segment, sequence):
+        _finish_passive_open(subflow, segment, now_us)
+        return
     if not _is_acceptable(subflow, segment, sequence, now_us):
         return
     if segment.flags & RST:
         _process_reset(subflow, segment, sequence, now_us)
     elif segment.flags & SYN:
-        _process_repeated_syn(subflow, segment, sequence, now_us)
+        subflow.environment.counters.increment("TcpExtTCPSYNChallenge")
+        _challenge(subflow, now_us)
     elif not segment.flags & ACK:
         subflow.environment.counters.increment("StackDropUnexpectedState")
     elif _passes_acknowledgement_step(subflow, segment, sequence, now_us):
@@ -43,7 +49,6 @@ def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence
     if subflow.state is State.SYN_RECEIVED and not _finish_passive_open(subflow, segment, now_us):
         return False
     if subflow.state is State.TIME_WAIT:
-        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
         return False
     return _process_acknowledgement(subflow, segment, sequence, now_us) and subflow.on_segment(
         segment, now_us
@@ -57,6 +62,7 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
         acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
         if not subflow.snd_iss < acknowledgement <= subflow.snd_nxt:
             counters.increment("StackDropBadAcknowledgement")
+            _refuse_acknowledgement(subflow, segment, now_us)
             return
     if segment.flags & RST:
         if segment.flags & ACK:
@@ -69,9 +75,10 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
         # Simultaneous open: answered like a passive one (RFC 9293 §3.5, figure 7).
         subflow.take_syn(segment, now_us)
         subflow.change_state(Event.SYN_RECEIVED)
-        subflow.on_simultaneous_open()
-        subflow.retransmission_queue.chunks[0].flags = SYN | ACK
-        output.send_syn(subflow, subflow.retransmission_queue.chunks[0], now_us)
+        subflow.on_simultaneous_open(now_us)
+        if subflow.state is not State.CLOSED:
+            subflow.retransmission_queue.chunks[0].flags = SYN | ACK
+            output.send_syn(subflow, subflow.retransmission_queue.chunks[0], now_us)
         return
     subflow.take_syn(segment, now_us)
     on_acknowledgement(subflow, subflow.snd_nxt, segment.options, False, now_us)
@@ -79,7 +86,7 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
     subflow.change_state(Event.SYN_ACK_RECEIVED)
     subflow.acknowledge = Acknowledge.NOW
     if subflow.on_syn_acknowledgement(segment, now_us):
-        subflow.update_segment_bytes()
+        subflow.on_handshake_end()
         subflow.on_established(now_us)
         subflow.request_output()
 
@@ -90,7 +97,8 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
     options = segment.options
     if subflow.timestamps_enabled and options.timestamp_value is not None:
         age = unwrap(options.timestamp_value, subflow.timestamp_recent) - subflow.timestamp_recent
-        if age < 0 and not segment.flags & RST:
+        is_valid = now_us - subflow.last_received_us < _TIMESTAMP_LIFETIME_US
+        if age < 0 and is_valid and not segment.flags & RST:
             counters.increment("TcpExtPAWSEstab")
             counters.increment("StackDropPaws")
             _challenge(subflow, now_us)
@@ -108,22 +116,33 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
         if not segment.flags & RST:
             _answer_out_of_window(subflow, segment, sequence, now_us)
         return False
-    if subflow.timestamps_enabled and options.timestamp_value is not None and sequence <= subflow.rcv_nxt:
-        subflow.timestamp_recent = options.timestamp_value
     return True
 
 
 def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
     if subflow.state is State.SYN_RECEIVED and segment.flags & SYN:
         output.send_again(subflow, subflow.retransmission_queue.chunks[0], now_us)
-    elif len(segment.payload) or segment.flags & (SYN | FIN):
+    elif subflow.state is State.TIME_WAIT:
+        _answer_in_time_wait(subflow, segment, now_us)
+    elif len(segment.payload) and not segment.flags & SYN:
         # Repeated data: the peer missed our acknowledgement, so it gets one without delay.
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-    elif sequence < subflow.rcv_nxt:
-        # A keep-alive or a window probe (RFC 9293 §3.8.4): answered, at a bounded rate by the peer's timer.
+    elif now_us - subflow.last_answer_us >= _CHALLENGE_INTERVAL_US:
+        # A window probe, say (RFC 9293 §3.8.6.1). Two ends that both find the other's acknowledgements out
+        # of the window would answer each other for ever, so that these answers have a rate.
+        subflow.last_answer_us = now_us
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     else:
-        _challenge(subflow, now_us)
+        subflow.environment.counters.increment("TcpExtTCPACKSkippedSeq")
+
+
+def _answer_in_time_wait(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
+    """The peer repeats its FIN: it missed our acknowledgement (RFC 9293 §3.10.7.4, eighth step)."""
+    if segment.flags & FIN:
+        subflow.restart_time_wait(now_us)
+    if segment.flags & (FIN | SYN) or len(segment.payload):
+        # The connection above is gone, so nobody would flush what is only wanted.
+        output.send_acknowledgement(subflow, now_us)
 
 
 def _challenge(subflow: Subflow, now_us: int) -> None:
@@ -151,16 +170,23 @@ def _process_reset(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
     subflow.finish(error, now_us)
 
 
-def _process_repeated_syn(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
-    if subflow.state is State.SYN_RECEIVED and sequence == subflow.irs:
-        if segment.flags & ACK:
-            # The other half of a simultaneous open.
-            _finish_passive_open(subflow, segment, now_us)
-        else:
-            output.send_again(subflow, subflow.retransmission_queue.chunks[0], now_us)
-        return
-    subflow.environment.counters.increment("TcpExtTCPSYNChallenge")
-    _challenge(subflow, now_us)
+def _is_crossing_syn(subflow: Subflow, segment: TcpSegment, sequence: int) -> bool:
+    """The SYN/ACK of the other end of a simultaneous open (RFC 9293 §3.5, figure 7).
+
+    By its sequence number it lies before the window; were it answered with our own SYN/ACK, both ends would
+    go on like that for ever.
+    """
+    return (
+        subflow.state is State.SYN_RECEIVED
+        and segment.flags & (SYN | ACK | RST) == SYN | ACK
+        and sequence == subflow.irs
+    )
+
+
+def _refuse_acknowledgement(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
+    """The handshake goes on; who believes in another connection is told (RFC 9293 §3.5.2, group 2)."""
+    if not segment.flags & RST:
+        output.send_reset_at(subflow, segment.acknowledgement, now_us)
 
 
 def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> bool:
@@ -168,14 +194,15 @@ def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
     acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
     if acknowledgement != subflow.snd_nxt:
         subflow.environment.counters.increment("StackDropBadAcknowledgement")
-        subflow.reset(now_us, ECONNRESET)
+        _refuse_acknowledgement(subflow, segment, now_us)
         return False
     if not subflow.on_handshake_acknowledgement(segment, now_us):
         return False
     on_acknowledgement(subflow, acknowledgement, segment.options, False, now_us)
     subflow.change_state(Event.HANDSHAKE_ACKNOWLEDGED)
-    subflow.update_segment_bytes()
-    subflow.snd_wnd = segment.window << subflow.snd_wnd_scale
+    subflow.on_handshake_end()
+    # RFC 7323 §2.2: the window of a segment with SYN is never scaled.
+    subflow.snd_wnd = segment.window << (0 if segment.flags & SYN else subflow.snd_wnd_scale)
     subflow.snd_wl1 = subflow.rcv_nxt - 1
     subflow.snd_wl2 = acknowledgement
     subflow.on_established(now_us)
@@ -191,6 +218,8 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
         counters.increment("StackDropBadAcknowledgement")
         _challenge(subflow, now_us)
         return False
+    subflow.unanswered_probes = 0
+    _update_timestamp(subflow, segment, sequence)
     window = segment.window << subflow.snd_wnd_scale
     is_duplicate = (
         acknowledgement == subflow.snd_una
@@ -212,6 +241,16 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
             return _on_fin_acknowledged(subflow, now_us)
         subflow.on_acknowledged(now_us)
     return True
+
+
+def _update_timestamp(subflow: Subflow, segment: TcpSegment, sequence: int) -> None:
+    """RFC 7323 §4.3: the echo is for the earliest segment that is not acknowledged yet.
+
+    Only after the acknowledgement number was found good, as in Linux: who has to guess must guess both.
+    """
+    value = segment.options.timestamp_value
+    if subflow.timestamps_enabled and value is not None and sequence <= subflow.last_acknowledged:
+        subflow.timestamp_recent = value
 
 
 def _update_window(subflow: Subflow, sequence: int, acknowledgement: int, window: int) -> None:
@@ -264,6 +303,8 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
     subflow.rcv_nxt = subflow.reassembly.next_position
     subflow.unacknowledged_received_bytes += subflow.rcv_nxt - position
     subflow.on_data(position, ready, now_us)
+    if subflow.state is State.CLOSED:
+        return
     if (
         filled_gap
         or not subflow.reassembly.is_empty

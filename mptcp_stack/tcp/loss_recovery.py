@@ -77,11 +77,14 @@ def _detect_loss(subflow: Subflow, result: Acknowledged, in_flight_before: int, 
             lost_bytes = queue.mark_first_lost(subflow.segment_bytes)
     elif is_duplicate and subflow.duplicate_acknowledgements == DUPLICATE_THRESHOLD:
         lost_bytes = queue.mark_first_lost(subflow.segment_bytes)
+    if lost_bytes and (subflow.recovery is Recovery.NONE or not subflow.sack_enabled):
+        # The first one goes out whatever the window says (RFC 6675 §5, step 4.3; RFC 6582 §3.2, step 3).
+        subflow.must_retransmit = True
     if lost_bytes and subflow.recovery is Recovery.NONE:
         subflow.recovery = Recovery.FAST
         subflow.recovery_point = subflow.snd_nxt
         subflow.congestion.on_loss(in_flight_before)
         name = "TcpExtTCPSackRecovery" if subflow.sack_enabled else "TcpExtTCPRenoRecovery"
         subflow.environment.counters.increment(name)
-    if subflow.retransmission_queue.lost_count:
+    if queue.lost_count or is_duplicate:
         subflow.request_output()

@@ -60,6 +60,7 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     window = min(settings.receive_buffer_bytes, 65535)
     if is_answer:
         subflow.rcv_right_edge = subflow.rcv_nxt + window
+        subflow.last_acknowledged = subflow.rcv_nxt
     subflow.environment.counters.increment("TcpOutSegs")
     segment = _segment(subflow, chunk.sequence, chunk.flags, window, options)
     if not is_answer:
@@ -111,6 +112,7 @@ def _on_acknowledgement_sent(subflow: Subflow) -> None:
     subflow.acknowledge = Acknowledge.NOTHING
     subflow.delayed_ack_timer.cancel()
     subflow.unacknowledged_received_bytes = 0
+    subflow.last_acknowledged = subflow.rcv_nxt
 
 
 def _options(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) -> TcpOptions:
@@ -183,6 +185,16 @@ def send_reset(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) ->
     counters.increment("TcpOutRsts")
     counters.increment("TcpOutSegs")
     segment = _segment(subflow, subflow.snd_nxt, RST | ACK, 0, TcpOptions(mptcp=mptcp))
+    _send(subflow, segment, (), 0, now_us)
+
+
+def send_reset_at(subflow: Subflow, acknowledgement: int, now_us: int) -> None:
+    """A RST for a segment whose acknowledgement is none of ours; the subflow goes on."""
+    counters = subflow.environment.counters
+    counters.increment("TcpOutRsts")
+    counters.increment("TcpOutSegs")
+    segment = _segment(subflow, acknowledgement, RST, 0, TcpOptions())
+    segment.acknowledgement = 0
     _send(subflow, segment, (), 0, now_us)
 
 

@@ -12,7 +12,10 @@ from enum import Enum, auto
 
 from mptcp_stack.wire.frame import Buffer
 
-MAXIMUM_PIECES = 4096
+MAXIMUM_PIECES = 16_384
+"""More than the segments of Linux's largest default window, 6 MiB."""
+_SMALL_BYTES = 512
+"""Pieces below this are copied: a view would keep the whole frame it came in."""
 MAXIMUM_REPORTED_RANGES = 4
 
 
@@ -74,9 +77,16 @@ class Reassembly:
     def _advance(self, data: Buffer) -> list[Buffer]:
         ready = [data]
         self.next_position += len(data)
-        while self._starts and self._starts[0] <= self.next_position:
-            self._starts.pop(0)
-            held = self._ranges.pop(0)
+        if self._starts and self._starts[0] <= self.next_position:
+            self._take_reached(ready)
+        return ready
+
+    def _take_reached(self, ready: list[Buffer]) -> None:
+        # Ranges that touch are one, so that taking the last of these reaches no further one.
+        count = bisect_right(self._starts, self.next_position)
+        reached = self._ranges[:count]
+        del self._starts[:count], self._ranges[:count]
+        for held in reached:
             self._piece_count -= len(held.pieces)
             skip = self.next_position - held.start
             for piece in held.pieces:
@@ -84,7 +94,6 @@ class Reassembly:
                     ready.append(memoryview(piece)[skip:] if skip else piece)
                 skip = max(0, skip - len(piece))
             self.next_position = max(self.next_position, held.end)
-        return ready
 
     def _hold(self, position: int, end: int, data: Buffer) -> Placement:
         """Fills the gaps that the range covers; what is already held stays (RFC 9293 §3.10.7.4)."""
@@ -111,6 +120,8 @@ class Reassembly:
     def _add(self, index: int, start: int, end: int, piece: Buffer) -> None:
         """Puts a piece into the gap before range ``index``, joined with the neighbours that it touches."""
         self._piece_count += 1
+        if len(piece) < _SMALL_BYTES:
+            piece = bytes(piece)
         left = self._ranges[index - 1] if index and self._ranges[index - 1].end == start else None
         right = self._ranges[index] if index < len(self._ranges) and self._starts[index] == end else None
         if left is not None:

@@ -60,8 +60,6 @@ class Acknowledged:
     cumulative_bytes: int = 0
     latest_sent_us: int | None = None
     """When the latest delivered chunk that was sent only once was sent: an RTT sample by Karn's rule."""
-    lost_bytes: int = 0
-    """Newly found to be lost."""
     has_retransmitted: bool = False
 
 
@@ -211,7 +209,13 @@ class RetransmissionQueue:
         return self._mark_lost(self.chunks[0])
 
     def mark_all_lost(self) -> None:
-        """After a timeout everything that is not selectively acknowledged counts as lost (RFC 6675 §5.1)."""
+        """After a timeout everything that is not selectively acknowledged counts as lost (RFC 6675 §5.1).
+
+        A selective acknowledgement of the very next byte was taken back since, or the timer would not have
+        fired: then none of them counts any more (RFC 2018 §8).
+        """
+        if self.chunks and self.chunks[0].is_sacked:
+            self._forget_selective_acknowledgements()
         for chunk in self.chunks:
             if not chunk.is_sacked and not chunk.is_lost:
                 self._mark_lost(chunk)
@@ -219,6 +223,11 @@ class RetransmissionQueue:
                 self._leave_pipe(chunk)
         if self.chunks:
             self._first_lost_from = self.chunks[0].sequence
+
+    def _forget_selective_acknowledgements(self) -> None:
+        for chunk in self.chunks:
+            chunk.is_sacked = False
+        self.sacked_bytes = self.highest_sacked = 0
 
     def _mark_lost(self, chunk: Chunk) -> int:
         self._leave_pipe(chunk)
@@ -252,5 +261,5 @@ class RetransmissionQueue:
     def clear(self) -> None:
         self.chunks.clear()
         self._starts.clear()
-        self.bytes_in_flight = self.lost_count = self.sacked_bytes = 0
+        self.bytes_in_flight = self.lost_count = self.sacked_bytes = self.highest_sacked = 0
         self._examined_to = self._first_lost_from = 0

@@ -5,17 +5,20 @@ from __future__ import annotations
 CLOCK_GRANULARITY_US = 1_000
 INITIAL_RTO_US = 1_000_000
 """RFC 6298 §2.1."""
+FALLBACK_RTO_US = 3_000_000
+"""RFC 6298 §5.7: for data after a handshake that gave no sample since it had to be repeated."""
 
 
 class RoundTripEstimator:
     """SRTT, RTTVAR and the RTO of one path, with exponential back-off."""
 
-    __slots__ = ("_backoff", "_maximum_rto_us", "_minimum_rto_us", "rttvar_us", "srtt_us")
+    __slots__ = ("_backoff", "_initial_rto_us", "_maximum_rto_us", "_minimum_rto_us", "rttvar_us", "srtt_us")
 
     def __init__(self, minimum_rto_us: int, maximum_rto_us: int) -> None:
         self._minimum_rto_us = minimum_rto_us
         self._maximum_rto_us = maximum_rto_us
         self._backoff = 0
+        self._initial_rto_us = INITIAL_RTO_US
         self.srtt_us: int | None = None
         self.rttvar_us = 0
 
@@ -34,11 +37,16 @@ class RoundTripEstimator:
     @property
     def rto_us(self) -> int:
         if self.srtt_us is None:
-            base_us = INITIAL_RTO_US
+            base_us = self._initial_rto_us
         else:
             # As in Linux the minimum bounds the variance term, not the sum: srtt + max(4·rttvar, 200 ms).
             base_us = self.srtt_us + max(CLOCK_GRANULARITY_US, 4 * self.rttvar_us, self._minimum_rto_us)
         return min(base_us << self._backoff, self._maximum_rto_us)
+
+    def on_repeated_handshake(self) -> None:
+        """The SYN had to be sent again, and is acknowledged now."""
+        self._initial_rto_us = FALLBACK_RTO_US
+        self._backoff = 0
 
     def back_off(self) -> None:
         """RFC 6298 §5.5."""

@@ -1,5 +1,8 @@
 """The TCP state machine of RFC 9293 §3.3.2 as data.
 
+Closing in SYN_RECEIVED waits for the handshake to end, as RFC 9293 §3.10.4 allows: the third packet has to
+prove more here than its acknowledgement number.
+
 Rule: a subflow changes its state through :func:`follow` only, so that every change stands in the table
 below. A pair that is missing is an error of this program, never silence. Whether a segment may be an event at
 all is decided before, by ``acceptance``.
@@ -43,7 +46,6 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.SYN_SENT, Event.SYN_RECEIVED): State.SYN_RECEIVED,
     (State.SYN_SENT, Event.SYN_ACK_RECEIVED): State.ESTABLISHED,
     (State.SYN_RECEIVED, Event.HANDSHAKE_ACKNOWLEDGED): State.ESTABLISHED,
-    (State.SYN_RECEIVED, Event.FIN_SENT): State.FIN_WAIT_1,
     (State.ESTABLISHED, Event.FIN_SENT): State.FIN_WAIT_1,
     (State.ESTABLISHED, Event.FIN_RECEIVED): State.CLOSE_WAIT,
     (State.FIN_WAIT_1, Event.FIN_ACKNOWLEDGED): State.FIN_WAIT_2,
@@ -57,7 +59,6 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     **{(state, Event.RESET): State.CLOSED for state in State if state is not State.CLOSED},
 }
 
-SYNCHRONIZED = frozenset(State) - {State.CLOSED, State.SYN_SENT, State.SYN_RECEIVED}
 CAN_SEND = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
 CAN_RECEIVE = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
 COUNTED_AS_ESTABLISHED = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})

@@ -8,6 +8,7 @@ methods of :class:`SubflowOwner`; TCP itself knows nothing of MPTCP but that opt
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from errno import ETIMEDOUT
 
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.reno import Reno
@@ -82,8 +83,8 @@ class SubflowOwner(ABC):
         """A believable RST came in; its options may say why. ``on_closed`` follows."""
 
     @abstractmethod
-    def on_simultaneous_open(self) -> None:
-        """Both ends sent a SYN, and both crossed."""
+    def on_simultaneous_open(self, now_us: int) -> None:
+        """Both ends sent a SYN, and both crossed. May reset the subflow."""
 
     @abstractmethod
     def syn_options(self) -> tuple[MptcpOption, ...]:
@@ -129,11 +130,13 @@ class Subflow(SubflowOwner):
         "fin_wanted",
         "irs",
         "largest_send_window",
+        "last_acknowledged",
+        "last_answer_us",
         "last_challenge_us",
         "last_received_us",
         "local",
         "local_port",
-        "max_receive_window",
+        "must_retransmit",
         "orphan_timer",
         "peer_fin_position",
         "probe_count",
@@ -165,6 +168,7 @@ class Subflow(SubflowOwner):
         "timestamp_recent",
         "timestamps_enabled",
         "unacknowledged_received_bytes",
+        "unanswered_probes",
         "window_scale_enabled",
     )
 
@@ -198,9 +202,10 @@ class Subflow(SubflowOwner):
         self.recovery = Recovery.NONE
         self.recovery_point = 0
         self.duplicate_acknowledgements = 0
+        self.must_retransmit = False
         self.consecutive_timeouts = 0
         self.syn_retransmissions = 0
-        self.probe_count = 0
+        self.probe_count = self.unanswered_probes = 0
         self.probe_wanted = False
         self.base_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
         self.segment_bytes = self.base_mss
@@ -210,12 +215,13 @@ class Subflow(SubflowOwner):
         settings = self.environment.settings
         self.irs = self.rcv_nxt = self.rcv_right_edge = 0
         self.rcv_wnd_scale = settings.receive_window_scale
-        self.max_receive_window = settings.receive_buffer_bytes
         self.reassembly = Reassembly(0)
         self.peer_fin_position: int | None = None
         self.acknowledge = Acknowledge.NOTHING
         self.unacknowledged_received_bytes = 0
         self.last_received_us = 0
+        self.last_acknowledged = 0
+        self.last_answer_us = -(1 << 62)
         self.timestamps_enabled = settings.tcp_timestamps
         self.timestamp_offset = self.environment.random_number(32)
         self.timestamp_recent = 0
@@ -264,7 +270,7 @@ class Subflow(SubflowOwner):
         options = segment.options
         self.irs = segment.sequence
         self.rcv_nxt = self.irs + 1
-        self.rcv_right_edge = self.rcv_nxt
+        self.rcv_right_edge = self.last_acknowledged = self.rcv_nxt
         self.reassembly = Reassembly(self.rcv_nxt)
         self.last_received_us = now_us
         self.timestamps_enabled = self.timestamps_enabled and options.timestamp_value is not None
@@ -288,7 +294,16 @@ class Subflow(SubflowOwner):
     def update_segment_bytes(self) -> None:
         """The payload of a full segment: what the options on each of them leave of the MSS (RFC 6691)."""
         timestamps = TIMESTAMP_OPTION_BYTES if self.timestamps_enabled else 0
-        self.segment_bytes = self.base_mss - timestamps - self.data_option_bytes()
+        self.segment_bytes = max(1, self.base_mss - timestamps - self.data_option_bytes())
+
+    def on_handshake_end(self) -> None:
+        """What the handshake told of the path; a repeated one tells little good."""
+        self.update_segment_bytes()
+        if self.syn_retransmissions and self.round_trip.srtt_us is None:
+            self.round_trip.on_repeated_handshake()
+        if self.syn_retransmissions > 1:
+            # RFC 5681 §3.1; only from the second loss on, as in Linux.
+            self.congestion.congestion_window = self.segment_bytes
 
     # --- sending ---
 
@@ -300,9 +315,18 @@ class Subflow(SubflowOwner):
         """New bytes that the congestion window and the peer's window take now."""
         if not self.can_send:
             return 0
-        queue = self.retransmission_queue
-        congestion_room = self.congestion.congestion_window - queue.bytes_in_flight
+        congestion_room = self.congestion.congestion_window - self.bytes_on_the_way()
         return max(0, min(congestion_room, self.window_edge() - self.snd_nxt))
+
+    def bytes_on_the_way(self) -> int:
+        """RFC 6675's pipe; without SACK each duplicate acknowledgement says that one segment has left it.
+
+        That is the inflation of the window in RFC 6582 §3.2, seen from the other side.
+        """
+        in_flight = self.retransmission_queue.bytes_in_flight
+        if self.sack_enabled or self.recovery is not Recovery.FAST:
+            return in_flight
+        return max(0, in_flight - self.duplicate_acknowledgements * self.segment_bytes)
 
     def maximum_burst_bytes(self) -> int:
         """How much one chunk may carry: a super-segment where the device takes one, else one segment.
@@ -340,14 +364,15 @@ class Subflow(SubflowOwner):
         """Retransmissions that the congestion window allows, and the FIN when its turn has come."""
         queue = self.retransmission_queue
         while queue.lost_count:
-            room = self.congestion.congestion_window - queue.bytes_in_flight
-            if room < self.segment_bytes and queue.bytes_in_flight:
+            room = self.congestion.congestion_window - self.bytes_on_the_way()
+            if room < self.segment_bytes and queue.bytes_in_flight and not self.must_retransmit:
                 break
+            self.must_retransmit = False
             chunk = queue.next_lost(min(room, self.maximum_burst_bytes()), self.segment_bytes)
             if chunk is None:
                 break
             output.send_again(self, chunk, now_us)
-        if self.fin_wanted and self.fin_position is None and self.state in (State.SYN_RECEIVED, *CAN_SEND):
+        if self.fin_wanted and self.fin_position is None and self.state in CAN_SEND:
             self._send_fin(now_us)
 
     def _send_fin(self, now_us: int) -> None:
@@ -412,8 +437,11 @@ class Subflow(SubflowOwner):
         self.retransmission_timer.cancel()
         self.probe_timer.cancel()
         self.retransmission_queue.clear()
-        self.orphan_timer.set(now_us + self.environment.settings.time_wait_us)
+        self.restart_time_wait(now_us)
         self.on_closed(None, now_us)
+
+    def restart_time_wait(self, now_us: int) -> None:
+        self.orphan_timer.set(now_us + self.environment.settings.time_wait_us)
 
     def finish_in_order(self, now_us: int) -> None:
         """After ``change_state`` brought the subflow to CLOSED without a reset."""
@@ -447,6 +475,11 @@ class Subflow(SubflowOwner):
         if not self.probe_wanted or len(self.retransmission_queue) or self.state not in CAN_SEND:
             return
         self.probe_count += 1
+        self.unanswered_probes += 1
+        if self.unanswered_probes > self.environment.settings.tcp_retries2:
+            self.environment.counters.increment("TcpExtTCPAbortOnTimeout")
+            self.finish(ETIMEDOUT, now_us)
+            return
         self.environment.counters.increment("TcpExtTCPWinProbe")
         output.send_probe(self, now_us)
         self.want_window_probe(now_us)

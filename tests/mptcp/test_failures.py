@@ -251,3 +251,56 @@ def test_slow_peer_gets_everything_after_close() -> None:
     network.simulator.run_until(read_all, 400_000_000)
     assert network.simulator.now_us > 120_000_000
     network.simulator.run_until(lambda: far.end_of_stream)
+
+
+def test_client_that_sends_nothing_closes_in_order() -> None:
+    network = Network()
+    near, far = network.establish()
+    near.close()
+    network.simulator.run_until(lambda: far.end_of_stream, 1_000_000)
+    far.close()
+    network.simulator.run_until(lambda: near.is_closed and far.is_closed, 1_000_000)
+    assert near.error is None
+    assert far.error is None
+
+
+def test_close_after_a_long_silence_is_in_order() -> None:
+    network = Network()
+    near, far = network.establish()
+    transfer = Transfer(near, far, 1000).without_shutdown()
+    network.simulator.run_until(transfer.advance)
+    network.simulator.run_for(600_000_000)
+    near.write(b"the last words")
+    near.close()
+    network.simulator.run_until(lambda: far.readable_bytes == 14)
+    far.read(14)
+    close_both(network, near, far)
+    assert network.client.counters["TcpOutRsts"] == 0
+
+
+def test_connects_at_one_instant_have_ports_of_their_own() -> None:
+    network = Network()
+    network.listen()
+    ports = [network.connect().local[1] for _ in range(3000)]
+    assert len(set(ports)) == len(ports)
+
+
+def test_aborted_connect_gives_its_port_back() -> None:
+    network = Network()
+    near = network.connect()
+    near.abort()
+    network.simulator.run_until(lambda: near.is_closed)
+    assert not network.client.environment.subflows
+    assert not list(network.client.connections())
+
+
+def test_endpoint_added_after_a_silence_is_announced_once() -> None:
+    network = Network(2)
+    network.client.path_manager.set_limits(2, 2)
+    near, far = network.establish()
+    transfer = Transfer(near, far, 1000).without_shutdown()
+    network.simulator.run_until(transfer.advance)
+    network.simulator.run_for(600_000_000)
+    network.server.path_manager.add_endpoint(parse_address("10.0.2.1"), flags=frozenset({"signal"}))
+    join_all(network, near, far)
+    assert network.server.counters["MPTcpExtAddAddrTx"] == 1
