@@ -21,7 +21,7 @@ help:
 
 selftest:
 	@scripts/set_up runtime
-	@.venv/bin/python -m testbed selftest $(ARGS)
+	@.venv/bin/python -m testbed selftest --tap $(ARGS)
 
 test:
 	@scripts/set_up dev

@@ -183,11 +183,14 @@ def _transfer(lab: Lab, pair: str, transfer_bytes: int, arguments: argparse.Name
     )
     (sent,) = sending.result(_TIMEOUT_S)
     (received,) = receiving.result(_TIMEOUT_S)
-    _check(pair, transfer_bytes, sent, received)
+    check_transfer(pair, transfer_bytes, sent, received)
     return received.bytes_received * 8 / received.duration_us / 1000
 
 
-def _check(pair: str, transfer_bytes: int, sent: ConnectionResult, received: ConnectionResult) -> None:
+def check_transfer(
+    pair: str, transfer_bytes: int, sent: ConnectionResult, received: ConnectionResult
+) -> None:
+    """Raises LabError for a transfer that says nothing about the stacks' speed."""
     for whose, result in (("client", sent), ("server", received)):
         if result.error is not None:
             raise LabError(f"{pair}: {whose}: {result.error} ({result.detail})")

@@ -96,7 +96,14 @@ class KernelStream:
                 remaining = remaining[count:]
 
     async def shutdown_write(self) -> None:
-        self._socket.shutdown(socket.SHUT_WR)
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            # The peer reset the connection meanwhile, which no call of ours has been told yet.
+            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
+            raise OSError(number, os.strerror(number)) from None
 
     async def close(self) -> None:
         self._end()

@@ -25,6 +25,8 @@ from testbed.host.zygote import MAXIMUM_MESSAGE_BYTES, encode_spawn
 START_TIMEOUT_S = 30.0
 """For the warm-up, and for all agents of one call of ``spawn``."""
 _CLOSE_TIMEOUT_S = 5.0
+_BATCH = 64
+"""Requests under way at once: what fits into the socket's buffer in both directions."""
 _LOG_TAIL_LINES = 15
 _LOG_TAIL_BYTES = 8192
 
@@ -58,10 +60,10 @@ class AgentLauncher:
         """
         self._log = runtime_directory / "launcher.log"
         self._lock = threading.Lock()
-        self._is_ready = False
         self._control, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Without site packages: agents need none, and looking for them would take a quarter of the start.
-        arguments = [sys.executable, "-S", "-m", "testbed.host.zygote", str(child_end.fileno())]
+        arguments = [sys.executable, "-S", "-m", "testbed.host.zygote"]
+        arguments += [str(child_end.fileno()), str(os.getpid())]
         if persistent:
             arguments.append("--persistent")
         try:
@@ -89,15 +91,20 @@ class AgentLauncher:
         hosts = [configuration.host for configuration in configurations]
         if len(set(hosts)) != len(hosts):
             raise HostError(f"two agents for one host: {', '.join(hosts)}")
+        ready: dict[str, SpawnedAgent] = {}
+        failures: list[str] = []
         with self._lock:
             deadline = time.monotonic() + START_TIMEOUT_S
-            self._await_warm_up(deadline)
             try:
-                for configuration in configurations:
-                    self._control.send(encode_spawn(configuration))
-            except OSError as error:
-                raise self._launcher_failed(str(error)) from None
-            return self._collect(configurations, deadline)
+                for start in range(0, len(configurations), _BATCH):
+                    self._spawn_batch(configurations[start : start + _BATCH], deadline, ready, failures)
+            except HostError as error:
+                failures.append(str(error))
+        if failures:
+            for agent in ready.values():
+                _end_agent(agent.pid)
+            raise HostError("\n".join(failures))
+        return [ready[host] for host in hosts]
 
     def close(self) -> None:
         """End the launcher, and its agents unless they are persistent. May be called twice."""
@@ -119,33 +126,29 @@ class AgentLauncher:
     ) -> None:
         self.close()
 
-    def _await_warm_up(self, deadline: float) -> None:
-        if not self._is_ready:
-            self._receive(deadline, "the agent launcher")
-            self._is_ready = True
-
-    def _collect(self, configurations: Sequence[AgentConfiguration], deadline: float) -> list[SpawnedAgent]:
-        waiting = {configuration.host: configuration for configuration in configurations}
-        ready: dict[str, SpawnedAgent] = {}
-        failures: list[str] = []
+    def _spawn_batch(
+        self,
+        configurations: Sequence[AgentConfiguration],
+        deadline: float,
+        ready: dict[str, SpawnedAgent],
+        failures: list[str],
+    ) -> None:
         try:
-            while waiting:
-                answer = self._receive(deadline, f"the agent of {next(iter(waiting))}")
-                host = answer["host"]
-                configuration = waiting.pop(host, None)
-                if "pid" not in answer or configuration is None:
-                    failures.append(_describe_failure(host, answer, configuration))
-                    continue
-                socket_path = Path(configuration.control_socket)
-                ready[host] = SpawnedAgent(host, answer["pid"], socket_path)
-        except HostError as error:
-            failures.append(str(error))
-        if failures:
-            for agent in ready.values():
-                with suppress(ProcessLookupError):
-                    os.kill(agent.pid, signal.SIGTERM)
-            raise HostError("\n".join(failures))
-        return [ready[configuration.host] for configuration in configurations]
+            for configuration in configurations:
+                self._control.send(encode_spawn(configuration))
+        except OSError as error:
+            raise self._launcher_failed(str(error)) from None
+        waiting = {configuration.host: configuration for configuration in configurations}
+        while waiting:
+            answer = self._receive(deadline, f"the agent of {next(iter(waiting))}")
+            wanted = waiting.pop(answer["host"], None)
+            if wanted is None:
+                # Of an earlier call that did not wait for it any longer.
+                _end_agent(answer.get("pid"))
+            elif "pid" in answer:
+                ready[wanted.host] = SpawnedAgent(wanted.host, answer["pid"], Path(wanted.control_socket))
+            else:
+                failures.append(_describe_failure(answer, wanted))
 
     def _receive(self, deadline: float, whose: str) -> dict[str, Any]:
         poller = select.poll()
@@ -165,13 +168,16 @@ class AgentLauncher:
         return HostError(f"the agent launcher failed: {reason}{_tail(self._log)}")
 
 
-def _describe_failure(
-    host: str | None, answer: dict[str, Any], configuration: AgentConfiguration | None
-) -> str:
+def _describe_failure(answer: dict[str, Any], configuration: AgentConfiguration) -> str:
     if "error" in answer:
-        return f"the agent launcher refused a configuration: {answer['error']}"
-    tail = _tail(Path(configuration.log_file)) if configuration is not None else ""
-    return f"{host}: its agent did not start{tail}"
+        return f"{configuration.host}: {answer['error']}"
+    return f"{configuration.host}: its agent did not start{_tail(Path(configuration.log_file))}"
+
+
+def _end_agent(pid: int | None) -> None:
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def _tail(log: Path) -> str:

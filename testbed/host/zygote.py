@@ -1,10 +1,10 @@
-"""The warmed-up process from which agents are forked: ``python -m testbed.host.zygote FD [--persistent]``.
+"""The warmed-up process from which agents are forked: ``… -m testbed.host.zygote FD PARENT [--persistent]``.
 
 It has imported everything that an agent needs, so that an agent costs a fork. FD is a sequenced-packet
-socket: one JSON message a packet. In come ``{"spawn": configuration}``; out go ``{"ready": null}`` when the
-warm-up is over, and for each agent ``{"host", "pid"}`` when it answers, ``{"host", "failed": pid}`` when it
-ended before that, or ``{"host", "error"}`` for a bad request. The end of that socket, or of the parent
-process, ends the zygote and, unless they are persistent, the agents.
+socket: one JSON message a packet. In come ``{"spawn": configuration}``; out go, for each agent,
+``{"host", "pid"}`` when it answers, ``{"host", "failed": pid}`` when it ended before that, or
+``{"host", "error"}`` when it could not be forked. The end of that socket, or of the process PARENT, ends
+the zygote and, unless they are persistent, the agents.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from testbed.host.agent import AgentError, run_agent
-from testbed.host.messages import MessageError, from_json, to_json
+from testbed.host.messages import from_json, to_json
 from testbed.host.processes import set_process_name, signal_when_parent_ends
 from testbed.host.protocol import AgentConfiguration
 
@@ -38,10 +38,11 @@ _EXIT_FAILED = 1
 class Zygote:
     """Forks agents on request and cleans up after them."""
 
-    def __init__(self, control: socket.socket, *, persistent: bool) -> None:
+    def __init__(self, control: socket.socket, parent: int, *, persistent: bool) -> None:
         self._control = control
+        self._parent = parent
         self._persistent = persistent
-        self._parent = os.getppid()
+        self._has_bundled_stack = False
         self._starting: dict[int, tuple[int, str]] = {}
         """Readiness pipe → (pid, host) of agents that do not answer yet."""
         self._agents: set[int] = set()
@@ -56,9 +57,11 @@ class Zygote:
             signal.signal(number, _note)
         # It comes for every *thread* of the parent that ends, so it is only a reason to look.
         signal_when_parent_ends(signal.SIGTERM)
-        self._send({"ready": None})
         self._poller.register(self._control, select.POLLIN)
         self._poller.register(self._wakeup_reader, select.POLLIN)
+        if not self._poller.poll(0):
+            # Nobody waits yet: the best time for what only some hosts need.
+            self._import_bundled_stack()
         while os.getppid() == self._parent:
             for descriptor, _ in self._poller.poll():
                 if descriptor == self._wakeup_reader:
@@ -76,13 +79,22 @@ class Zygote:
         message = self._control.recv(MAXIMUM_MESSAGE_BYTES)
         if not message:
             return False
+        configuration = from_json(AgentConfiguration, json.loads(message)["spawn"])
         try:
-            configuration = from_json(AgentConfiguration, json.loads(message).get("spawn"))
-        except (ValueError, MessageError) as error:
-            self._send({"host": None, "error": str(error)})
-            return True
-        self._fork(configuration)
+            if configuration.stack == "userspace":
+                self._import_bundled_stack()
+            self._fork(configuration)
+        except OSError as error:
+            self._send({"host": configuration.host, "error": f"no process for an agent: {error.strerror}"})
         return True
+
+    def _import_bundled_stack(self) -> None:
+        """What is loaded before a fork is shared by all agents."""
+        if not self._has_bundled_stack:
+            self._has_bundled_stack = True
+            importlib.import_module("testbed.host.userspace")
+            gc.collect()
+            gc.freeze()
 
     def _fork(self, configuration: AgentConfiguration) -> None:
         ready_reader, ready_writer = os.pipe2(os.O_CLOEXEC)
@@ -195,11 +207,8 @@ def _redirect_output(log_file: str) -> None:
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     set_process_name("mptcp-zygote")
-    # Imported for the agents' sake: what is loaded before the fork is shared by all of them.
-    importlib.import_module("testbed.host.userspace")
-    gc.collect()
     gc.freeze()
-    Zygote(control, persistent="--persistent" in sys.argv[2:]).run()
+    Zygote(control, int(sys.argv[2]), persistent="--persistent" in sys.argv[3:]).run()
 
 
 if __name__ == "__main__":

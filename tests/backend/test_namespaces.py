@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import time
@@ -17,7 +18,7 @@ from testbed.backend.lab import Lab
 from testbed.backend.link_shaping import ShaperPlace
 from testbed.backend.namespaces import NamespaceBackend
 from testbed.backend.netlink import RequestError
-from testbed.backend.ownership import namespace_path, read_labs
+from testbed.backend.ownership import namespace_path, read_lab, read_labs
 from testbed.errors import CapabilityError, LabError, UsageError
 from testbed.topology.model import Node, StackKind, Topology
 
@@ -76,6 +77,15 @@ def test_interfaces_are_as_the_topology_says(lab_name: str) -> None:
             command = ["sh", "-c", f"mount -t sysfs none /sys && cat /sys/class/net/eth1/{name}"]
             shown = lab.run_in("client", ["unshare", "-m", *command])
             assert shown.stdout.strip() == value, shown.stderr
+
+
+def test_no_ipv6_address_is_tentative(lab_name: str) -> None:
+    """The last number but one of a line of ``if_inet6`` holds the flags; 0x40 is IFA_F_TENTATIVE."""
+    with lab_of(two_paths(), lab_name) as lab:
+        for node in ("client", "r1"):
+            lines = lab.run_in(node, ["cat", "/proc/net/if_inet6"]).stdout.splitlines()
+            assert len(lines) == 5  # for each interface one of the topology's and one link-local, and ::1
+            assert not [line for line in lines if int(line.split()[4], 16) & 0x40]
 
 
 def test_userspace_hosts_hold_no_kernel_address(lab_name: str) -> None:
@@ -249,6 +259,45 @@ def test_a_foreign_namespace_of_a_needed_name_is_left_alone(lab_name: str) -> No
         assert foreign.stat().st_ino == inode
     finally:
         subprocess.run(["ip", "netns", "delete", foreign.name], check=True)
+
+
+def test_a_foreign_namespace_that_took_the_name_since_is_left_alone(lab_name: str) -> None:
+    lab = NamespaceBackend(with_agents=False).up(direct(), lab_name)
+    foreign = namespace_path(lab_name, "b").name
+    subprocess.run(["ip", "netns", "delete", foreign], check=True)
+    subprocess.run(["ip", "netns", "add", foreign], check=True)
+    try:
+        with pytest.raises(LabError, match="no longer the namespace of b"):
+            lab.run_in("b", ["true"])
+        lab.down()
+        assert namespaces_of(lab_name) == [foreign]
+    finally:
+        subprocess.run(["ip", "netns", "delete", foreign], check=True)
+
+
+def test_every_namespace_is_in_the_journal_and_on_the_disk_before_it_has_a_name(
+    lab_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[set[str]] = []
+    synchronise = os.fsync
+    give_name = namespaces_module._give_name
+
+    def remember(descriptor: int) -> None:
+        synchronise(descriptor)
+        stored.append(set(read_lab(lab_name).namespaces) if lab_exists(lab_name) else set())
+
+    def check(namespace: namespaces_module.OpenNamespace) -> None:
+        assert namespace.record.node in stored[-1]
+        give_name(namespace)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    monkeypatch.setattr(namespaces_module, "_give_name", check)
+    with lab_of(direct(), lab_name):
+        assert stored[-1] == {"a", "b"}
+
+
+def lab_exists(lab_name: str) -> bool:
+    return any(record.name == lab_name for record in read_labs())
 
 
 STEPS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from testbed.backend.system import process_start_time
 from testbed.errors import LabError, UsageError
 
 NAME = "lab"
+WAIT_S = 5
 NOBODY = 2**22 + 1
 """Above the largest process number that a kernel gives."""
 
@@ -50,17 +52,20 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def tagged_process(tag: str) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def tagged_process(tag: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ignores SIGTERM, and answers when it does."""
     program = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); signal.pause()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        env=os.environ | {ownership.TAG_VARIABLE: tag},
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
+    environment = os.environ | {ownership.TAG_VARIABLE: tag}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
 def test_what_is_written_is_read_back(runtime: Path) -> None:
@@ -138,8 +143,8 @@ def test_processes_end_by_journal_and_by_tag_even_if_they_resist(sleeper: subpro
     with tagged_process(journal.tag) as stubborn:
         removed = [str(item) for item in ownership.undo(ownership.read_lab(NAME))]
         assert f"process {sleeper.pid} (agent of h1)" in removed
-        assert stubborn.wait() == -signal.SIGKILL
-    assert sleeper.wait() == -signal.SIGTERM
+        assert stubborn.wait(WAIT_S) == -signal.SIGKILL
+    assert sleeper.wait(WAIT_S) == -signal.SIGTERM
 
 
 def test_a_reused_process_number_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:
@@ -213,7 +218,7 @@ def test_sessions_end_with_their_owner_only() -> None:
         orphaned.session = session.name
         orphaned.owner = ProcessRecord("owner", NOBODY, 1)
         ownership.undo(orphaned)
-        assert launcher.wait() == -signal.SIGKILL
+        assert launcher.wait(WAIT_S) == -signal.SIGKILL
 
 
 def test_fragments_go_when_their_process_is_gone(runtime: Path) -> None:
@@ -226,7 +231,7 @@ def test_fragments_go_when_their_process_is_gone(runtime: Path) -> None:
         assert len(ownership.clean_fragments(dry_run=True)) == 4
         assert launcher.poll() is None
         ownership.clean_fragments()
-        assert launcher.wait() == -signal.SIGKILL
+        assert launcher.wait(WAIT_S) == -signal.SIGKILL
     assert sorted(runtime.iterdir()) == sorted([alive, foreign])
 
 

@@ -78,7 +78,7 @@ class MinimalKernel(NetlinkSocket):
 def test_without_redirection_the_sending_host_holds_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = MinimalKernel()
     plan = LinkPlan(two_paths(rate_bit_s=10**7))
-    rates = dict.fromkeys(range(2, 6), 10 ** 7 // 8)
+    rates = dict.fromkeys(range(2, 6), 10**7 // 8)
     monkeypatch.setattr(link_shaping, "_read_rates", lambda _netlink: rates)
     applied = apply_shapers(plan, plan_shapers(plan), lambda _node: kernel)
     assert [(item.place, item.node, item.device) for item in applied[:2]] == [

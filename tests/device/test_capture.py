@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scapy.utils import PcapNgReader
+from scapy.utils import PcapNgReader, RawPcapNgReader
 
 from mptcp_stack.device.capture import CaptureDevice, CaptureWriter, Direction
 from mptcp_stack.device.in_memory import in_memory_pair
@@ -64,8 +64,9 @@ def test_scapy_reads_every_byte(tmp_path: Path) -> None:
         interface = writer.add_interface("veth0")
         for frame in frames:
             writer.write(interface, frame, TIME_NS, Direction.INBOUND)
-    with PcapNgReader(str(file)) as reader:
-        assert [bytes(packet) for packet in reader] == [frame.to_bytes() for frame in frames]
+    # Unparsed: what scapy makes of an empty frame depends on the protocols that it has loaded by then.
+    with RawPcapNgReader(str(file)) as reader:
+        assert [data for data, _metadata in reader] == [frame.to_bytes() for frame in frames]
 
 
 def test_snap_length_keeps_the_original_length(tmp_path: Path) -> None:

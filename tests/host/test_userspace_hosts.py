@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from testbed.counters.nstat import subtract
 from testbed.errors import HostError
 from testbed.host.client import HostClient
 from testbed.host.launcher import AgentLauncher
-from testbed.host.protocol import CloseKind, EndpointRequest, Role, Workload, WorkloadKind
+from testbed.host.protocol import AgentConfiguration, CloseKind, EndpointRequest, Role, Workload, WorkloadKind
 from tests.host.labs import Pair, assert_intact, configuration, linked_namespaces, pair_of_hosts, transfer
 from tests.host.test_launcher import resident_bytes
 
@@ -62,13 +62,33 @@ def test_transfers_arrive_intact(pair: Pair, address: str, protocols: tuple[str,
 def test_a_join_is_counted_on_both_hosts(pair: Pair, address: str) -> None:
     pair.client.add_endpoint("10.8.1.1" if "." in address else "fd08:1::1", flags={"subflow"})
     before = pair.client.counters(), pair.server.counters()
-    client, server = transfer(pair, address, 4_000_000, 100_000, protocols=MPTCP)
-    assert_intact(client, server, 4_000_000, 100_000)
-    assert client.is_mptcp
-    counted = subtract(pair.client.counters(), before[0])
-    assert counted["MPTcpExtMPJoinSynTx"] == counted["MPTcpExtMPJoinSynAckRx"] == 1
-    counted = subtract(pair.server.counters(), before[1])
-    assert counted["MPTcpExtMPJoinSynRx"] == counted["MPTcpExtMPJoinAckRx"] == 1
+    listener = Workload(WorkloadKind.ECHO, Role.LISTEN, "::", 0, timeout_us=20_000_000)
+    listening = pair.server.start(listener)
+    connecting = pair.client.start(
+        replace(
+            listener,
+            role=Role.CONNECT,
+            address=address,
+            port=listening.port,
+            send_bytes=200_000,
+            hold_open_after=True,
+        )
+    )
+    connecting.wait_for("holding")
+    # A join that is on its way gets its end, at the latest by the watchdog of the workload.
+    while (
+        subtract(pair.server.counters(), before[1])["MPTcpExtMPJoinAckRx"] < 1
+        and connecting.progress().state == "holding"
+    ):
+        pair.server.ping()
+    client_counters = subtract(pair.client.counters(), before[0])
+    server_counters = subtract(pair.server.counters(), before[1])
+    connecting.finish()
+    results = connecting.result() + listening.result()
+    assert [result.error for result in results] == [None, None]
+    assert all(result.is_mptcp for result in results)
+    assert client_counters["MPTcpExtMPJoinSynTx"] == client_counters["MPTcpExtMPJoinSynAckRx"] == 1
+    assert server_counters["MPTcpExtMPJoinSynRx"] == server_counters["MPTcpExtMPJoinAckRx"] == 1
 
 
 def test_many_connections_at_once(pair: Pair) -> None:
@@ -177,20 +197,26 @@ def test_bad_addresses_are_refused(pair: Pair, address: str) -> None:
 
 
 def test_an_interface_that_is_down_carries_nothing(pair: Pair) -> None:
-    host = pair.client
-    if host.stack != "userspace":
-        pytest.skip("the kernel's interfaces are tested with the kernel's hosts")
+    is_client = pair.client.stack == "userspace"
+    host, peer = (pair.client, "10.8.0.2") if is_client else (pair.server, "10.8.0.1")
     host.set_interface("eth0", up=False)
     try:
-        (result,) = host.start(Workload(WorkloadKind.HOLD, Role.CONNECT, "10.8.0.2", 9)).result()
+        (result,) = host.start(Workload(WorkloadKind.HOLD, Role.CONNECT, peer, 9)).result()
         assert result.error == "ENETUNREACH"
     finally:
         host.set_interface("eth0", up=True)
 
 
-def test_an_idle_host_is_small(namespaces: None, tmp_path: Path) -> None:
-    with linked_namespaces(("userspace", "userspace")) as (name, _), AgentLauncher(tmp_path) as launcher:
-        (agent,) = launcher.spawn([configuration(tmp_path, "client", name, "userspace")])
+@pytest.fixture(scope="module")
+def bare_namespaces(namespaces: None) -> Iterator[tuple[str, str]]:
+    """Client and server without agents, for stacks of ours."""
+    with linked_namespaces(("userspace", "userspace")) as names:
+        yield names
+
+
+def test_an_idle_host_is_small(bare_namespaces: tuple[str, str], tmp_path: Path) -> None:
+    with AgentLauncher(tmp_path) as launcher:
+        (agent,) = launcher.spawn([configuration(tmp_path, "client", bare_namespaces[0], "userspace")])
         assert resident_bytes(agent.pid) < 40 << 20
 
 
@@ -213,20 +239,19 @@ def test_an_idle_host_is_small(namespaces: None, tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_configuration_is_named(
-    namespaces: None, tmp_path: Path, change: dict[str, str], message: str
+    bare_namespaces: tuple[str, str], tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
-    with linked_namespaces(("userspace", "userspace")) as (name, _), AgentLauncher(tmp_path) as launcher:
-        bad = replace(configuration(tmp_path, "client", name, "userspace"), **change)
+    good = configuration(tmp_path, "client", bare_namespaces[0], "userspace")
+    bad = AgentConfiguration(**(asdict(good) | change))
+    with AgentLauncher(tmp_path) as launcher:
         with pytest.raises(HostError, match=message) as caught:
             launcher.spawn([bad])
         assert "Traceback" not in str(caught.value)
 
 
-def test_sysctls_reach_the_stack(namespaces: None, tmp_path: Path) -> None:
-    with (
-        linked_namespaces(("userspace", "userspace")) as names,
-        AgentLauncher(tmp_path) as launcher,
-    ):
+def test_sysctls_reach_the_stack(bare_namespaces: tuple[str, str], tmp_path: Path) -> None:
+    names = bare_namespaces
+    with AgentLauncher(tmp_path) as launcher:
         configurations = [
             configuration(tmp_path, host, name, "userspace")
             for host, name in zip(("client", "server"), names, strict=True)

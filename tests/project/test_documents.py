@@ -12,11 +12,13 @@ import pytest
 
 from testbed.cli import COMMANDS, parse
 from testbed.errors import ExitCode
+from testbed.topology import load_topology
 
 from .source_files import ROOT, listed
 
 LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
 SHELL_BLOCK = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`]+)`")
 # What stands for something else in a text: "..." or "[SELECT]".
@@ -146,6 +148,20 @@ def test_every_shown_playbook_task_exists() -> None:
         if task is None or used - options:
             offenders.append(where)
     assert not offenders, listed(offenders)
+
+
+def test_every_shown_topology_is_sound(tmp_path: Path) -> None:
+    shown_topologies = [
+        (document.name, block)
+        for document in documents()
+        for block in YAML_BLOCK.findall(document.read_text(encoding="utf-8"))
+        if block.startswith("version:")
+    ]
+    assert shown_topologies
+    for name, block in shown_topologies:
+        file = tmp_path / f"{name}.topo.yaml"
+        file.write_text(block, encoding="utf-8")
+        load_topology(file)
 
 
 def test_published_schema_is_current() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -124,8 +125,8 @@ def start_long_session(runtime: Path, report: Path) -> subprocess.Popen[str]:
     deadline = time.monotonic() + 30
     while not (runtime.is_dir() and any("selftest" in path.name for path in runtime.iterdir())):
         assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {process.wait(0.01)}")
     return process
 
 
