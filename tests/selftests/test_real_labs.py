@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,11 +40,12 @@ COMMAND = (sys.executable, "-m", "testbed", "selftest", "--stacks", "kernel-kern
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Path]:
-    """A runtime directory of the test's own, which must be empty in the end."""
-    directory = tmp_path / "runtime"
-    yield directory
-    assert list(directory.iterdir()) == []
+def runtime() -> Iterator[Path]:
+    """A runtime directory of the test's own, which must be empty in the end; short enough for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="mt-") as parent:
+        directory = Path(parent) / "runtime"
+        yield directory
+        assert list(directory.iterdir()) == []
 
 
 def environment(runtime: Path) -> dict[str, str]:
