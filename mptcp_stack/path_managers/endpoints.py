@@ -231,8 +231,11 @@ class EndpointPathManager:
 
     def _use_paths(self, connection: Connection, now_us: int) -> None:
         """Announces the next address, then opens the subflows that the limits allow."""
+        if not connection.is_open_for_joins:
+            # Nor may a connection that is over be entered into the table again.
+            return
         paths = self._paths_of(connection)
-        if paths.is_confirmed and connection.is_open_for_joins:
+        if paths.is_confirmed:
             self._announce_next(connection, paths, now_us)
             self._open_subflows(connection, paths)
 

@@ -41,7 +41,7 @@ COMMAND = (sys.executable, "-m", "testbed", "selftest", "--stacks", "kernel-kern
 
 @pytest.fixture
 def runtime() -> Iterator[Path]:
-    """A runtime directory of the test's own, which must be empty in the end; short enough for Unix sockets."""
+    """A runtime directory of the test's own, empty in the end and short enough for Unix sockets."""
     with tempfile.TemporaryDirectory(prefix="mt-") as parent:
         directory = Path(parent) / "runtime"
         yield directory
