@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -9,7 +10,11 @@ def main() -> int:
     """Run the command line that the process was started with; returns its exit code."""
     from testbed.cli import run
 
-    return run(sys.argv[1:])
+    code = run(sys.argv[1:])
+    # The interpreter's own end takes longer than it seems, and an interrupt there would turn a finished
+    # command into one that seems to have failed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    return code
 
 
 if __name__ == "__main__":

@@ -122,8 +122,10 @@ def test_up_interrupted_at_a_random_moment(
         clean("--all")
     else:
         # While CPython 3.11 runs text (as for a dataclass), it remembers the interrupt and ends by the signal
-        # itself, although the exception was handled: a shell sees 130 all the same.
-        assert process.returncode in {ExitCode.INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT}, errors
+        # itself, although the exception was handled: a shell sees 130 all the same. On a slow machine SIGTERM
+        # may come before there is a handler.
+        ended_by_signal = {ExitCode.INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
+        assert process.returncode in ended_by_signal, errors
         assert "Traceback" not in errors
     assert_nothing_is_left(lab_name, runtime)
 
