@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 from collections.abc import Callable
 
@@ -94,6 +95,24 @@ class TcpPeer:
     def send(self, payload: bytes, gso_size: int) -> None:
         """One super-segment."""
         self._send(ACK | PSH, payload, gso_size=gso_size)
+
+    def send_until_read(self, payload: bytes, gso_size: int, reader: socket.socket) -> bytes:
+        """One super-segment, repeated each second until the kernel's end has read all of it.
+
+        The kernel may drop it when it is short of buffer space, as it may any segment.
+        """
+        read = b""
+        reader.settimeout(1)
+        for _ in range(10):
+            self.send(payload, gso_size)
+            try:
+                while len(read) < len(payload):
+                    read += reader.recv(len(payload))
+            except TimeoutError:
+                self.sequence -= len(payload)
+                continue
+            return read
+        raise AssertionError(f"{len(read)} of {len(payload)} bytes were read")
 
 
 def assert_partial(frame: Frame) -> None:

@@ -116,11 +116,7 @@ def test_super_segments_to_and_from_kernel_tcp(pair: Pair, family: int) -> None:
         assert longest.is_ipv6 == (family == 6)
         assert_partial(longest)
 
-        peer.send(data[:60_000], gso_size=1400)
-        echoed = b""
-        while len(echoed) < 60_000:
-            echoed += client.recv(60_000)
-        assert echoed == data[:60_000]
+        assert peer.send_until_read(data[:60_000], 1400, client) == data[:60_000]
     assert pair.device.counters.send_errors == 0
     assert pair.device.counters.receive_errors == 0
 
