@@ -68,12 +68,14 @@ class Stack:
     def frames_to_send(self, now_us: int) -> list[tuple[Interface, Frame]]:
         """Everything that is to leave now, in order."""
         self.environment.timers.clock_us = now_us
-        while self._scheduled:
+        looped = self.ip.take_looped()
+        while self._scheduled or looped:
+            for datagram in looped:
+                self._receive_datagram(datagram, now_us)
             scheduled, self._scheduled = self._scheduled, {}
             for connection in scheduled:
                 connection.dispatch(now_us)
-            for datagram in self.ip.take_looped():
-                self._receive_datagram(datagram, now_us)
+            looped = self.ip.take_looped()
         return self.ip.take_frames()
 
     def next_deadline_us(self) -> int | None:

@@ -14,11 +14,14 @@ class CongestionController(Protocol):
     def on_acknowledged(self, acknowledged_bytes: int, bytes_in_flight_before: int) -> None:
         """New data was delivered, outside of loss recovery."""
 
-    def on_loss(self, bytes_in_flight: int) -> None:
-        """Loss was found by duplicate or selective acknowledgements: once per window of data."""
+    def on_loss(self, outstanding_bytes: int) -> None:
+        """Loss was found by duplicate or selective acknowledgements: once per window of data.
+
+        ``outstanding_bytes`` were sent and are not cumulatively acknowledged: RFC 5681's FlightSize.
+        """
 
     def on_recovery_end(self) -> None:
         """Everything that was outstanding when the loss was found has been acknowledged."""
 
-    def on_timeout(self, bytes_in_flight: int, is_first: bool) -> None:
+    def on_timeout(self, outstanding_bytes: int, is_first: bool) -> None:
         """The retransmission timer fired; ``is_first`` when not for the same data again."""

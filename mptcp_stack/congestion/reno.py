@@ -30,8 +30,8 @@ class Reno:
             self._acknowledged -= self.congestion_window
             self.congestion_window += self._segment_bytes
 
-    def on_loss(self, bytes_in_flight: int) -> None:
-        self.slow_start_threshold = max(bytes_in_flight // 2, 2 * self._segment_bytes)
+    def on_loss(self, outstanding_bytes: int) -> None:
+        self.slow_start_threshold = max(outstanding_bytes // 2, 2 * self._segment_bytes)
         self.congestion_window = self.slow_start_threshold
         self._acknowledged = 0
 
@@ -40,8 +40,8 @@ class Reno:
             self.congestion_window, max(self.slow_start_threshold, 2 * self._segment_bytes)
         )
 
-    def on_timeout(self, bytes_in_flight: int, is_first: bool) -> None:
+    def on_timeout(self, outstanding_bytes: int, is_first: bool) -> None:
         if is_first:
-            self.slow_start_threshold = max(bytes_in_flight // 2, 2 * self._segment_bytes)
+            self.slow_start_threshold = max(outstanding_bytes // 2, 2 * self._segment_bytes)
         self.congestion_window = self._segment_bytes
         self._acknowledged = 0

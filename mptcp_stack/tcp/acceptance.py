@@ -289,6 +289,7 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
     edge = max(subflow.rcv_right_edge, subflow.rcv_nxt + subflow.receive_window())
     if sequence + len(payload) > edge:
         payload = payload[: edge - sequence]
+    _report_gaps(subflow, sequence, now_us)
     placement, ready = subflow.reassembly.insert(sequence, payload)
     if placement is not Placement.IN_ORDER:
         if placement is Placement.REFUSED:
@@ -314,6 +315,19 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     else:
         subflow.want_acknowledgement(Acknowledge.DELAYED, now_us)
+
+
+def _report_gaps(subflow: Subflow, sequence: int, now_us: int) -> None:
+    """Sends the acknowledgement that is owed before a segment that does not continue the latest range.
+
+    When a device hands over many segments at once, an acknowledgement after the last would name the latest
+    ranges only, since beside MPTCP's options there is room for one block, and the peer would think the
+    others lost. Without SACK every segment out of order has to bring its duplicate (RFC 5681 §4.2).
+    """
+    if subflow.acknowledge is not Acknowledge.NOW or subflow.reassembly.is_empty:
+        return
+    if not subflow.sack_enabled or not subflow.reassembly.continues_latest(sequence):
+        output.send_acknowledgement(subflow, now_us)
 
 
 def _process_fin(subflow: Subflow, fin_position: int, now_us: int) -> None:

@@ -19,6 +19,7 @@ def on_acknowledgement(
     """Takes an acceptable acknowledgement number and the SACK blocks beside it."""
     queue = subflow.retransmission_queue
     in_flight_before = queue.bytes_in_flight
+    outstanding_before = subflow.snd_nxt - subflow.snd_una
     result = queue.acknowledge(acknowledgement, _sack_blocks(subflow, options))
     _take_round_trip_sample(subflow, result, options, now_us)
     subflow.environment.counters.increment(
@@ -31,7 +32,7 @@ def on_acknowledgement(
         subflow.probe_count = 0
     elif is_duplicate:
         subflow.duplicate_acknowledgements += 1
-    _detect_loss(subflow, result, in_flight_before, is_duplicate)
+    _detect_loss(subflow, result, outstanding_before, is_duplicate)
     if subflow.recovery is not Recovery.NONE and subflow.snd_una >= subflow.recovery_point:
         subflow.recovery = Recovery.NONE
         subflow.congestion.on_recovery_end()
@@ -65,7 +66,7 @@ def _take_round_trip_sample(subflow: Subflow, result: Acknowledged, options: Tcp
             subflow.round_trip.on_sample(elapsed_us)
 
 
-def _detect_loss(subflow: Subflow, result: Acknowledged, in_flight_before: int, is_duplicate: bool) -> None:
+def _detect_loss(subflow: Subflow, result: Acknowledged, outstanding: int, is_duplicate: bool) -> None:
     queue = subflow.retransmission_queue
     lost_bytes = 0
     if subflow.sack_enabled:
@@ -83,7 +84,7 @@ def _detect_loss(subflow: Subflow, result: Acknowledged, in_flight_before: int, 
     if lost_bytes and subflow.recovery is Recovery.NONE:
         subflow.recovery = Recovery.FAST
         subflow.recovery_point = subflow.snd_nxt
-        subflow.congestion.on_loss(in_flight_before)
+        subflow.congestion.on_loss(outstanding)
         name = "TcpExtTCPSackRecovery" if subflow.sack_enabled else "TcpExtTCPRenoRecovery"
         subflow.environment.counters.increment(name)
     if queue.lost_count or is_duplicate:

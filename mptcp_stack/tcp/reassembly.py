@@ -141,6 +141,12 @@ class Reassembly:
             self._starts.insert(index, start)
             self._ranges.insert(index, _Range(start, end, [piece]))
 
+    def continues_latest(self, position: int) -> bool:
+        """Whether the range that grew last ends there."""
+        if self._latest is None or not self._ranges:
+            return False
+        return self._ranges[max(0, bisect_right(self._starts, self._latest) - 1)].end == position
+
     def ranges(self) -> list[tuple[int, int]]:
         """What is held out of order as (start, end), the latest first, at most four (RFC 2018 §4)."""
         result: list[tuple[int, int]] = []

@@ -69,6 +69,7 @@ class RetransmissionQueue:
     __slots__ = (
         "_examined_to",
         "_first_lost_from",
+        "_known_blocks",
         "_starts",
         "bytes_in_flight",
         "chunks",
@@ -87,6 +88,7 @@ class RetransmissionQueue:
         # Where the two searches may start, so that neither looks at the same chunks for every segment.
         self._examined_to = 0
         self._first_lost_from = 0
+        self._known_blocks: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -101,9 +103,12 @@ class RetransmissionQueue:
         """Takes a cumulative acknowledgement and the SACK blocks of one segment (all positions unbounded)."""
         result = Acknowledged()
         self._acknowledge_cumulatively(acknowledgement, result)
-        for start, end in sack_blocks:
-            if end > acknowledgement:
-                self._acknowledge_selectively(max(start, acknowledgement), end, result)
+        for block in sack_blocks:
+            # Blocks grow with every segment that arrives: only what is new in them is looked at.
+            for start, end in _without(block, self._known_blocks):
+                if end > acknowledgement:
+                    self._acknowledge_selectively(max(start, acknowledgement), end, result)
+        self._known_blocks = sack_blocks
         return result
 
     def _acknowledge_cumulatively(self, acknowledgement: int, result: Acknowledged) -> None:
@@ -185,16 +190,19 @@ class RetransmissionQueue:
 
         A chunk that was sent again is left to the retransmission timer.
         """
+        # What ends below this has more than two segments above it.
         limit = self.highest_sacked - (DUPLICATE_THRESHOLD - 1) * segment_bytes
         lost = 0
         index = bisect_left(self._starts, self._examined_to)
-        while index < len(self.chunks) and self._starts[index] < limit:
+        while index < len(self.chunks):
             chunk = self.chunks[index]
-            if chunk.end > limit and chunk.length > segment_bytes:
-                cut = chunk.sequence + max(1, (limit - chunk.sequence) // segment_bytes) * segment_bytes
-                if cut < chunk.end:
-                    self._split(index, cut)
-            if not chunk.is_sacked and not chunk.is_lost and chunk.transmissions == 1:
+            if chunk.sequence + min(chunk.length, segment_bytes) >= limit:
+                break
+            if chunk.end >= limit and not chunk.is_sacked:
+                self._split(
+                    index, chunk.sequence + (limit - 1 - chunk.sequence) // segment_bytes * segment_bytes
+                )
+            if not chunk.is_sacked and not chunk.is_lost:
                 lost += self._mark_lost(chunk)
             self._examined_to = chunk.end
             index += 1
@@ -228,6 +236,7 @@ class RetransmissionQueue:
         for chunk in self.chunks:
             chunk.is_sacked = False
         self.sacked_bytes = self.highest_sacked = 0
+        self._known_blocks = []
 
     def _mark_lost(self, chunk: Chunk) -> int:
         self._leave_pipe(chunk)
@@ -263,3 +272,17 @@ class RetransmissionQueue:
         self._starts.clear()
         self.bytes_in_flight = self.lost_count = self.sacked_bytes = self.highest_sacked = 0
         self._examined_to = self._first_lost_from = 0
+        self._known_blocks = []
+
+
+def _without(block: tuple[int, int], known: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of a range that none of the known ranges covers."""
+    parts = [block]
+    for known_start, known_end in known:
+        parts = [
+            (first, last)
+            for start, end in parts
+            for first, last in ((start, min(end, known_start)), (max(start, known_end), end))
+            if first < last
+        ]
+    return parts

@@ -166,6 +166,23 @@ def test_fallback_after_the_data_fin_closes_with_a_fin() -> None:
     must_come_to_rest(scene.network, scene.attacker)
 
 
+def test_fallback_forgets_what_was_to_be_sent_again_at_data_level() -> None:
+    """In plain TCP the same bytes sent twice are in the stream twice."""
+    scene = Scene()
+    wire = scene.network.simulator.links()["1"].forward
+    wire.drop_if = lambda frame, index: True
+    scene.near.write(b"just once")
+    scene.network.simulator.run_for(0)
+    assert scene.near.send_buffer.queue_first_again()
+    for connection in (scene.near, scene.far):
+        connection.fall_back(None)
+    wire.drop_if = None
+    scene.near.write(b", all of it")
+    scene.network.simulator.run_for(1_000_000)
+    assert scene.far.read(100) == b"just once, all of it"
+    must_come_to_rest(scene.network, scene.attacker)
+
+
 @pytest.mark.parametrize("settings", [StackSettings(), CHECKSUMS], ids=["plain", "checksums"])
 @pytest.mark.parametrize("start", [0, -1, 1, -60_000, 1 << 30, 1 << 62, -(1 << 62)])
 @pytest.mark.parametrize("subflow_start", [0, -1, -10_000, 10, 1 << 30])
