@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "shell": "open a shell on a node of a lab",
     "counters": "print a host's counters as nstat does",
     "selftest": "run the selftest matrix",
+    "packetdrill": "play packet scripts against both stacks",
     "plan": "print a topology with everything derived",
     "check": "look for problems in a topology file",
     "clean": "remove what killed runs left behind",

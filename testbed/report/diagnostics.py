@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from itertools import groupby
 
 from testbed.selftests.results import HostRecord, Outcome, RunResult
@@ -42,8 +41,7 @@ def counter_lines(host: HostRecord) -> list[str]:
 
 def replay_command(result: RunResult, session_seed: int) -> str:
     """The command line that plays this very run again."""
-    repeat = f" --repeat {result.run.repetition}" if result.run.repetition > 1 else ""
-    return f"testbed selftest {shlex.quote(result.run.identifier)} --seed {session_seed}{repeat}"
+    return result.run.replay_command(session_seed)
 
 
 def _host_lines(host: HostRecord) -> list[str]:

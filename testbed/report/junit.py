@@ -16,22 +16,22 @@ _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\U00010000-\U0010f
 
 def junit_document(session: SessionInformation, results: Sequence[RunResult]) -> str:
     """The whole report, with its XML declaration."""
-    root = ElementTree.Element("testsuites", name="testbed selftest")
+    commands = sorted({result.run.command for result in results}) or ["selftest"]
+    root = ElementTree.Element("testsuites", name=f"testbed {' '.join(commands)}")
     _set_totals(root, results)
-    for (stacks, family), suite in groupby(sorted(results, key=_suite_key), key=_suite_key):
-        root.append(_suite_element(session, stacks, family, list(suite)))
+    for _, suite in groupby(sorted(results, key=_suite_key), key=_suite_key):
+        root.append(_suite_element(session, list(suite)))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suite_key(result: RunResult) -> tuple[str, int]:
-    return result.run.stacks, result.run.family
+def _suite_key(result: RunResult) -> tuple[str, int, str]:
+    return result.run.stacks, result.run.family, result.run.suite
 
 
-def _suite_element(
-    session: SessionInformation, stacks: str, family: int, results: list[RunResult]
-) -> ElementTree.Element:
-    suite = ElementTree.Element("testsuite", name=f"{stacks}, IPv{family}", timestamp=session.started_at)
+def _suite_element(session: SessionInformation, results: list[RunResult]) -> ElementTree.Element:
+    first = results[0].run
+    suite = ElementTree.Element("testsuite", name=first.suite, timestamp=session.started_at)
     _set_totals(suite, results)
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (
@@ -39,8 +39,8 @@ def _suite_element(
         ("kernel", session.kernel),
         ("testbed", session.testbed_version),
         ("python", session.python),
-        ("family", family),
-        ("stacks", stacks),
+        ("family", first.family),
+        ("stacks", first.stacks),
         ("interrupted", str(session.interrupted).lower()),
     ):
         ElementTree.SubElement(properties, "property", name=name, value=_clean(str(value)))
@@ -50,12 +50,11 @@ def _suite_element(
 
 
 def _case_element(session: SessionInformation, result: RunResult) -> ElementTree.Element:
-    group, _, name = result.run.case.partition("/")
-    repeated = f" (repetition {result.run.repetition})" if result.run.repetition > 1 else ""
+    run = result.run
     element = ElementTree.Element(
         "testcase",
-        classname=f"selftest.{group}.{result.run.stacks}.ipv{result.run.family}",
-        name=name + repeated,
+        classname=f"{run.command}.{run.group}.{run.stacks}.ipv{run.family}",
+        name=run.name,
         time=_seconds(result),
     )
     match result.outcome:

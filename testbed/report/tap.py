@@ -9,7 +9,6 @@ from typing import TextIO
 from testbed.report.diagnostics import diagnostics, unchecked
 from testbed.selftests.results import Outcome, Run, RunResult, Totals
 
-PREFIX = "selftest"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -75,7 +74,7 @@ def result_line(number: int, result: RunResult) -> str:
         remark = f"SKIP {_printable(skip_text(result))}"
     else:
         remark = f"time={result.duration_ms}ms"
-    return f"{verdict} {number} - {PREFIX}: {result.run.identifier} # {remark}"
+    return f"{verdict} {number} - {result.run.command}: {result.run.identifier} # {remark}"
 
 
 def skip_text(result: RunResult) -> str:

@@ -7,6 +7,7 @@ report; :func:`result_to_json` and :func:`result_from_json` are each other's inv
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -84,6 +85,31 @@ class Run:
     def identifier(self) -> str:
         """The stable name, also accepted by ``testbed selftest``: ``join/no-join[4,kernel-kernel]``."""
         return run_identifier(self.case, self.family, self.stacks, self.repetition)
+
+    @property
+    def command(self) -> str:
+        """The command that plays such runs; reports are named after it."""
+        return "selftest"
+
+    @property
+    def group(self) -> str:
+        return self.case.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """Within its group."""
+        repeated = f" (repetition {self.repetition})" if self.repetition > 1 else ""
+        return self.case.partition("/")[2] + repeated
+
+    @property
+    def suite(self) -> str:
+        """What it shares with the runs that a report shows together with it."""
+        return f"{self.stacks}, IPv{self.family}"
+
+    def replay_command(self, session_seed: int) -> str:
+        """The command line that plays this very run again."""
+        repeat = f" --repeat {self.repetition}" if self.repetition > 1 else ""
+        return f"testbed selftest {shlex.quote(self.identifier)} --seed {session_seed}{repeat}"
 
 
 def run_identifier(case: str, family: int, stacks: str, repetition: int) -> str:

@@ -1,0 +1,69 @@
+"""``testbed packetdrill``: play packet scripts against the bundled stack and the kernel's."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+EPILOG = """\
+A script is code: what stands in its %{ }% is run as Python, and on the kernel its commands by a shell.
+docs/packet-scripts.md describes the language.
+
+exit codes: 0 all passed (skips allowed), 1 a failure, 2 usage or a script with errors, 4 all skipped,
+130 interrupted.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE|FOLDER", help="scripts, or folders")
+    parser.add_argument(
+        "--stack", default="userspace", metavar="NAME", help="userspace, kernel or both (default: userspace)"
+    )
+    parser.add_argument(
+        "--ip",
+        default="4,6,4-mapped",
+        metavar="LIST",
+        help="IPv4, IPv6, IPv4 over IPv6 sockets (default: 4,6,4-mapped)",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="scripts at once (default: one a processor)")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="SECONDS", help="of a script (default: 60)"
+    )
+    parser.add_argument(
+        "--tolerance-factor",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="stretch the scripts' tolerances on a slow machine (default: 1)",
+    )
+    parser.add_argument("--trace", action="store_true", help="print every packet and call in the language")
+    parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the packets of one run as pcapng")
+    parser.add_argument("--tap", action="store_true", help="write TAP 13 to standard output")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the exit code; raises TestbedError."""
+    # These take longer to import than ``--help`` may take.
+    from testbed.packetdrill.session import SessionOptions, run_session
+
+    options = SessionOptions(
+        paths=tuple(arguments.paths),
+        stack=arguments.stack,
+        ip=arguments.ip,
+        jobs=(os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs,
+        timeout_s=arguments.timeout,
+        tolerance_factor=arguments.tolerance_factor,
+        tap=arguments.tap,
+        junit=arguments.junit,
+        trace=arguments.trace,
+        pcap=arguments.pcap,
+        verbosity=arguments.verbose - arguments.quiet,
+        command_line=tuple(sys.argv[1:]),
+    )
+    return run_session(options, sys.stdout, sys.stderr)

@@ -1,0 +1,124 @@
+"""``testbed packetdrill``: which scripts are played where, the reports, the exit codes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from testbed.errors import ExitCode, UsageError
+from testbed.packetdrill import userspace_stack
+from testbed.packetdrill.errors import PacketScriptError
+from testbed.packetdrill.failure_report import ScriptFailureError
+from testbed.packetdrill.parser import parse_script
+from testbed.packetdrill.playing import PlayOptions
+from testbed.packetdrill.runner import play_all
+from testbed.packetdrill.session import SessionOptions, run_session
+from testbed.packetdrill.stack_under_test import IpVersion
+from testbed.packetdrill.suite import Cell, find_scripts, plan, read_header
+from testbed.selftests.results import Outcome
+from tests.packetdrill.engine.scripts import TCP_ACCEPTED, play
+
+FAILING = TCP_ACCEPTED + "+0 read(4, ..., 10) = 10\n"
+
+
+def session(*paths: Path, **options: object) -> tuple[ExitCode, str]:
+    stdout = io.StringIO()
+    code = run_session(SessionOptions(tuple(paths), ip="4", **options), stdout, io.StringIO())  # type: ignore[arg-type]
+    return code, stdout.getvalue()
+
+
+@pytest.fixture
+def passing(tmp_path: Path) -> Path:
+    path = tmp_path / "passing.pkt"
+    path.write_text("// RFC 9293: a handshake\n" + TCP_ACCEPTED)
+    return path
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Path:
+    path = tmp_path / "failing.pkt"
+    path.write_text(FAILING)
+    return path
+
+
+def test_counts_and_exit_codes(passing: Path, failing: Path) -> None:
+    assert session(passing)[0] is ExitCode.PASS
+    code, text = session(passing.parent)
+    assert code is ExitCode.FAIL
+    assert f"{failing}:9: read(): expected to return at once" in text
+    assert "userspace: 1 passed, 1 failed" in text
+
+
+def test_tap_and_junit(passing: Path, failing: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    _, text = session(passing, failing, tap=True, junit=report)
+    assert f"ok 1 - packetdrill: {passing}[ipv4,userspace]" in text
+    assert f"not ok 2 - packetdrill: {failing}[ipv4,userspace]" in text
+    assert "# repeat with: testbed packetdrill --stack userspace --ip 4" in text
+    root = ElementTree.parse(report).getroot()
+    assert (root.get("tests"), root.get("failures")) == ("2", "1")
+
+
+def test_the_capture_has_the_packets(passing: Path, tmp_path: Path) -> None:
+    capture = tmp_path / "packets.pcapng"
+    session(passing, pcap=capture)
+    assert capture.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+    with pytest.raises(UsageError, match="--pcap is for one run"):
+        session(passing, passing.parent / "passing.pkt", failing_copy(passing), pcap=capture)
+
+
+def failing_copy(passing: Path) -> Path:
+    copy = passing.with_name("copy.pkt")
+    copy.write_text(passing.read_text())
+    return copy
+
+
+def test_headers_say_where_a_script_is_played() -> None:
+    header = read_header(parse_script("// RFC 1\n// only: userspace — it is so\n0 close(3) = -1 EBADF\n"))
+    assert header.reason_to_skip("userspace", IpVersion.IPV4) is None
+    assert header.reason_to_skip("kernel", IpVersion.IPV4) == "only for userspace: it is so"
+    header = read_header(parse_script("// ip: 4\n// kernel: deviates, sends two\n0 close(3) = -1 EBADF\n"))
+    assert header.reason_to_skip("kernel", IpVersion.IPV4) == "deviates, sends two"
+    assert header.reason_to_skip("userspace", IpVersion.IPV6) == "not for ipv6"
+    with pytest.raises(PacketScriptError, match="only: 'nobody'"):
+        read_header(parse_script("// only: nobody\n0 close(3) = -1 EBADF\n"))
+
+
+def test_a_skipped_script_is_a_skip_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "skipped.pkt"
+    path.write_text("// userspace: lacks it\n" + FAILING)
+    code, text = session(path, verbosity=1)
+    assert code is ExitCode.SKIP
+    assert "lacks it" in text
+
+
+def test_bad_input_is_one_message_before_anything_is_played(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_scripts([tmp_path / "nothing", tmp_path])
+    assert len(str(caught.value).splitlines()) == 2
+    (tmp_path / "one.pkt").write_text("0 sokcet(1, 2, 3) = 3\n")
+    (tmp_path / "two.pkt").write_text("+0 > Q 0:0(0)\n")
+    with pytest.raises(PacketScriptError) as errors:
+        plan(find_scripts([tmp_path]), ["userspace"], [IpVersion.IPV4])
+    assert "one.pkt:1" in str(errors.value)
+    assert "two.pkt:1" in str(errors.value)
+    with pytest.raises(UsageError) as usage:
+        session(tmp_path, stack="other", jobs=0)
+    assert len(str(usage.value).splitlines()) == 2
+
+
+def test_a_script_that_hangs_is_ended_and_the_others_go_on(passing: Path, tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging.pkt"
+    hanging.write_text("0 %{\nwhile True:\n  pass\n}%\n")
+    cells = [Cell(str(path), "userspace", IpVersion.IPV4) for path in (hanging, passing, passing)]
+    results = dict(play_all([(cell, PlayOptions()) for cell in cells], 1, timeout_s=1.0))
+    assert [results[number].outcome for number in range(3)] == [Outcome.ERROR, Outcome.PASS, Outcome.PASS]
+
+
+def test_a_stack_that_floods_fails_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(userspace_stack, "MAXIMUM_PACKETS_PER_INSTANT", 3)
+    with pytest.raises(ScriptFailureError, match=r"test\.pkt:9: the stack floods: more than 3 packets"):
+        play(TCP_ACCEPTED + "+0 write(4, ..., 10000) = 10000\n")
