@@ -57,6 +57,8 @@ def _output_differences(
     if call.name == "pipe":
         names.note_pipe(arguments[0], result.outputs.get(0))
         return []
+    if call.name == "epoll_wait" and not result.value:
+        return []
     found = []
     for position, output in sorted(result.outputs.items()):
         argument = arguments[position] if position < len(arguments) else None

@@ -11,7 +11,8 @@ SCRIPTS = {
     "pipe and splice": TCP_ACCEPTED + DATA + "+0 pipe([5, 6]) = 0\n"
     "+0 splice(4, NULL, 6, NULL, 100, 0) = 10\n"
     "+0 splice(5, NULL, 4, NULL, 4, 0) = 4\n"
-    "* > P. 1:5(4) ack 11\n"
+    "+0 > . 1:1(0) ack 11\n"
+    "+0 > P. 1:5(4) ack 11\n"
     "+0 read(5, ..., 100) = 6\n"
     "+0 close(6) = 0\n"
     "+0 read(5, ..., 100) = 0\n",
@@ -39,15 +40,16 @@ SCRIPTS = {
     "poll after the end": TCP_ACCEPTED + "+0 < F. 1:1(0) ack 1 win 256\n"
     "+0 poll([{fd=4, events=POLLIN|POLLRDHUP, revents=POLLIN|POLLRDHUP}], 1, 0) = 1\n",
     "names": TCP_ACCEPTED
-    + '+0 getsockname(4, {sa_family=AF_INET, sin_port=htons(8080), sin_addr=inet_addr("192.168.0.1")}, [16]) = 0\n'
+    + '+0 getsockname(4, {sa_family=AF_INET, sin_port=htons(8080), sin_addr=inet_addr("192.168.0.1")},'
+    " [16]) = 0\n"
     "+0 getpeername(3, ..., ...) = -1 ENOTCONN (not connected)\n",
     "shutdown": TCP_ACCEPTED + "+0 shutdown(4, SHUT_WR) = 0\n+0 > F. 1:1(0) ack 1\n"
     "+0 write(4, ..., 1) = -1 EPIPE (broken pipe)\n+0 shutdown(3, SHUT_WR) = -1 ENOTCONN (not connected)\n",
-    "options": TCP_ACCEPTED
-    + "+0 setsockopt(4, SOL_TCP, TCP_NODELAY, [1], 4) = 0\n+0 getsockopt(4, SOL_TCP, TCP_NODELAY, [1], [4]) = 0\n"
+    "options": TCP_ACCEPTED + "+0 setsockopt(4, SOL_TCP, TCP_NODELAY, [1], 4) = 0\n"
+    "+0 getsockopt(4, SOL_TCP, TCP_NODELAY, [1], [4]) = 0\n"
     "+0 setsockopt(4, SOL_SOCKET, SO_LINGER, {onoff=1, linger=5}, 8) = 0\n"
     "+0 getsockopt(4, SOL_SOCKET, SO_LINGER, {onoff=1, linger=5}, [8]) = 0\n"
-    "+0 setsockopt(4, SOL_TCP, TCP_MD5SIG, [1], 4) = -1 ENOPROTOOPT (no such option)\n"
+    "+0 setsockopt(4, SOL_TCP, TCP_ULP, [1], 4) = -1 ENOPROTOOPT (no such option)\n"
     "+0 getsockopt(4, SOL_TCP, TCP_IS_MPTCP, [0], [4]) = 0\n",
     "is MPTCP": MPTCP_ACCEPTED + "+0 getsockopt(4, SOL_TCP, TCP_IS_MPTCP, [1], [4]) = 0\n",
     "accept without a connection": TCP_ACCEPTED
@@ -57,7 +59,8 @@ SCRIPTS = {
     + "+0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 5\n+0 bind(5, ..., ...) = -1 EADDRINUSE (in use)\n",
     "unconnected": "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
     "+0 read(3, ..., 10) = -1 ENOTCONN (not connected)\n+0 write(3, ..., 10) = -1 EPIPE (broken pipe)\n"
-    "+0 close(3) = 0\n+0 close(3) = -1 EBADF (closed)\n+0 socket(AF_INET, SOCK_DGRAM, 0) = -1 ESOCKTNOSUPPORT\n",
+    "+0 close(3) = 0\n+0 close(3) = -1 EBADF (closed)\n"
+    "+0 socket(AF_INET, SOCK_DGRAM, 0) = -1 ESOCKTNOSUPPORT\n",
     "lingering close": TCP_ACCEPTED + "+0 setsockopt(4, SOL_SOCKET, SO_LINGER, {onoff=1, linger=5}, 8) = 0\n"
     "+0...0.1 close(4) = 0\n+0 > F. 1:1(0) ack 1\n+.1 < . 1:1(0) ack 2 win 256\n",
 }

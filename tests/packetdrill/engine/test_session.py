@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,9 +25,9 @@ from tests.packetdrill.engine.scripts import TCP_ACCEPTED, play
 FAILING = TCP_ACCEPTED + "+0 read(4, ..., 10) = 10\n"
 
 
-def session(*paths: Path, **options: object) -> tuple[ExitCode, str]:
+def session(options: SessionOptions) -> tuple[ExitCode, str]:
     stdout = io.StringIO()
-    code = run_session(SessionOptions(tuple(paths), ip="4", **options), stdout, io.StringIO())  # type: ignore[arg-type]
+    code = run_session(replace(options, ip="4"), stdout, io.StringIO())
     return code, stdout.getvalue()
 
 
@@ -45,8 +46,8 @@ def failing(tmp_path: Path) -> Path:
 
 
 def test_counts_and_exit_codes(passing: Path, failing: Path) -> None:
-    assert session(passing)[0] is ExitCode.PASS
-    code, text = session(passing.parent)
+    assert session(SessionOptions((passing,)))[0] is ExitCode.PASS
+    code, text = session(SessionOptions((passing.parent,)))
     assert code is ExitCode.FAIL
     assert f"{failing}:9: read(): expected to return at once" in text
     assert "userspace: 1 passed, 1 failed" in text
@@ -54,7 +55,7 @@ def test_counts_and_exit_codes(passing: Path, failing: Path) -> None:
 
 def test_tap_and_junit(passing: Path, failing: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
-    _, text = session(passing, failing, tap=True, junit=report)
+    _, text = session(SessionOptions((passing, failing), tap=True, junit=report))
     assert f"ok 1 - packetdrill: {passing}[ipv4,userspace]" in text
     assert f"not ok 2 - packetdrill: {failing}[ipv4,userspace]" in text
     assert "# repeat with: testbed packetdrill --stack userspace --ip 4" in text
@@ -64,13 +65,13 @@ def test_tap_and_junit(passing: Path, failing: Path, tmp_path: Path) -> None:
 
 def test_the_capture_has_the_packets(passing: Path, tmp_path: Path) -> None:
     capture = tmp_path / "packets.pcapng"
-    session(passing, pcap=capture)
+    session(SessionOptions((passing,), pcap=capture))
     assert capture.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     with pytest.raises(UsageError, match="--pcap is for one run"):
-        session(passing, passing.parent / "passing.pkt", failing_copy(passing), pcap=capture)
+        session(SessionOptions((passing, copy_of(passing)), pcap=capture))
 
 
-def failing_copy(passing: Path) -> Path:
+def copy_of(passing: Path) -> Path:
     copy = passing.with_name("copy.pkt")
     copy.write_text(passing.read_text())
     return copy
@@ -90,7 +91,7 @@ def test_headers_say_where_a_script_is_played() -> None:
 def test_a_skipped_script_is_a_skip_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "skipped.pkt"
     path.write_text("// userspace: lacks it\n" + FAILING)
-    code, text = session(path, verbosity=1)
+    code, text = session(SessionOptions((path,), verbosity=1))
     assert code is ExitCode.SKIP
     assert "lacks it" in text
 
@@ -106,7 +107,7 @@ def test_bad_input_is_one_message_before_anything_is_played(tmp_path: Path) -> N
     assert "one.pkt:1" in str(errors.value)
     assert "two.pkt:1" in str(errors.value)
     with pytest.raises(UsageError) as usage:
-        session(tmp_path, stack="other", jobs=0)
+        session(SessionOptions((tmp_path,), stack="other", jobs=0))
     assert len(str(usage.value).splitlines()) == 2
 
 
