@@ -305,6 +305,8 @@ class Connection:
     def _release_unopened(self) -> None:
         for subflow in self.to_open:
             self.environment.subflows.pop(subflow.four_tuple, None)
+            if subflow in self.subflows:
+                self.subflows.remove(subflow)
         self.to_open.clear()
 
     def accept_join(self, local: tuple[bytes, int], remote: tuple[bytes, int]) -> MptcpSubflow:
@@ -529,6 +531,7 @@ class Connection:
         """With DATA_FIN exchanged and acknowledged both ways the subflows may end (RFC 8684 §3.3.3)."""
         if self.state is DataState.CLOSED and self.mode is Mode.MPTCP:
             self.path_manager.on_connection_closed(self)
+            self._release_unopened()
             for subflow in list(self.subflows):
                 subflow.close()
 

@@ -321,12 +321,12 @@ class EndpointPathManager:
 
     def _send_announcement(self, connection: Connection, announcement: Announcement, now_us: int) -> None:
         subflow = _signalling_subflow(connection)
-        if subflow is None:
-            return
-        subflow.signal(announcement.option, now_us)
-        timeout_us = self._environment.settings.add_addr_timeout_us
-        if timeout_us:
-            wait_us = min(timeout_us, max(other.round_trip.rto_us for other in connection.subflows))
+        if subflow is not None:
+            subflow.signal(announcement.option, now_us)
+        settings = self._environment.settings
+        if settings.add_addr_timeout_us:
+            timeouts_us = (other.round_trip.rto_us for other in connection.subflows)
+            wait_us = min(settings.add_addr_timeout_us, max(timeouts_us, default=settings.minimum_rto_us))
             announcement.timer.set(now_us + (wait_us << announcement.tries))
 
     def _repeat(self, connection: Connection, now_us: int) -> None:

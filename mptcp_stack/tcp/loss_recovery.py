@@ -32,6 +32,7 @@ def on_acknowledgement(
         subflow.probe_count = 0
     elif is_duplicate:
         subflow.duplicate_acknowledgements += 1
+    _detect_lost_retransmissions(subflow, result, now_us)
     _detect_loss(subflow, result, outstanding_before, is_duplicate)
     if subflow.recovery is not Recovery.NONE and subflow.snd_una >= subflow.recovery_point:
         subflow.recovery = Recovery.NONE
@@ -64,6 +65,22 @@ def _take_round_trip_sample(subflow: Subflow, result: Acknowledged, options: Tcp
         elapsed_us = ((timestamp_now(subflow, now_us) - options.timestamp_echo) & SEQUENCE_MASK) * 1000
         if options.timestamp_echo and elapsed_us < _LONGEST_SAMPLE_US:
             subflow.round_trip.on_sample(elapsed_us)
+
+
+def _detect_lost_retransmissions(subflow: Subflow, result: Acknowledged, now_us: int) -> None:
+    """RFC 8985 §6.2, for what was sent more than once: a time-out would cost the whole flight."""
+    round_trip_us = subflow.round_trip.srtt_us
+    if not subflow.sack_enabled or not subflow.retransmission_queue.lost_count or round_trip_us is None:
+        return
+    evidence_us = result.latest_sent_us or 0
+    again_us = result.latest_sent_again_us
+    if again_us is not None and now_us - again_us >= round_trip_us // 2:
+        # Else the acknowledgement is rather for an earlier transmission.
+        evidence_us = max(evidence_us, again_us)
+    lost_bytes = subflow.retransmission_queue.mark_lost_retransmissions(evidence_us - round_trip_us // 4)
+    if lost_bytes:
+        segments = -(-lost_bytes // subflow.segment_bytes)
+        subflow.environment.counters.increment("TcpExtTCPLostRetransmit", segments)
 
 
 def _detect_loss(subflow: Subflow, result: Acknowledged, outstanding: int, is_duplicate: bool) -> None:

@@ -7,8 +7,9 @@ the pipe when it is acknowledged, selectively acknowledged, or marked lost, and 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from dataclasses import dataclass
+from operator import itemgetter
 
 from mptcp_stack.tcp.buffers import Parts, slice_parts
 
@@ -60,7 +61,12 @@ class Acknowledged:
     cumulative_bytes: int = 0
     latest_sent_us: int | None = None
     """When the latest delivered chunk that was sent only once was sent: an RTT sample by Karn's rule."""
-    has_retransmitted: bool = False
+    latest_sent_again_us: int | None = None
+    """When the latest delivered chunk that was sent more than once was sent last."""
+
+    @property
+    def has_retransmitted(self) -> bool:
+        return self.latest_sent_again_us is not None
 
 
 class RetransmissionQueue:
@@ -70,6 +76,7 @@ class RetransmissionQueue:
         "_examined_to",
         "_first_lost_from",
         "_known_blocks",
+        "_sent_again",
         "_starts",
         "bytes_in_flight",
         "chunks",
@@ -89,6 +96,8 @@ class RetransmissionQueue:
         self._examined_to = 0
         self._first_lost_from = 0
         self._known_blocks: list[tuple[int, int]] = []
+        # Retransmissions by the time they were sent; stale entries are skipped when they come up.
+        self._sent_again: list[tuple[int, Chunk]] = []
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -146,7 +155,7 @@ class RetransmissionQueue:
             return
         result.newly_delivered_bytes += chunk.length
         if chunk.transmissions > 1:
-            result.has_retransmitted = True
+            result.latest_sent_again_us = max(result.latest_sent_again_us or 0, chunk.sent_us)
         elif result.latest_sent_us is None or chunk.sent_us > result.latest_sent_us:
             result.latest_sent_us = chunk.sent_us
         self._leave_pipe(chunk)
@@ -184,11 +193,13 @@ class RetransmissionQueue:
         self._starts.insert(index + 1, position)
         if chunk.is_lost:
             self.lost_count += 1
+        if chunk.in_pipe and chunk.transmissions > 1:
+            insort(self._sent_again, (chunk.sent_us, second), key=itemgetter(0))
 
     def mark_lost_by_sack(self, segment_bytes: int) -> int:
         """RFC 6675 §4 IsLost(): enough was selectively acknowledged above. Returns the bytes newly lost.
 
-        A chunk that was sent again is left to the retransmission timer.
+        A chunk that was sent again is left to ``mark_lost_retransmissions``.
         """
         # What ends below this has more than two segments above it.
         limit = self.highest_sacked - (DUPLICATE_THRESHOLD - 1) * segment_bytes
@@ -206,6 +217,23 @@ class RetransmissionQueue:
                 lost += self._mark_lost(chunk)
             self._examined_to = chunk.end
             index += 1
+        return lost
+
+    def mark_lost_retransmissions(self, before_us: int) -> int:
+        """RFC 8985 §6.2: something that was sent after a retransmission arrived, and it did not.
+
+        Those sent before ``before_us`` leave the pipe, so that they go out once more; returns their bytes.
+        """
+        lost = count = 0
+        for sent_us, chunk in self._sent_again:
+            if chunk.in_pipe and chunk.sent_us == sent_us:
+                if sent_us >= before_us:
+                    break
+                lost += chunk.length
+                self._leave_pipe(chunk)
+                self._first_lost_from = min(self._first_lost_from, chunk.sequence)
+            count += 1
+        del self._sent_again[:count]
         return lost
 
     def mark_first_lost(self, segment_bytes: int) -> int:
@@ -263,6 +291,7 @@ class RetransmissionQueue:
     def on_sent_again(self, chunk: Chunk, now_us: int) -> None:
         chunk.transmissions += 1
         chunk.sent_us = now_us
+        self._sent_again.append((now_us, chunk))
         if not chunk.in_pipe:
             chunk.in_pipe = True
             self.bytes_in_flight += chunk.length
@@ -273,6 +302,7 @@ class RetransmissionQueue:
         self.bytes_in_flight = self.lost_count = self.sacked_bytes = self.highest_sacked = 0
         self._examined_to = self._first_lost_from = 0
         self._known_blocks = []
+        self._sent_again.clear()
 
 
 def _without(block: tuple[int, int], known: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -24,6 +24,7 @@ class Byte:
     is_lost: bool = False
     in_pipe: bool = True
     transmissions: int = 1
+    sent_us: int = 0
 
 
 @dataclass
@@ -116,6 +117,17 @@ class Pair:
                     byte.is_lost, byte.in_pipe = True, False
         assert found == lost
 
+    def find_lost_retransmissions(self, age_us: int) -> None:
+        """RFC 8985: those that were sent longer ago than something that has arrived."""
+        before_us = self.now_us - age_us
+        lost = self.queue.mark_lost_retransmissions(before_us)
+        found = 0
+        for byte in self.model.bytes.values():
+            if byte.in_pipe and byte.transmissions > 1 and byte.sent_us < before_us:
+                byte.in_pipe = False
+                found += 1
+        assert found == lost
+
     def retransmit(self, limit: int) -> None:
         chunk = self.queue.next_lost(limit, SEGMENT)
         missing = [p for p, byte in self.model.bytes.items() if byte.is_lost and not byte.in_pipe]
@@ -128,6 +140,7 @@ class Pair:
         for position in range(chunk.sequence, chunk.end):
             self.model.bytes[position].in_pipe = True
             self.model.bytes[position].transmissions += 1
+            self.model.bytes[position].sent_us = self.now_us
 
     def must_agree(self) -> None:
         queue = self.queue
@@ -157,6 +170,7 @@ operations = st.one_of(
     st.tuples(st.just("selective"), shares, shares),
     st.tuples(st.just("lose")),
     st.tuples(st.just("time out")),
+    st.tuples(st.just("lose again"), st.integers(0, 5)),
     st.tuples(st.just("retransmit"), st.integers(-20, 60)),
 )
 
@@ -167,6 +181,7 @@ def test_queue_agrees_with_the_model(steps: list[tuple[object, ...]]) -> None:
     pair = Pair()
     pair.send(45)
     for step in steps:
+        pair.now_us += 1
         match step:
             case ("send", int(length)):
                 pair.send(length)
@@ -176,6 +191,8 @@ def test_queue_agrees_with_the_model(steps: list[tuple[object, ...]]) -> None:
                 pair.acknowledge(0.0, [(first, length)])
             case ("lose",):
                 pair.find_losses()
+            case ("lose again", int(age_us)):
+                pair.find_lost_retransmissions(age_us)
             case ("time out",):
                 pair.time_out()
             case ("retransmit", int(limit)):

@@ -133,6 +133,25 @@ def test_two_holes_are_both_repaired_in_one_recovery() -> None:
     assert exchange.stack.counters["TcpExtTCPSackRecovery"] == 1
 
 
+def test_retransmission_that_is_lost_too_is_repeated_without_a_timeout() -> None:
+    """RFC 8985 §6.2: what was sent a good while after it has arrived."""
+    exchange = established()
+    exchange.advance(100_000)
+    exchange.write(bytes(30 * MSS))
+    sequences(exchange)
+    exchange.advance(20_000)
+    exchange.send("A", 1, 1, options=sack(exchange, (1001, 10_001)))
+    assert sequences(exchange) == [1, 10_001, 11_001, 12_001, 13_001]
+    exchange.advance(20_000)
+    exchange.send("A", 1, 1, options=sack(exchange, (1001, 14_001)))
+    assert sequences(exchange) == [14_001, 15_001, 16_001, 17_001]
+    exchange.advance(20_000)
+    exchange.send("A", 1, 1, options=sack(exchange, (1001, 15_001)))
+    assert sequences(exchange)[0] == 1
+    assert exchange.stack.counters["TcpExtTCPLostRetransmit"] == 1
+    assert exchange.stack.counters["TcpExtTCPTimeouts"] == 0
+
+
 def test_without_sack_three_duplicates_and_partial_acknowledgements() -> None:
     """RFC 6582 §3.2: one lost segment for each round trip, without waiting for the timer."""
     exchange = established(Exchange(peer_options=NO_SACK))
