@@ -10,7 +10,10 @@ from mptcp_stack.mptcp.connection import Connection
 
 
 class Listener:
-    """``address`` None takes any address of both families. ``backlog`` bounds the half open and the ready."""
+    """``address`` None takes any address of both families. ``backlog`` bounds the half open and the ready.
+
+    With ``is_ipv6`` what it accepts are IPv6 sockets, also when an IPv4 peer came.
+    """
 
     __slots__ = (
         "_counters",
@@ -20,6 +23,7 @@ class Listener:
         "address",
         "backlog",
         "is_closed",
+        "is_ipv6",
         "is_mptcp",
         "on_change",
         "port",
@@ -31,12 +35,14 @@ class Listener:
         port: int,
         *,
         is_mptcp: bool,
+        is_ipv6: bool,
         backlog: int,
         counters: Counters,
         on_close: Callable[[Listener], None],
     ) -> None:
         self.address, self.port = address, port
         self.is_mptcp = is_mptcp
+        self.is_ipv6 = is_ipv6
         self.backlog = max(1, backlog)
         self.on_change: Callable[[], None] | None = None
         self.is_closed = False
@@ -44,11 +50,6 @@ class Listener:
         self._on_close = on_close
         self._half_open: set[Connection] = set()
         self._ready: deque[Connection] = deque()
-
-    @property
-    def is_ipv6(self) -> bool:
-        """What it accepts are IPv6 sockets, also when an IPv4 peer came."""
-        return self.address is None or len(self.address) == 16
 
     def has_room(self) -> bool:
         """Whether one more SYN may be answered; counts the refusal."""

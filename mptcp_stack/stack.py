@@ -100,7 +100,9 @@ class Stack:
         is_mptcp = self._speaks_mptcp(protocol)
         if address is not None and is_unspecified(address) and len(address) == 16:
             address = None
-        if address is not None and not is_unspecified(address) and not self.ip.is_local(unmap(address)):
+        is_ipv6 = address is None or len(address) == 16
+        address = None if address is None else unmap(address)
+        if address is not None and not is_unspecified(address) and not self.ip.is_local(address):
             raise OSError(EADDRNOTAVAIL, "no interface has this address")
         if not port:
             taken = {known for _, known in self._listeners}
@@ -112,6 +114,7 @@ class Stack:
             address,
             port,
             is_mptcp=is_mptcp,
+            is_ipv6=is_ipv6,
             backlog=backlog,
             counters=self.counters,
             on_close=self._on_listener_closed,

@@ -47,7 +47,8 @@ def _send_again(connection: Connection, now_us: int) -> None:
         start, payload = buffer.take_reinjection(length, subflow)
         connection.environment.counters.increment("MPTcpExtMPTCPRetrans")
         connection.data_retransmissions += 1
-        _send_run(connection, subflow, start, payload, False, now_us)
+        is_last = buffer.next_reinjection() is None and not buffer.unsent.length
+        _send_run(connection, subflow, start, payload, is_last, now_us)
 
 
 def _send_new(connection: Connection, now_us: int) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.wire.addresses import parse_address
 from tests.mptcp.network import Network, both_ways
+
+PORT_OF_MAPPED = 9
 
 FALLBACKS = [
     "MPTcpExtMPCapableFallbackACK",
@@ -31,3 +35,20 @@ def test_data_is_intact_both_ways(address: str, length: int) -> None:
         assert {name: counters[name] for name in FALLBACKS} == dict.fromkeys(FALLBACKS, 0)
         assert counters["MPTcpExtMPCurrEstab"] == counters["TcpCurrEstab"] == 0
         assert counters["TcpOutRsts"] == 0
+
+
+def test_listener_on_a_mapped_address_takes_ipv4_into_ipv6_sockets() -> None:
+    network = Network()
+    listener = network.server.listen(parse_address("::ffff:10.0.1.1"), PORT_OF_MAPPED)
+    near = network.client.connect(parse_address("10.0.1.1"), PORT_OF_MAPPED)
+    network.simulator.run_until(lambda: near.is_established)
+    accepted: list[Connection] = []
+
+    def has_accepted() -> bool:
+        connection = listener.accept()
+        if connection is not None:
+            accepted.append(connection)
+        return bool(accepted)
+
+    network.simulator.run_until(has_accepted)
+    assert accepted[0].is_ipv6_socket
