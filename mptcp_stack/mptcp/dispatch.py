@@ -20,9 +20,10 @@ DATA_FIN_LONGEST_WAIT_US = 120_000_000
 
 
 def run(connection: Connection, now_us: int) -> None:
-    """All that may leave now, in order: handshakes, retransmissions, data, the end, acknowledgements."""
-    while connection.to_open:
-        connection.to_open.pop(0).open_actively(now_us)
+    """All that may leave now: signals, retransmissions, data, the end, acknowledgements, new subflows."""
+    for subflow in list(connection.subflows):
+        if subflow.pending_signals:
+            subflow.flush_acknowledgement(now_us)
     for subflow in list(connection.subflows):
         subflow.flush(now_us)
     if connection.state is not DataState.CONNECTING:
@@ -34,6 +35,8 @@ def run(connection: Connection, now_us: int) -> None:
             connection.notify()
     for subflow in list(connection.subflows):
         subflow.flush_acknowledgement(now_us)
+    while connection.to_open:
+        connection.to_open.pop(0).open_actively(now_us)
 
 
 def _send_again(connection: Connection, now_us: int) -> None:

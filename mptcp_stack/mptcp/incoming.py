@@ -10,7 +10,7 @@ from mptcp_stack.mptcp.mapping_table import Addition, ReceivedMapping
 from mptcp_stack.mptcp.outgoing import data_checksum
 from mptcp_stack.mptcp.states import DataState, Mode, ResetReason
 from mptcp_stack.tcp.retransmission_queue import Mapping
-from mptcp_stack.tcp.states import State
+from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.frame import Buffer
 from mptcp_stack.wire.mptcp_options import (
     AddAddr,
@@ -18,6 +18,7 @@ from mptcp_stack.wire.mptcp_options import (
     MpCapable,
     MpFail,
     MpFastclose,
+    MpJoinAck,
     MpPrio,
     MptcpOption,
     MpTcpRst,
@@ -144,6 +145,9 @@ def _on_signal(subflow: MptcpSubflow, option: MptcpOption, now_us: int) -> None:
         counters.increment("MPTcpExtMPFailRx")
     elif isinstance(option, MpFastclose):
         _on_fastclose(subflow, option, now_us)
+    elif isinstance(option, MpJoinAck):
+        # Repeated because the fourth packet was lost (RFC 8684 §3.2).
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
 
 
 def _on_add_addr(subflow: MptcpSubflow, option: AddAddr, now_us: int) -> None:

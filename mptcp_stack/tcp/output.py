@@ -185,6 +185,9 @@ def send_reset(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) ->
     counters.increment("TcpOutRsts")
     counters.increment("TcpOutSegs")
     segment = _segment(subflow, subflow.snd_nxt, RST | ACK, 0, TcpOptions(mptcp=mptcp))
+    if subflow.state is State.SYN_RECEIVED:
+        # The answer to the third packet, which carried an ACK: RFC 9293 §3.10.7.1.
+        segment.flags, segment.acknowledgement = RST, 0
     _send(subflow, segment, (), 0, now_us)
 
 

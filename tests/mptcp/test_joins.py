@@ -307,3 +307,21 @@ def test_after_four_taken_tokens_the_connection_is_plain_tcp() -> None:
     network.simulator.run_until(lambda: second.is_established)
     assert not second.is_mptcp
     assert network.client.counters["MPTcpExtMPFallbackTokenInit"] == 1
+
+
+def test_lost_fourth_packet_is_sent_again() -> None:
+    network = Network(2)
+    network.client.path_manager.add_endpoint(client_address(4, 2), flags=SUBFLOW)
+    near, far = establish(network, 4)
+    is_first = True
+
+    def drop_fourth(frame: bytes, index: int) -> bool:
+        nonlocal is_first
+        joined = len(far.subflows) == 2 and far.subflows[1].was_established
+        dropped, is_first = joined and is_first, is_first and not joined
+        return dropped
+
+    network.simulator.links()["2"].backward.drop_if = drop_fourth
+    join_all(network, near, far)
+    assert not is_first
+    assert near.subflows[1].is_confirmed
