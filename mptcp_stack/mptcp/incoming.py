@@ -51,6 +51,10 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
         if not connection.is_mptcp:
             # One of the options made it fall back.
             return True
+    if not subflow.is_confirmed and subflow.snd_una > subflow.snd_iss + 1 and not segment.options.mptcp:
+        # Our first data was acknowledged as TCP only: the peer never saw its options (RFC 8684 §3.7).
+        connection.fall_back("MPTcpExtMPCapableDataFallback")
+        return True
     if len(segment.payload) and not has_mapping:
         return _on_unmapped(subflow, segment, now_us)
     return True

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+from testbed.errors import CapabilityError
 
 EPILOG = """\
 A script is code: what stands in its %{ }% is run as Python, and on the kernel its commands by a shell.
@@ -51,6 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit code; raises TestbedError."""
     # These take longer to import than ``--help`` may take.
     from testbed.packetdrill.session import SessionOptions, run_session
+
+    if arguments.stack in ("kernel", "both"):
+        from testbed.backend.privileges import ensure_privileges
+
+        # Without them every run on the kernel is skipped, with the reason.
+        with suppress(CapabilityError):
+            ensure_privileges()
 
     options = SessionOptions(
         paths=tuple(arguments.paths),

@@ -83,6 +83,7 @@ class Engine:
         self._unfinished: list[_Unfinished] = []
         self._put_back: deque[SentPacket] = deque()
         self._base_us = 0
+        self._lost_us = 0
 
     def play(self) -> None:
         """Raises ScriptFailureError at the first thing that is not as the script has it."""
@@ -111,8 +112,10 @@ class Engine:
         self._finish_calls_before(window.first_us)
         if event.time.kind is not TimeKind.ANY:
             self._stack.pass_time(window.scheduled_us)
-        # In real time this program itself takes time: what follows counts from when the event did happen.
-        self._base_us = max(window.scheduled_us, self._stack.now_us())
+        self._begin(window.scheduled_us)
+        if not isinstance(action, Packet):
+            # What has to be over by now must not compete with what follows.
+            self._finish_calls_before(self._base_us + 1)
         match action:
             case Packet():
                 self._inject(action)
@@ -123,6 +126,19 @@ class Engine:
             case CodeBlock():
                 self._run_code(event, action)
 
+    def _begin(self, scheduled_us: int) -> None:
+        """The event happens now. In real time that is late, by what this program itself takes.
+
+        What follows counts from when the event did happen, and so does the end of calls that wait for it. A
+        packet that an earlier event caused may come before that: by as much as was lost since the last one.
+        """
+        self._base_us = max(scheduled_us, self._stack.now_us())
+        late_us = self._base_us - scheduled_us
+        self._lost_us += late_us
+        for unfinished in self._unfinished:
+            if unfinished.end_us >= scheduled_us:
+                unfinished.end_us += late_us
+
     def _window(self, event: Event) -> Window:
         time = event.time
         now_us = self._stack.now_us()
@@ -130,7 +146,8 @@ class Engine:
             return Window(0, now_us + ANY_TIME_LIMIT_US[self._stack.time_is_virtual], now_us)
         start_us = time.start_us + (self._base_us if time.is_relative else 0)
         end_us = time.end_us + (self._base_us if time.is_relative else 0)
-        return Window(start_us - self._tolerance_us, end_us + self._tolerance_us, start_us)
+        first_us = start_us - self._tolerance_us - self._lost_us
+        return Window(first_us, end_us + self._tolerance_us, start_us)
 
     def _fail(
         self, event: Event, differences: list[Difference], expected: str = "", came: str = ""
@@ -171,6 +188,7 @@ class Engine:
             self._fail(event, differences, print_packet(expected), came)
         is_exact = event.time.kind in (TimeKind.ABSOLUTE, TimeKind.RELATIVE)
         self._base_us = window.scheduled_us if is_exact else sent.at_us
+        self._lost_us = 0
 
     def _time_difference(self, event: Event, window: Window, at_us: int) -> Difference:
         allowed = print_seconds(max(0, window.first_us))

@@ -155,7 +155,7 @@ def _read_field(context: TreeContext, tree: Tree[Token]) -> StructureField:
     if not right:
         return StructureField(None, read_expression(context, left), location=location)
     value = read_expression(context, right[0])
-    if left.data == "atom":
+    if left.data == "atom" and token_of(left).isidentifier():
         return StructureField(str(token_of(left)), value, location=location)
     if left.data == "function_call":
         counts = _read_list(context, left)

@@ -14,7 +14,8 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -63,6 +64,15 @@ _CAPTURE_BUFFER_BYTES = 16 << 20
 _QUEUE_PACKETS = 10_000
 
 _COMMAND_SECONDS = 10
+
+_RTMGRP_IPV6_ROUTE = 0x400
+_RTM_NEWROUTE = 24
+_RTN_LOCAL = 2
+_RTA_DST = 1
+_NETLINK_BYTES = 1 << 16
+_ROUTE_MESSAGE = struct.Struct("=IH10xBB5xB4x")
+"""struct nlmsghdr and struct rtmsg: length, kind, family, bits of the destination, type of the route."""
+_ATTRIBUTE = struct.Struct("=HH")
 
 
 class ScriptInterface:
@@ -148,7 +158,41 @@ def _configure(addresses: Addresses, mtu: int) -> None:
         prefix = "32" if len(address) == 4 else "128 nodad"
         lines.append(f"address add {printed(address)}/{prefix} dev {DEVICE_NAME}")
     lines += _route_lines("add", addresses, DEFAULT_RECEIVE_BUFFER)
-    _run_ip(lines)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
+        monitor.bind((0, _RTMGRP_IPV6_ROUTE))
+        _run_ip(lines)
+        _wait_for_local_routes(monitor, {address for address in addresses.local if len(address) == 16})
+
+
+def _wait_for_local_routes(monitor: socket.socket, missing: set[bytes]) -> None:
+    """Until the host takes packets to its IPv6 addresses, which is a little after they were added."""
+    deadline = time.monotonic() + _COMMAND_SECONDS
+    while missing:
+        monitor.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            messages = monitor.recv(_NETLINK_BYTES)
+        except TimeoutError as error:
+            raise CapabilityError("the kernel does not begin to use its IPv6 addresses") from error
+        missing -= set(_local_routes_in(messages))
+
+
+def _local_routes_in(messages: bytes) -> Iterator[bytes]:
+    """The IPv6 destinations of local routes that were added (linux/rtnetlink.h)."""
+    offset = 0
+    while offset + _ROUTE_MESSAGE.size <= len(messages):
+        size, kind, _, destination_bits, route_type = _ROUTE_MESSAGE.unpack_from(messages, offset)
+        if (kind, destination_bits, route_type) == (_RTM_NEWROUTE, 128, _RTN_LOCAL):
+            yield from _attributes(messages[offset + _ROUTE_MESSAGE.size : offset + size], _RTA_DST)
+        offset += max(size + 3 & ~3, _ROUTE_MESSAGE.size)
+
+
+def _attributes(data: bytes, wanted: int) -> Iterator[bytes]:
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if kind == wanted:
+            yield data[offset + _ATTRIBUTE.size : offset + size]
+        offset += max(size + 3 & ~3, _ATTRIBUTE.size)
 
 
 def _route_lines(operation: str, addresses: Addresses, window: int) -> list[str]:

@@ -100,11 +100,17 @@ class KernelStack:
         self._calls_in_progress: list[Job[CallResult]] = []
         self._command: subprocess.Popen[bytes] | None = None
         self._is_closed = False
-        self._threads = NamespaceThreads()
+        self._scheduling = _run_before_others()
+        try:
+            self._threads = NamespaceThreads()
+        except BaseException:
+            _run_like_others(self._scheduling)
+            raise
         try:
             self._interface: ScriptInterface = self._threads.run(lambda: prepare_namespace(addresses, mtu))
         except BaseException:
             self._threads.close()
+            _run_like_others(self._scheduling)
             raise
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         reader = AddressReader(addresses, version, bind_port=bind_port, connect_port=connect_port)
@@ -249,6 +255,23 @@ class KernelStack:
         self._interface.close()
         os.close(self._wake)
         self._sent.clear()
+        _run_like_others(self._scheduling)
+
+
+def _run_before_others() -> int | None:
+    """Real-time scheduling for the calling thread and those that it starts, so that a busy machine does not
+    spoil a script's times. Returns the policy that it had; None where that is not allowed."""
+    before = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        return None
+    return before
+
+
+def _run_like_others(policy: int | None) -> None:
+    if policy == os.SCHED_OTHER:
+        os.sched_setscheduler(0, policy, os.sched_param(0))
 
 
 def _stamp_us(ancillary: list[tuple[int, int, bytes]]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.wire.ip_packet import parse_quoted_packet
 from mptcp_stack.wire.tcp_segment import ACK
@@ -78,7 +80,9 @@ def _describe_tcp(tcp: WireTcp, subflow: Subflow, direction: Direction, bindings
     sender, receiver = subflow.sender(direction), subflow.receiver(direction)
     start = (tcp.sequence - sender.base) & UINT32_MASK
     acknowledgement = (tcp.acknowledgement - receiver.base) & UINT32_MASK if tcp.flags & ACK else None
-    context = PacketContext(bindings, subflow, direction, start, tcp.payload)
+    # The packet's own key counts for the rest of it, as in a comparison; but nobody else is to learn it here.
+    context = PacketContext(bindings, copy.deepcopy(subflow), direction, start, tcp.payload)
+    context.observe_handshake(tcp)
     options = tuple(describe_option(context, option) for option in tcp.options)
     return TcpPart(
         tcp.flags,

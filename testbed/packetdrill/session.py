@@ -87,9 +87,7 @@ def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO) -> Exit
     cells = plan(find_scripts(options.paths), stacks, versions)
     played = [cell for cell in cells if cell.skip_reason is None]
     if options.pcap is not None and len(played) > 1:
-        raise UsageError(
-            f"--pcap is for one run, not for {len(played)}: choose by --stack and --ip"
-        )
+        raise UsageError(f"--pcap is for one run, not for {len(played)}: choose by --stack and --ip")
     screen = _Screen(options, cells, stdout, stderr)
     started_at = datetime.now(UTC)
     started_s = time.monotonic()

@@ -361,6 +361,26 @@ def test_an_address_that_nobody_has() -> None:
         build(parse_packet("< addr[caddr9] > addr[saddr0] S 0:0(0)"), bindings())
 
 
+def test_addresses_without_a_number_take_the_next_that_is_free() -> None:
+    some = bindings()
+    build(parse_packet("< addr[caddr0] > addr[saddr0] S 0:0(0)"), some)
+    build(parse_packet("< addr[phone] > addr[ours] S 0:0(0)"), some)
+    assert some.addresses["phone"] == SCRIPT_V4[1]
+    assert some.addresses["ours"] == STACK_V4[1]
+    build(parse_packet("< addr[tablet] > addr[ours] S 0:0(0)"), some)
+    with pytest.raises(PacketError, match=r"addr\[watch\]: the script has 3 addresses, none for this name"):
+        build(parse_packet("< addr[watch] > addr[ours] S 0:0(0)"), some)
+
+
+def test_a_join_by_the_number_of_its_token() -> None:
+    conversation = established()
+    token = int.from_bytes(hashlib.sha256(skey_of(conversation)).digest()[:4], "big")
+    conversation.inject(f"< addr[caddr1] > addr[saddr0] S 0:0(0) <mp_join_syn token={token:#x}>")
+    first, joined = conversation.script.subflows
+    assert joined.connection is first.connection
+    assert joined.is_join
+
+
 # --- subflows ---
 
 

@@ -1,0 +1,83 @@
+"""Our own packet scripts, all of them: on the bundled stack always, on the kernel where it has MPTCP."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from testbed.backend.privileges import has_privileges
+from testbed.packetdrill.playing import PlayOptions, PlayResult
+from testbed.packetdrill.runner import play_all
+from testbed.packetdrill.stack_under_test import IpVersion
+from testbed.packetdrill.suite import Cell, find_scripts, plan
+from testbed.selftests.environment import kernel_mptcp_missing
+from testbed.selftests.results import Outcome
+
+FOLDER = Path(__file__).parents[1] / "packets"
+FEWEST_SCRIPTS = 80
+KERNEL_TOLERANCE_FACTOR = 25.0
+"""0.1 s instead of 4 ms: less than any two timers are apart, more than a busy machine is late."""
+RFC_SECTION = re.compile(r"//.*\bRFC \d{3,5}\b.*(§\s?\d|[Ss]ection \d|[Aa]ppendix [A-Z])")
+
+Played = tuple[Cell, PlayResult]
+
+
+def play_suite(stack: str, tolerance_factor: float = 1.0, scripts_a_processor: int = 1) -> list[Played]:
+    """Every script with every IP version that it is for, on one stack."""
+    cells = plan(find_scripts([FOLDER]), [stack], list(IpVersion))
+    worker_count = scripts_a_processor * (os.cpu_count() or 1)
+    jobs = [(cell, PlayOptions(tolerance_factor)) for cell in cells]
+    return [(cells[number], result) for number, result in play_all(jobs, worker_count)]
+
+
+def complaints(played: list[Played]) -> str:
+    """The failures by name, each with its diff."""
+    return "\n".join(
+        sorted(
+            f"{Path(cell.path).relative_to(FOLDER)}[{cell.version.value},{cell.stack}]"
+            f" {result.outcome.value}\n{result.message}\n"
+            for cell, result in played
+            if result.outcome in (Outcome.FAIL, Outcome.ERROR)
+        )
+    )
+
+
+def passed(played: list[Played]) -> set[str]:
+    return {cell.path for cell, result in played if result.outcome is Outcome.PASS}
+
+
+def test_all_pass_on_the_bundled_stack() -> None:
+    played = play_suite("userspace")
+    failures = complaints(played)
+    assert not failures, f"packet scripts fail:\n{failures}"
+    assert passed(played)
+
+
+@pytest.mark.root
+@pytest.mark.timeout(300)
+@pytest.mark.kernel
+@pytest.mark.skipif(not has_privileges(), reason="creating network namespaces needs root")
+@pytest.mark.skipif(kernel_mptcp_missing() is not None, reason=f"{kernel_mptcp_missing()}")
+def test_all_pass_on_the_kernel() -> None:
+    # In real time scripts mostly wait.
+    played = play_suite("kernel", KERNEL_TOLERANCE_FACTOR, scripts_a_processor=3)
+    failures = complaints(played)
+    assert not failures, f"packet scripts fail:\n{failures}"
+    if not passed(played):
+        pytest.skip("; ".join(sorted({result.message for _, result in played})))
+
+
+def test_each_script_begins_with_the_section_that_it_is_about() -> None:
+    without = [
+        str(path.relative_to(FOLDER))
+        for path in find_scripts([FOLDER])
+        if not RFC_SECTION.match(path.read_text(encoding="utf-8").partition("\n")[0])
+    ]
+    assert not without, f"the first comment names no section of an RFC: {', '.join(without)}"
+
+
+def test_the_suite_is_large_enough() -> None:
+    assert len(find_scripts([FOLDER])) >= FEWEST_SCRIPTS
