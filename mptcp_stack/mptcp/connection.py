@@ -7,9 +7,9 @@ handshakes are in ``handshake``. The connection itself joins them: it owns the b
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import ECONNRESET, ENOTCONN, EPIPE, ETIMEDOUT
+from errno import ECONNRESET, ENOTCONN, EPIPE
 
-from mptcp_stack.mptcp import crypto, dispatch
+from mptcp_stack.mptcp import crypto, dispatch, ending
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.interfaces import ConnectionHost, PathManager, Scheduler
 from mptcp_stack.mptcp.receive_buffer import ReceiveBuffer
@@ -20,14 +20,13 @@ from mptcp_stack.mptcp.states import (
     DataEvent,
     DataState,
     Mode,
-    ResetReason,
     follow,
 )
 from mptcp_stack.mptcp.subflow import MptcpSubflow, Role
 from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.frame import Buffer
-from mptcp_stack.wire.mptcp_options import MpFastclose, MpTcpRst
 
 DATA_SEQUENCE_MASK = (1 << 64) - 1
 
@@ -71,6 +70,7 @@ class Connection:
         "remote_key",
         "scheduler",
         "send_buffer",
+        "socket_options",
         "state",
         "subflows",
         "to_open",
@@ -110,6 +110,7 @@ class Connection:
         self.write_closed = self.app_closed = self.abort_wanted = False
         self.data_fin_is_due = False
         self.data_fin_tries = self.data_retransmissions = 0
+        self.socket_options = DEFAULT_SOCKET_OPTIONS
         self.error: int | None = None
         self.on_change: Callable[[], None] | None = None
         self._identifiers = 0
@@ -120,7 +121,7 @@ class Connection:
         self.data_retransmission_timer = timers.timer(
             lambda now_us: dispatch.on_data_retransmission_timer(self, now_us)
         )
-        self.close_timer = timers.timer(self._on_close_timer)
+        self.close_timer = timers.timer(lambda now_us: ending.on_close_timer(self, now_us))
 
     # --- what applications see ---
 
@@ -206,6 +207,13 @@ class Connection:
         self.app_closed = self.write_closed = self.abort_wanted = True
         self.request_output()
 
+    def set_socket_options(self, options: SocketOptions) -> None:
+        """For this connection and all its subflows, those that come later included."""
+        self.socket_options = options
+        for subflow in self.subflows:
+            subflow.socket_options = options
+        self.request_output()
+
     def describe(self) -> dict[str, object]:
         """For diagnostics: what ``ss -M`` would show."""
         send, receive = self.send_buffer, self.receive_buffer
@@ -237,7 +245,7 @@ class Connection:
         self._is_scheduled = False
         if self.abort_wanted:
             self.abort_wanted = False
-            self.do_abort(ECONNRESET, now_us)
+            ending.abort(self, ECONNRESET, now_us)
             return
         if self.app_closed and not self.close_timer.is_set:
             self._restart_close_timer(now_us)
@@ -302,7 +310,7 @@ class Connection:
         self.environment.subflows[subflow.four_tuple] = subflow
         self.to_open.append(subflow)
 
-    def _release_unopened(self) -> None:
+    def release_unopened(self) -> None:
         for subflow in self.to_open:
             self.environment.subflows.pop(subflow.four_tuple, None)
             if subflow in self.subflows:
@@ -318,39 +326,6 @@ class Connection:
     @property
     def is_open_for_joins(self) -> bool:
         return self.mode is Mode.MPTCP and self.state in COUNTED_AS_ESTABLISHED
-
-    @property
-    def may_fall_back(self) -> bool:
-        """Only while one subflow carried everything in order (RFC 8684 §3.7)."""
-        return not self.had_join and not self.data_retransmissions and not self.receive_buffer.has_gap
-
-    def fall_back(self, counter: str | None) -> None:
-        """The connection goes on as plain TCP."""
-        if self.mode is Mode.PLAIN_TCP:
-            return
-        if counter is not None:
-            self.environment.counters.increment(counter)
-        self.mode = Mode.PLAIN_TCP
-        self.data_fin_is_due = False
-        self.data_fin_timer.cancel()
-        self.data_retransmission_timer.cancel()
-        self.path_manager.on_connection_closed(self)
-        self._drop_joins()
-        self.send_buffer.forget_reinjections()
-        for subflow in list(self.subflows):
-            subflow.pending_signals.clear()
-            subflow.update_segment_bytes()
-            if self.state not in CAN_WRITE:
-                # DATA_FIN means nothing any more: the FIN has to say it.
-                subflow.close()
-        self.request_output()
-
-    def _drop_joins(self) -> None:
-        """Joins that are still in their handshake: a stream in plain TCP has one subflow."""
-        for subflow in [joining for joining in self.subflows if joining.is_join]:
-            self.subflows.remove(subflow)
-            subflow.reset(self.environment.timers.clock_us, None)
-        self._release_unopened()
 
     def on_subflow_established(self, subflow: MptcpSubflow, now_us: int) -> None:
         if subflow.is_join:
@@ -415,7 +390,7 @@ class Connection:
             return
         self.subflows.remove(subflow)
         if self.mode is not Mode.MPTCP:
-            self._end(error, now_us)
+            ending.end(self, error, now_us)
         else:
             dispatch.on_subflow_gone(self, subflow)
             self.path_manager.on_subflow_closed(self, subflow, now_us)
@@ -425,7 +400,7 @@ class Connection:
         if self.subflows:
             self.request_output()
         elif self.state is DataState.CLOSED:
-            self._end(None, now_us)
+            ending.end(self, None, now_us)
         elif not self.close_timer.is_set:
             # Break before make: wait for a new subflow (RFC 8684 §3.9.1), as long as Linux does.
             self.close_timer.set(now_us + self.environment.settings.close_timeout_us)
@@ -531,59 +506,9 @@ class Connection:
         """With DATA_FIN exchanged and acknowledged both ways the subflows may end (RFC 8684 §3.3.3)."""
         if self.state is DataState.CLOSED and self.mode is Mode.MPTCP:
             self.path_manager.on_connection_closed(self)
-            self._release_unopened()
+            self.release_unopened()
             for subflow in list(self.subflows):
                 subflow.close()
-
-    # --- the end ---
-
-    def do_abort(self, error: int, now_us: int) -> None:
-        """The application gave up: tells the peer on every subflow."""
-        if self.mode is Mode.MPTCP and self.remote_key is not None and self.state is not DataState.CONNECTING:
-            self.environment.counters.increment("MPTcpExtMPFastcloseTx", bool(self.subflows))
-        for subflow in list(self.subflows):
-            self.subflows.remove(subflow)
-            if self.mode is Mode.MPTCP and self.remote_key is not None and subflow.was_established:
-                self.environment.counters.increment("MPTcpExtMPRstTx")
-                options = (
-                    MpFastclose(self.remote_key.value),
-                    MpTcpRst(reason=ResetReason.UNSPECIFIED, transient=False),
-                )
-                subflow.reset(now_us, error, options)
-            else:
-                subflow.reset(now_us, error)
-        self._end(None, now_us)
-
-    def abort_all(self, error: int, now_us: int, reason: int) -> None:
-        """The peer closed at once: every subflow is reset (RFC 8684 §3.5)."""
-        for subflow in list(self.subflows):
-            self.subflows.remove(subflow)
-            subflow.reset_with_reason(reason, error, now_us)
-        self._end(error, now_us)
-
-    def _end(self, error: int | None, now_us: int) -> None:
-        if error is not None and self.error is None and not self.app_closed:
-            self.error = error
-        if self.state is not DataState.CLOSED:
-            self.change_state(DataEvent.ABORTED)
-        for timer in (self.data_fin_timer, self.data_retransmission_timer, self.close_timer):
-            timer.cancel()
-        self.data_fin_is_due = False
-        self._release_unopened()
-        self.send_buffer.clear()
-        if self.app_closed:
-            self.receive_buffer.clear()
-        self.path_manager.on_connection_closed(self)
-        self.host.forget(self)
-        self.notify()
-
-    def _on_close_timer(self, now_us: int) -> None:
-        """close_timeout: nobody came back, or the peer never finished."""
-        if self.state is not DataState.CLOSED or self.subflows:
-            self.do_abort(ETIMEDOUT, now_us)
-            if self.error is None and not self.app_closed:
-                self.error = ETIMEDOUT
-                self.notify()
 
 
 _AWAITS_FIN_ACKNOWLEDGEMENT = (DataState.FIN_WAIT_1, DataState.CLOSING, DataState.LAST_ACK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ECONNREFUSED
 from typing import TYPE_CHECKING, TypeVar
 
-from mptcp_stack.mptcp import crypto
+from mptcp_stack.mptcp import crypto, fallback
 from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinAck, MpJoinSyn, MpJoinSynAck, MptcpOption
 from mptcp_stack.wire.tcp_segment import TcpSegment
@@ -152,7 +152,7 @@ def on_syn_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now_us: i
         take_capable_flags(connection, option)
         connection.take_remote_key(option.sender_key)
         return True
-    connection.fall_back("MPTcpExtMPCapableFallbackSYNACK" if subflow.sends_mp_capable else None)
+    fallback.fall_back(connection, "MPTcpExtMPCapableFallbackSYNACK" if subflow.sends_mp_capable else None)
     return True
 
 
@@ -202,7 +202,7 @@ def on_handshake_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now
         take_capable_flags(connection, option)
         connection.take_remote_key(option.sender_key)
         return True
-    connection.fall_back("MPTcpExtMPCapableFallbackACK")
+    fallback.fall_back(connection, "MPTcpExtMPCapableFallbackACK")
     return True
 
 
@@ -237,4 +237,4 @@ def on_simultaneous_open(subflow: MptcpSubflow, now_us: int) -> None:
         # There is no join without a passive side to check it.
         subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNREFUSED, now_us)
     elif subflow.connection.mode is Mode.NEGOTIATING:
-        subflow.connection.fall_back("MPTcpExtSimultConnectFallback")
+        fallback.fall_back(subflow.connection, "MPTcpExtSimultConnectFallback")

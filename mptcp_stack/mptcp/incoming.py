@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ECONNRESET, EPIPE
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import crypto
+from mptcp_stack.mptcp import crypto, ending, fallback
 from mptcp_stack.mptcp.mapping_table import Addition, ReceivedMapping
 from mptcp_stack.mptcp.outgoing import data_checksum
 from mptcp_stack.mptcp.states import DataState, Mode, ResetReason
@@ -53,7 +53,7 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
             return True
     if not subflow.is_confirmed and subflow.snd_una > subflow.snd_iss + 1 and not segment.options.mptcp:
         # Our first data was acknowledged as TCP only: the peer never saw its options (RFC 8684 §3.7).
-        connection.fall_back("MPTcpExtMPCapableDataFallback")
+        fallback.fall_back(connection, "MPTcpExtMPCapableDataFallback")
         return True
     if len(segment.payload) and not has_mapping:
         return _on_unmapped(subflow, segment, now_us)
@@ -123,11 +123,11 @@ def _add_mapping(subflow: MptcpSubflow, mapping: Mapping) -> bool:
 
 def _on_infinite_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
     subflow.environment.counters.increment("MPTcpExtInfiniteMapRx")
-    if not subflow.connection.may_fall_back:
+    if not fallback.is_possible(subflow.connection):
         subflow.environment.counters.increment("MPTcpExtFallbackFailed")
         subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNRESET, now_us)
         return False
-    subflow.connection.fall_back("MPTcpExtDssFallback")
+    fallback.fall_back(subflow.connection, "MPTcpExtDssFallback")
     return True
 
 
@@ -186,7 +186,7 @@ def _on_fastclose(subflow: MptcpSubflow, option: MpFastclose, now_us: int) -> No
         return
     subflow.environment.counters.increment("MPTcpExtMPFastcloseRx")
     error = EPIPE if connection.state is DataState.CLOSE_WAIT else ECONNRESET
-    connection.abort_all(error, now_us, ResetReason.UNSPECIFIED)
+    ending.abort_for_peer(connection, error, now_us, ResetReason.UNSPECIFIED)
 
 
 def on_reset(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
@@ -222,12 +222,12 @@ def _on_unmapped(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> boo
 
 def _on_missing_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
     connection = subflow.connection
-    if not connection.may_fall_back:
+    if not fallback.is_possible(connection):
         subflow.environment.counters.increment("MPTcpExtFallbackFailed")
         subflow.reset_with_reason(ResetReason.MIDDLEBOX_INTERFERENCE, ECONNRESET, now_us)
         return False
     is_first = not subflow.is_confirmed and subflow.rcv_nxt == subflow.irs + 1
-    connection.fall_back("MPTcpExtMPCapableDataFallback" if is_first else "MPTcpExtDssFallback")
+    fallback.fall_back(connection, "MPTcpExtMPCapableDataFallback" if is_first else "MPTcpExtDssFallback")
     return True
 
 

@@ -90,6 +90,7 @@ class MptcpSubflow(Subflow):
         self.pending_signals: deque[MptcpOption] = deque()
         self.reset_reason: int | None = None
         super().__init__(environment, *local, *remote)
+        self.socket_options = connection.socket_options
         self.confirm_timer = environment.timers.timer(self._on_confirm_timer)
 
     @property

@@ -2,12 +2,11 @@
 
 What happens to an arriving segment is in ``acceptance``, what acknowledgements mean in ``loss_recovery``, how
 segments leave in ``output``. A subflow belongs to a connection of the layer above, which implements the
-methods of :class:`SubflowOwner`; TCP itself knows nothing of MPTCP but that options travel.
+methods of ``SubflowOwner``; TCP itself knows nothing of MPTCP but that options travel.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from errno import ETIMEDOUT
 
 from mptcp_stack.congestion.interface import CongestionController
@@ -15,9 +14,11 @@ from mptcp_stack.congestion.reno import Reno
 from mptcp_stack.tcp import output
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
+from mptcp_stack.tcp.owner import SubflowOwner
 from mptcp_stack.tcp.reassembly import Reassembly
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping, RetransmissionQueue
 from mptcp_stack.tcp.round_trip import RoundTripEstimator
+from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
 from mptcp_stack.tcp.states import (
     CAN_SEND,
     COUNTED_AS_ESTABLISHED,
@@ -27,7 +28,6 @@ from mptcp_stack.tcp.states import (
     State,
     follow,
 )
-from mptcp_stack.wire.frame import Buffer
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, SYN, TcpSegment
 
@@ -35,84 +35,6 @@ TIMESTAMP_OPTION_BYTES = 12
 DEFAULT_MSS_IPV4 = 536
 DEFAULT_MSS_IPV6 = 1220
 """RFC 9293 §3.7.1."""
-
-
-class SubflowOwner(ABC):
-    """What the layer above contributes; the methods with defaults are for TCP without options."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def receive_window(self) -> int:
-        """Bytes that the peer may send beyond ``rcv_nxt``."""
-
-    @abstractmethod
-    def window_edge(self) -> int:
-        """The first sequence number that must not be sent yet."""
-
-    @abstractmethod
-    def request_output(self) -> None:
-        """There is something to send: have ``flush`` called soon."""
-
-    @abstractmethod
-    def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
-        """In-order bytes, the first of them at ``position`` of the peer's sequence space."""
-
-    @abstractmethod
-    def on_fin(self, now_us: int) -> None:
-        """The peer sends nothing more on this subflow."""
-
-    @abstractmethod
-    def on_acknowledged(self, now_us: int) -> None:
-        """``snd_una`` moved."""
-
-    @abstractmethod
-    def on_timeout(self, now_us: int) -> None:
-        """The retransmission timer fired."""
-
-    @abstractmethod
-    def on_established(self, now_us: int) -> None:
-        """The handshake is complete."""
-
-    @abstractmethod
-    def on_closed(self, error: int | None, now_us: int) -> None:
-        """Nothing more will come or go; ``error`` is an errno when it did not end in order."""
-
-    @abstractmethod
-    def on_reset_received(self, segment: TcpSegment, now_us: int) -> None:
-        """A believable RST came in; its options may say why. ``on_closed`` follows."""
-
-    @abstractmethod
-    def on_simultaneous_open(self, now_us: int) -> None:
-        """Both ends sent a SYN, and both crossed. May reset the subflow."""
-
-    @abstractmethod
-    def syn_options(self) -> tuple[MptcpOption, ...]:
-        """What a SYN or SYN/ACK carries."""
-
-    @abstractmethod
-    def acknowledgement_options(self) -> tuple[MptcpOption, ...]:
-        """What a segment without data carries; asked once for each that is sent."""
-
-    @abstractmethod
-    def data_options(self, chunk: Chunk) -> tuple[MptcpOption, ...]:
-        """What a segment with this data carries."""
-
-    @abstractmethod
-    def data_option_bytes(self) -> int:
-        """The most that ``data_options`` takes, padded: what a segment's payload has to leave free."""
-
-    @abstractmethod
-    def on_syn_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
-        """The options of a SYN/ACK. False: they are unacceptable and the subflow has been reset."""
-
-    @abstractmethod
-    def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
-        """The options of the third packet. False: unacceptable and reset, or to be ignored."""
-
-    @abstractmethod
-    def on_segment(self, segment: TcpSegment, now_us: int) -> bool:
-        """The options of any later segment, before its data. False: the subflow has been reset."""
 
 
 class Subflow(SubflowOwner):
@@ -162,6 +84,7 @@ class Subflow(SubflowOwner):
         "snd_wl2",
         "snd_wnd",
         "snd_wnd_scale",
+        "socket_options",
         "state",
         "syn_retransmissions",
         "timestamp_offset",
@@ -179,6 +102,7 @@ class Subflow(SubflowOwner):
         self.local, self.local_port = local, local_port
         self.remote, self.remote_port = remote, remote_port
         self.state = State.CLOSED
+        self.socket_options = DEFAULT_SOCKET_OPTIONS
         self._initialise_sender()
         self._initialise_receiver()
         timers = environment.timers

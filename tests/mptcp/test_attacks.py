@@ -6,6 +6,7 @@ from errno import ECONNRESET
 
 import pytest
 
+from mptcp_stack.mptcp import fallback
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import DataState
 from mptcp_stack.mptcp.subflow import MptcpSubflow
@@ -159,7 +160,7 @@ def test_fallback_after_the_data_fin_closes_with_a_fin() -> None:
     scene.near.shutdown_write()
     scene.network.simulator.run_for(1000)
     assert scene.near.state is DataState.FIN_WAIT_1
-    scene.near.fall_back(None)
+    fallback.fall_back(scene.near, None)
     wire.drop_if = None
     scene.network.simulator.run_for(1000)
     assert scene.near.subflows[0].state is State.FIN_WAIT_1
@@ -175,7 +176,7 @@ def test_fallback_forgets_what_was_to_be_sent_again_at_data_level() -> None:
     scene.network.simulator.run_for(0)
     assert scene.near.send_buffer.queue_first_again()
     for connection in (scene.near, scene.far):
-        connection.fall_back(None)
+        fallback.fall_back(connection, None)
     wire.drop_if = None
     scene.near.write(b", all of it")
     scene.network.simulator.run_for(1_000_000)

@@ -1,0 +1,68 @@
+"""How a connection ends other than in order: by its application, by its peer, by time (RFC 8684 §3.5)."""
+
+from __future__ import annotations
+
+from errno import ETIMEDOUT
+from typing import TYPE_CHECKING
+
+from mptcp_stack.mptcp.states import DataEvent, DataState, Mode, ResetReason
+from mptcp_stack.wire.mptcp_options import MpFastclose, MpTcpRst
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+
+
+def abort(connection: Connection, error: int, now_us: int) -> None:
+    """The application gave up: tells the peer on every subflow."""
+    if (
+        connection.mode is Mode.MPTCP
+        and connection.remote_key is not None
+        and connection.state is not DataState.CONNECTING
+    ):
+        connection.environment.counters.increment("MPTcpExtMPFastcloseTx", bool(connection.subflows))
+    for subflow in list(connection.subflows):
+        connection.subflows.remove(subflow)
+        if connection.mode is Mode.MPTCP and connection.remote_key is not None and subflow.was_established:
+            connection.environment.counters.increment("MPTcpExtMPRstTx")
+            options = (
+                MpFastclose(connection.remote_key.value),
+                MpTcpRst(reason=ResetReason.UNSPECIFIED, transient=False),
+            )
+            subflow.reset(now_us, error, options)
+        else:
+            subflow.reset(now_us, error)
+    end(connection, None, now_us)
+
+
+def abort_for_peer(connection: Connection, error: int, now_us: int, reason: int) -> None:
+    """The peer closed at once: every subflow is reset (RFC 8684 §3.5)."""
+    for subflow in list(connection.subflows):
+        connection.subflows.remove(subflow)
+        subflow.reset_with_reason(reason, error, now_us)
+    end(connection, error, now_us)
+
+
+def end(connection: Connection, error: int | None, now_us: int) -> None:
+    if error is not None and connection.error is None and not connection.app_closed:
+        connection.error = error
+    if connection.state is not DataState.CLOSED:
+        connection.change_state(DataEvent.ABORTED)
+    for timer in (connection.data_fin_timer, connection.data_retransmission_timer, connection.close_timer):
+        timer.cancel()
+    connection.data_fin_is_due = False
+    connection.release_unopened()
+    connection.send_buffer.clear()
+    if connection.app_closed:
+        connection.receive_buffer.clear()
+    connection.path_manager.on_connection_closed(connection)
+    connection.host.forget(connection)
+    connection.notify()
+
+
+def on_close_timer(connection: Connection, now_us: int) -> None:
+    """close_timeout: nobody came back, or the peer never finished."""
+    if connection.state is not DataState.CLOSED or connection.subflows:
+        abort(connection, ETIMEDOUT, now_us)
+        if connection.error is None and not connection.app_closed:
+            connection.error = ETIMEDOUT
+            connection.notify()

@@ -1,0 +1,49 @@
+"""When a connection may go on as plain TCP, and what that changes (RFC 8684 §3.7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mptcp_stack.mptcp.states import CAN_WRITE, Mode
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+
+
+def is_possible(connection: Connection) -> bool:
+    """Only while one subflow carried everything in order (RFC 8684 §3.7)."""
+    return (
+        not connection.had_join
+        and not connection.data_retransmissions
+        and not connection.receive_buffer.has_gap
+    )
+
+
+def fall_back(connection: Connection, counter: str | None) -> None:
+    """The connection goes on as plain TCP."""
+    if connection.mode is Mode.PLAIN_TCP:
+        return
+    if counter is not None:
+        connection.environment.counters.increment(counter)
+    connection.mode = Mode.PLAIN_TCP
+    connection.data_fin_is_due = False
+    connection.data_fin_timer.cancel()
+    connection.data_retransmission_timer.cancel()
+    connection.path_manager.on_connection_closed(connection)
+    _drop_joins(connection)
+    connection.send_buffer.forget_reinjections()
+    for subflow in list(connection.subflows):
+        subflow.pending_signals.clear()
+        subflow.update_segment_bytes()
+        if connection.state not in CAN_WRITE:
+            # DATA_FIN means nothing any more: the FIN has to say it.
+            subflow.close()
+    connection.request_output()
+
+
+def _drop_joins(connection: Connection) -> None:
+    """Joins that are still in their handshake: a stream in plain TCP has one subflow."""
+    for subflow in [joining for joining in connection.subflows if joining.is_join]:
+        connection.subflows.remove(subflow)
+        subflow.reset(connection.environment.timers.clock_us, None)
+    connection.release_unopened()

@@ -1,0 +1,88 @@
+"""What TCP asks of the layer above it, which owns the subflow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from mptcp_stack.tcp.retransmission_queue import Chunk
+from mptcp_stack.wire.frame import Buffer
+from mptcp_stack.wire.mptcp_options import MptcpOption
+from mptcp_stack.wire.tcp_segment import TcpSegment
+
+
+class SubflowOwner(ABC):
+    """What the layer above contributes; the methods with defaults are for TCP without options."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def receive_window(self) -> int:
+        """Bytes that the peer may send beyond ``rcv_nxt``."""
+
+    @abstractmethod
+    def window_edge(self) -> int:
+        """The first sequence number that must not be sent yet."""
+
+    @abstractmethod
+    def request_output(self) -> None:
+        """There is something to send: have ``flush`` called soon."""
+
+    @abstractmethod
+    def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
+        """In-order bytes, the first of them at ``position`` of the peer's sequence space."""
+
+    @abstractmethod
+    def on_fin(self, now_us: int) -> None:
+        """The peer sends nothing more on this subflow."""
+
+    @abstractmethod
+    def on_acknowledged(self, now_us: int) -> None:
+        """``snd_una`` moved."""
+
+    @abstractmethod
+    def on_timeout(self, now_us: int) -> None:
+        """The retransmission timer fired."""
+
+    @abstractmethod
+    def on_established(self, now_us: int) -> None:
+        """The handshake is complete."""
+
+    @abstractmethod
+    def on_closed(self, error: int | None, now_us: int) -> None:
+        """Nothing more will come or go; ``error`` is an errno when it did not end in order."""
+
+    @abstractmethod
+    def on_reset_received(self, segment: TcpSegment, now_us: int) -> None:
+        """A believable RST came in; its options may say why. ``on_closed`` follows."""
+
+    @abstractmethod
+    def on_simultaneous_open(self, now_us: int) -> None:
+        """Both ends sent a SYN, and both crossed. May reset the subflow."""
+
+    @abstractmethod
+    def syn_options(self) -> tuple[MptcpOption, ...]:
+        """What a SYN or SYN/ACK carries."""
+
+    @abstractmethod
+    def acknowledgement_options(self) -> tuple[MptcpOption, ...]:
+        """What a segment without data carries; asked once for each that is sent."""
+
+    @abstractmethod
+    def data_options(self, chunk: Chunk) -> tuple[MptcpOption, ...]:
+        """What a segment with this data carries."""
+
+    @abstractmethod
+    def data_option_bytes(self) -> int:
+        """The most that ``data_options`` takes, padded: what a segment's payload has to leave free."""
+
+    @abstractmethod
+    def on_syn_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        """The options of a SYN/ACK. False: they are unacceptable and the subflow has been reset."""
+
+    @abstractmethod
+    def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        """The options of the third packet. False: unacceptable and reset, or to be ignored."""
+
+    @abstractmethod
+    def on_segment(self, segment: TcpSegment, now_us: int) -> bool:
+        """The options of any later segment, before its data. False: the subflow has been reset."""

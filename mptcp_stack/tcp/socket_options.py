@@ -1,0 +1,28 @@
+"""What an application may ask of its connection by setsockopt(2), at the levels below MPTCP.
+
+The object is immutable, so that all connections which ask for nothing share one. A connection replaces its own
+and those of its subflows, later ones included; one subflow may be given another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """Defaults are those of Linux; see tcp(7) and socket(7) for the meaning of each."""
+
+    no_delay: bool = False
+    cork: bool = False
+    keep_alive: bool = False
+    keep_idle_us: int = 7200 * SECOND_US
+    keep_interval_us: int = 75 * SECOND_US
+    keep_count: int = 9
+    user_timeout_us: int = 0
+    """0: as long as ``tcp_retries2`` lasts (RFC 9293 §3.8.3)."""
+
+
+DEFAULT_SOCKET_OPTIONS = SocketOptions()
