@@ -1,7 +1,7 @@
 """What an application may ask of its connection by setsockopt(2), at the levels below MPTCP.
 
-The object is immutable, so that all connections which ask for nothing share one. A connection replaces its own
-and those of its subflows, later ones included; one subflow may be given another.
+The object is immutable, so that all connections which ask for nothing share one. A connection replaces its
+own and those of its subflows, later ones included; one subflow may be given another.
 """
 
 from __future__ import annotations
