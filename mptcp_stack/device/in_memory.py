@@ -7,59 +7,52 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from mptcp_stack.device.interface import LARGEST_GSO_PAYLOAD, DeviceCounters, LinkLayer
+from mptcp_stack.device.link_model import LinkCounters, LinkModel, LinkSettings, flip_bit
 from mptcp_stack.device.segmentation import segment_frame
-from mptcp_stack.errors import ConfigurationError, DeviceError, MalformedPacketError
+from mptcp_stack.errors import DeviceError, MalformedPacketError
 from mptcp_stack.wire.frame import Frame
 
 DropFilter = Callable[[bytes, int], bool]
 """Given a packet's bytes and its index on the wire (from 0), whether to drop it."""
 Rewriter = Callable[[bytes, int], Iterable[bytes]]
 """Given a packet's bytes and its index on the wire, the packets that go on in its place."""
+Corruptor = Callable[[bytes, int], bytes]
+"""Given a packet's bytes and the number of a bit, the packet that goes on, damaged."""
 
 
 @dataclass(frozen=True, slots=True)
-class WireSettings:
+class WireSettings(LinkSettings):
     """One direction of a wire. Raises ConfigurationError naming every impossible value at once."""
 
-    delay_us: int = 0
-    """Propagation delay."""
-    rate_bit_s: int | None = None
-    """Serialisation rate over whole frames, link header included; None: infinitely fast."""
-    loss: float = 0.0
-    """Probability that a packet is lost, each on its own."""
-    queue_limit_packets: int = 1000
-    """Packets that may wait for, or be in, serialisation; more are dropped at the tail."""
     split: bool = False
-    """Cut super-segments into packets and complete checksums even where neither rate nor loss needs it."""
+    """Cut super-segments into packets and complete checksums even where nothing else needs it."""
 
-    def __post_init__(self) -> None:
-        problems = []
-        if self.delay_us < 0:
-            problems.append(f"delay_us {self.delay_us} is negative")
-        if self.rate_bit_s is not None and self.rate_bit_s <= 0:
-            problems.append(f"rate_bit_s {self.rate_bit_s} is not positive")
-        if not 0.0 <= self.loss <= 1.0:
-            problems.append(f"loss {self.loss} is not a probability")
-        if self.queue_limit_packets < 1:
-            problems.append(f"queue_limit_packets {self.queue_limit_packets} lets nothing through")
-        if problems:
-            raise ConfigurationError("wire: " + "; ".join(problems))
+    @property
+    def must_cut(self) -> bool:
+        """Whether what happens, happens to packets as on a real wire."""
+        return bool(
+            self.split
+            or self.loss
+            or self.rate_bit_s
+            or self.loss_model
+            or self.duplicate
+            or self.corrupt
+            or self.reorder
+            or self.jitter_us
+        )
 
 
 @dataclass(slots=True)
-class WireCounters:
+class WireCounters(LinkCounters):
     """Packets of one direction. A super-segment that passes whole counts once."""
 
     offered: int = 0
     delivered: int = 0
-    lost: int = 0
-    """By the loss probability."""
     filtered: int = 0
     """By ``drop_if``."""
-    overflowed: int = 0
-    """Found the queue full."""
     oversized: int = 0
     """Longer than the MTU."""
     malformed: int = 0
@@ -70,17 +63,18 @@ class WireCounters:
 class Wire:
     """One direction of a wire in virtual time: frames go in at one time and come out at a later one.
 
-    Order is kept, even when ``settings`` made the wire faster in between. Every frame that comes out owns its
+    Order is kept unless the settings ask for jitter or reordering. Every frame that comes out owns its
     bytes, in ``head``.
     """
 
     __slots__ = (
-        "_busy_until_ns",
-        "_departures_us",
         "_in_flight",
+        "_model",
         "_mtu",
-        "_random",
+        "_must_cut",
+        "_order",
         "_settings",
+        "corruptor",
         "counters",
         "drop_if",
         "is_up",
@@ -103,14 +97,16 @@ class Wire:
         self.drop_if: DropFilter | None = None
         self.rewrite: Rewriter | None = None
         """A middlebox. It sees packets as on a real wire and mends the checksums of what it changes."""
+        self.corruptor: Corruptor = flip_bit
+        """What ``corrupt`` does to a packet."""
         self.is_up = True
         self._settings = settings
-        self._random = random_stream
+        self._must_cut = settings.must_cut
+        self._model = LinkModel(settings, random_stream, self.counters)
         self.link_layer = link_layer
         self._mtu = mtu
-        self._busy_until_ns = 0
-        self._departures_us: deque[int] = deque()
-        self._in_flight: deque[tuple[int, Frame]] = deque()
+        self._order = 0
+        self._in_flight: list[tuple[int, int, Frame]] = []
 
     @property
     def settings(self) -> WireSettings:
@@ -119,7 +115,8 @@ class Wire:
 
     @settings.setter
     def settings(self, settings: WireSettings) -> None:
-        self._settings = settings
+        self._settings = self._model.settings = settings
+        self._must_cut = settings.must_cut
 
     def send(self, frame: Frame, now_us: int) -> list[Frame]:
         """Put a frame on the wire and return the packets that it became, lost ones included."""
@@ -132,9 +129,7 @@ class Wire:
         return packets
 
     def _packets_of(self, frame: Frame) -> list[Frame]:
-        settings = self._settings
-        must_cut = settings.split or settings.loss or settings.rate_bit_s or self.rewrite is not None
-        if not must_cut:
+        if not self._must_cut and self.rewrite is None:
             return [replace(frame, head=frame.to_bytes(), payload=())]
         try:
             packets = segment_frame(frame, self.link_layer.header_length)
@@ -151,8 +146,6 @@ class Wire:
             counters.oversized += 1
         elif self.drop_if is not None and self.drop_if(packet.to_bytes(), index):
             counters.filtered += 1
-        elif self._settings.loss and self._random.random() < self._settings.loss:
-            counters.lost += 1
         elif self.rewrite is None:
             self._enqueue(packet, now_us)
         else:
@@ -167,22 +160,12 @@ class Wire:
         return not packet.gso_size or packet.gso_size > self._mtu
 
     def _enqueue(self, packet: Frame, now_us: int) -> None:
-        rate_bit_s = self._settings.rate_bit_s
-        if rate_bit_s is None:
-            self._in_flight.append((now_us + self._settings.delay_us, packet))
-            return
-        departures = self._departures_us
-        while departures and departures[0] <= now_us:
-            departures.popleft()
-        if len(departures) >= self._settings.queue_limit_packets:
-            self.counters.overflowed += 1
-            return
-        # Kept in nanoseconds, so that rounding to microseconds does not change the rate.
-        start_ns = max(self._busy_until_ns, now_us * 1000)
-        self._busy_until_ns = start_ns + len(packet) * 8 * 1_000_000_000 // rate_bit_s
-        departure_us = -(-self._busy_until_ns // 1000)
-        departures.append(departure_us)
-        self._in_flight.append((departure_us + self._settings.delay_us, packet))
+        for arrival_us, flipped_bit in self._model.carry(len(packet), now_us):
+            frame = packet
+            if flipped_bit is not None:
+                frame = Frame(self.corruptor(packet.to_bytes(), flipped_bit), is_ipv6=packet.is_ipv6)
+            self._order += 1
+            heappush(self._in_flight, (arrival_us, self._order, frame))
 
     @property
     def frames_in_flight(self) -> int:
@@ -197,7 +180,7 @@ class Wire:
         arrived: list[Frame] = []
         in_flight = self._in_flight
         while in_flight and in_flight[0][0] <= now_us:
-            arrived.append(in_flight.popleft()[1])
+            arrived.append(heappop(in_flight)[2])
         self.counters.delivered += len(arrived)
         return arrived
 
@@ -205,8 +188,7 @@ class Wire:
         """Lose everything that is on its way, as when a cable is cut."""
         self.counters.lost += len(self._in_flight)
         self._in_flight.clear()
-        self._departures_us.clear()
-        self._busy_until_ns = 0
+        self._model.clear()
 
 
 class InMemoryDevice:
