@@ -29,6 +29,7 @@ from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.frame import Buffer
 
 DATA_SEQUENCE_MASK = (1 << 64) - 1
+SHORT_DATA_SEQUENCE_MASK = (1 << 32) - 1
 
 
 class Connection:
@@ -74,6 +75,7 @@ class Connection:
         "state",
         "subflows",
         "to_open",
+        "uses_64bit_data_ack",
         "write_closed",
     )
 
@@ -106,6 +108,7 @@ class Connection:
         self.receive_buffer = ReceiveBuffer(settings.receive_buffer_bytes, environment.counters)
         self.checksum_enabled = settings.checksum_enabled and is_mptcp
         self.peer_denies_join_initial = False
+        self.uses_64bit_data_ack = False
         self.had_join = self.confirmed_once = False
         self.write_closed = self.app_closed = self.abort_wanted = False
         self.data_fin_is_due = False
@@ -437,7 +440,16 @@ class Connection:
         return (self.local_sequence_base + position) & DATA_SEQUENCE_MASK
 
     def wire_data_ack(self) -> int:
-        return (self.remote_sequence_base + self.receive_buffer.next_position) & DATA_SEQUENCE_MASK
+        """In the length that the peer's last mapping had, as Linux answers (RFC 8684 §3.3.1)."""
+        mask = DATA_SEQUENCE_MASK if self.uses_64bit_data_ack else SHORT_DATA_SEQUENCE_MASK
+        return (self.remote_sequence_base + self.receive_buffer.next_position) & mask
+
+    def note_mapping_form(self, is_64bit: bool) -> None:
+        """The peer has mapped data with sequence numbers of this length; it can't take a wider answer."""
+        if is_64bit is not self.uses_64bit_data_ack:
+            self.uses_64bit_data_ack = is_64bit
+            for subflow in self.subflows:
+                subflow.update_segment_bytes()
 
     def data_fin_position(self) -> int:
         return self.send_buffer.nxt

@@ -77,6 +77,7 @@ def _on_capable_data(subflow: MptcpSubflow, option: MpCapable) -> bool:
         return False
     if not option.data_length:
         return False
+    subflow.connection.note_mapping_form(True)
     return _add_mapping(subflow, Mapping(1, 1, option.data_length, option.checksum))
 
 
@@ -106,6 +107,7 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
         return _on_infinite_mapping(subflow, now_us)
     subflow_start = unwrap(option.subflow_sequence, subflow.rcv_nxt - subflow.irs)
     mapping = Mapping(start, subflow_start, length, option.checksum, option.data_fin)
+    connection.note_mapping_form(option.data_sequence_is_64bit)
     return _add_mapping(subflow, mapping)
 
 

@@ -82,7 +82,7 @@ def _data_acknowledgement(connection: Connection, subflow: MptcpSubflow) -> Dss:
 
     Not on every acknowledgement: two ends that both wait for theirs would answer each other for ever.
     """
-    data_ack = connection.wire_data_ack()
+    data_ack, is_64bit = connection.wire_data_ack(), connection.uses_64bit_data_ack
     if connection.data_fin_is_due and subflow.data_fin_wanted:
         subflow.data_fin_wanted = False
         position = connection.data_fin_position()
@@ -92,8 +92,8 @@ def _data_acknowledgement(connection: Connection, subflow: MptcpSubflow) -> Dss:
             if connection.checksum_enabled
             else None
         )
-        return Dss(data_ack, True, connection.wire_sequence(position), True, 0, 1, checksum, True)
-    return Dss(data_ack, True, None, False, 0, 0, None, False)
+        return Dss(data_ack, is_64bit, connection.wire_sequence(position), True, 0, 1, checksum, True)
+    return Dss(data_ack, is_64bit, None, False, 0, 0, None, False)
 
 
 def data_options(subflow: MptcpSubflow, chunk: Chunk) -> tuple[MptcpOption, ...]:
@@ -109,7 +109,7 @@ def data_options(subflow: MptcpSubflow, chunk: Chunk) -> tuple[MptcpOption, ...]
     return (
         Dss(
             connection.wire_data_ack(),
-            True,
+            connection.uses_64bit_data_ack,
             connection.wire_sequence(mapping.data_start),
             True,
             mapping.subflow_start & SEQUENCE_MASK,

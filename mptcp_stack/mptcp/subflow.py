@@ -20,8 +20,10 @@ from mptcp_stack.wire.tcp_segment import TcpSegment
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
 
+SHORT_DATA_OPTION_BYTES = 24
 DATA_OPTION_BYTES = 28
-"""A DSS with 8-byte data sequence number and data acknowledgement, with or without a checksum, padded."""
+"""A DSS with 8-byte data sequence number, with or without a checksum, padded; its data acknowledgement takes
+4 or 8 bytes."""
 
 
 SIGNALLING_STATES = frozenset(State) - {
@@ -151,7 +153,9 @@ class MptcpSubflow(Subflow):
         self.connection.request_output()
 
     def data_option_bytes(self) -> int:
-        return 0 if self.connection.mode is Mode.PLAIN_TCP else DATA_OPTION_BYTES
+        if self.connection.mode is Mode.PLAIN_TCP:
+            return 0
+        return DATA_OPTION_BYTES if self.connection.uses_64bit_data_ack else SHORT_DATA_OPTION_BYTES
 
     def syn_options(self) -> tuple[MptcpOption, ...]:
         return handshake.syn_options(self)

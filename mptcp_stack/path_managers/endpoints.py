@@ -17,7 +17,7 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.tcp.environment import Environment
-from mptcp_stack.tcp.states import State
+from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.tcp.timers import Timer
 from mptcp_stack.wire.addresses import format_address, is_multicast, is_unspecified
 from mptcp_stack.wire.mptcp_options import AddAddr, MpPrio, RemoveAddr
@@ -450,9 +450,12 @@ def _close_removed(connection: Connection, subflow: MptcpSubflow) -> None:
     """Its address is gone: what it carries goes to the others, and it ends with a FIN."""
     if connection.mode is Mode.MPTCP:
         connection.send_buffer.queue_again(subflow)
+    now_us = subflow.environment.timers.clock_us
     if subflow.state in (State.SYN_SENT, State.SYN_RECEIVED):
-        now_us = subflow.environment.timers.clock_us
         subflow.reset_with_reason(ResetReason.UNSPECIFIED, None, now_us)
     else:
+        # What was received is acknowledged before the FIN, as Linux has it.
+        subflow.acknowledge = Acknowledge.NOW
+        subflow.flush_acknowledgement(now_us)
         subflow.close()
     connection.request_output()
