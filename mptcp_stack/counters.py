@@ -56,6 +56,10 @@ IP_NAMES: tuple[str, ...] = tuple(
     IcmpOutMsgs IcmpInEchos IcmpOutEchoReps IcmpInDestUnreachs Icmp6InMsgs Icmp6InErrors Icmp6OutMsgs
     Icmp6InEchos Icmp6OutEchoReplies Icmp6InDestUnreachs Icmp6InNeighborSolicits Icmp6InNeighborAdvertisements
     Icmp6OutNeighborSolicits Icmp6OutNeighborAdvertisements
+    IpReasmTimeout IpReasmReqds IpReasmOKs IpReasmFails Ip6ReasmTimeout Ip6ReasmReqds Ip6ReasmOKs
+    Ip6ReasmFails IpExtReasmOverlaps IcmpOutErrors IcmpOutRateLimitGlobal IcmpOutRateLimitHost
+    IcmpOutDestUnreachs IcmpOutTimeExcds IcmpOutParmProbs Icmp6OutErrors Icmp6OutRateLimitHost
+    Icmp6OutDestUnreachs Icmp6OutTimeExcds Icmp6OutParmProblems
     """.split()
 )
 

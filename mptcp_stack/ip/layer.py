@@ -3,7 +3,7 @@
 A packet's way in: `IpLayer.receive` → Ethernet → ARP, or IP → address checks → neighbour discovery, ICMP, or
 a `Datagram` for TCP. Its way out: `IpLayer.send` → `output.PacketOutput` → neighbour → `IpLayer.take_frames`.
 
-Every packet that goes nowhere is counted by its reason. Fragments are dropped: TCP sends none.
+Every packet that goes nowhere is counted by its reason. Fragments are put together; none is ever sent.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from mptcp_stack.ip.address_resolution import AddressResolution
 from mptcp_stack.ip.datagrams import Datagram, DroppedPacketError, IcmpError, IcmpErrorKind
 from mptcp_stack.ip.host_configuration import HostConfiguration
 from mptcp_stack.ip.icmp_input import IcmpInput
+from mptcp_stack.ip.icmp_output import IcmpOutput
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
 from mptcp_stack.ip.neighbour_discovery import NeighbourDiscovery
 from mptcp_stack.ip.neighbours import REACHABLE_TIME_US, NeighbourCache
 from mptcp_stack.ip.output import PacketOutput
+from mptcp_stack.ip.reassembly import FragmentReassembly, ipv6_fragment_defect
 from mptcp_stack.ip.routing import Route, RoutingTable
 from mptcp_stack.wire import icmp
 from mptcp_stack.wire.addresses import is_link_local, is_loopback, is_multicast, is_unspecified, unmap
@@ -37,7 +39,9 @@ from mptcp_stack.wire.ip_packet import (
     PROTOCOL_ICMP,
     PROTOCOL_ICMPV6,
     PROTOCOL_TCP,
+    Fragment,
     IpPacket,
+    enter_reassembled,
     parse_ipv4,
     parse_ipv6,
 )
@@ -61,6 +65,11 @@ class IpLayer:
         self._caches: tuple[NeighbourCache, ...] = ()
         self._output = PacketOutput(self._configuration, counters, self._neighbours_of)
         self._icmp = IcmpInput(self._configuration, self._output, counters)
+        self._icmp_output = IcmpOutput(self._configuration, self._output, counters)
+        self._reassembly = {
+            4: FragmentReassembly(counters, is_ipv6=False),
+            16: FragmentReassembly(counters, is_ipv6=True),
+        }
 
     @property
     def interfaces(self) -> list[Interface]:
@@ -210,12 +219,23 @@ class IpLayer:
             deadline_us = cache.next_deadline_us
             if deadline_us is not None and (earliest_us is None or deadline_us < earliest_us):
                 earliest_us = deadline_us
+        for reassembly in self._reassembly.values():
+            deadline_us = reassembly.next_deadline_us
+            if deadline_us is not None and (earliest_us is None or deadline_us < earliest_us):
+                earliest_us = deadline_us
         return earliest_us
 
     def handle_deadline(self, now_us: int) -> None:
-        """Repeat requests for neighbours, and give up those that have not answered three of them."""
+        """Repeat requests for neighbours; give up silent ones, and packets that stay incomplete."""
         for cache in self._caches:
             cache.handle_deadline(now_us)
+        for reassembly in self._reassembly.values():
+            for incomplete in reassembly.take_expired(now_us):
+                if incomplete.first is not None:
+                    message = icmp.IcmpTimeExceeded(icmp.REASSEMBLY_TIME_EXCEEDED, incomplete.first_bytes)
+                    self._icmp_output.send_error(
+                        message, incomplete.first, now_us, content=incomplete.pieces[0]
+                    )
 
     def receive(self, frame: Frame, interface: Interface, now_us: int) -> Datagram | IcmpError | None:
         """Take one frame from a device.
@@ -273,8 +293,10 @@ class IpLayer:
         except MalformedPacketError:
             self._counters.increment("IpInHdrErrors")
             raise DroppedPacketError("StackDropMalformedIp") from None
-        if packet.protocol == PROTOCOL_TCP and not packet.is_fragment:
+        if packet.protocol == PROTOCOL_TCP and packet.fragment is None:
             return self._receive_tcp(packet, frame, interface, link, now_us)
+        if packet.fragment is not None:
+            return self._receive_fragment(packet, packet.fragment, data, interface, link, now_us)
         return self._receive_other(packet, frame, interface, link, now_us)
 
     def _receive_ipv6(
@@ -286,8 +308,10 @@ class IpLayer:
         except MalformedPacketError:
             self._counters.increment("Ip6InHdrErrors")
             raise DroppedPacketError("StackDropMalformedIp") from None
-        if packet.protocol == PROTOCOL_TCP and not packet.is_fragment:
+        if packet.protocol == PROTOCOL_TCP and packet.fragment is None:
             return self._receive_tcp(packet, frame, interface, link, now_us)
+        if packet.fragment is not None:
+            return self._receive_fragment(packet, packet.fragment, data, interface, link, now_us)
         return self._receive_other(packet, frame, interface, link, now_us)
 
     def _receive_tcp(
@@ -321,6 +345,40 @@ class IpLayer:
             source, destination, PROTOCOL_TCP, payload, interface, packet.traffic_class, frame.gso_size
         )
 
+    def _receive_fragment(
+        self,
+        packet: IpPacket,
+        fragment: Fragment,
+        data: memoryview,
+        interface: Interface,
+        link: EthernetHeader | None,
+        now_us: int,
+    ) -> Datagram | IcmpError | None:
+        problem = self._address_problem(packet, interface)
+        if problem is not None:
+            raise self._address_error(problem, packet)
+        is_ipv6 = len(packet.source) == 16
+        reassembly = self._reassembly[len(packet.source)]
+        if is_ipv6 and (defect := ipv6_fragment_defect(packet, fragment, data)) is not None:
+            self._counters.increment("Ip6InHdrErrors")
+            self._icmp_output.send_error(defect, packet, now_us)
+            raise DroppedPacketError("StackDropMalformedIp")
+        whole = reassembly.receive(packet, fragment, data, interface.index, now_us)
+        if whole is None:
+            return None
+        if is_ipv6:
+            try:
+                enter_reassembled(whole)
+            except MalformedPacketError:
+                self._counters.increment("Ip6InHdrErrors")
+                raise DroppedPacketError("StackDropMalformedIp") from None
+            if _is_neighbour_discovery(whole):
+                # RFC 6980 §5: they fit into one packet, and nobody on the way could judge their pieces.
+                raise DroppedPacketError("StackDropIgnoredIcmp")
+        if whole.protocol == PROTOCOL_TCP:
+            return self._receive_tcp(whole, _REASSEMBLED, interface, link, now_us)
+        return self._receive_other(whole, _REASSEMBLED, interface, link, now_us)
+
     def _receive_other(
         self,
         packet: IpPacket,
@@ -332,8 +390,6 @@ class IpLayer:
         problem = self._address_problem(packet, interface)
         if problem is not None:
             raise self._address_error(problem, packet)
-        if packet.is_fragment:
-            raise DroppedPacketError("StackDropFragment")
         is_ipv6 = len(packet.source) == 16
         if packet.protocol != (PROTOCOL_ICMPV6 if is_ipv6 else PROTOCOL_ICMP):
             self._counters.increment("Ip6InUnknownProtos" if is_ipv6 else "IpInUnknownProtos")
@@ -352,7 +408,7 @@ class IpLayer:
     def _receive_icmp(
         self, packet: IpPacket, interface: Interface, link: EthernetHeader | None, now_us: int
     ) -> IcmpError | None:
-        if len(packet.source) == 16 and packet.payload and packet.payload[0] in NEIGHBOUR_DISCOVERY_TYPES:
+        if _is_neighbour_discovery(packet):
             if link is None:
                 raise DroppedPacketError("StackDropIgnoredIcmp")
             self._discovery[interface.index].receive(packet, sender_mac=link.source, now_us=now_us)
@@ -395,6 +451,16 @@ class IpLayer:
     def _address_error(self, reason: str, packet: IpPacket) -> DroppedPacketError:
         self._counters.increment("Ip6InAddrErrors" if len(packet.source) == 16 else "IpInAddrErrors")
         return DroppedPacketError(reason)
+
+
+def _is_neighbour_discovery(packet: IpPacket) -> bool:
+    if packet.protocol != PROTOCOL_ICMPV6 or not packet.payload:
+        return False
+    return packet.payload[0] in NEIGHBOUR_DISCOVERY_TYPES
+
+
+_REASSEMBLED = Frame(b"")
+"""In the place of a frame whose device could have judged the checksum."""
 
 
 def _transport_checksum_is_good(packet: IpPacket) -> bool:

@@ -35,6 +35,15 @@ V6_PORT_UNREACHABLE = 4
 V6_SOURCE_POLICY = 5
 V6_REJECT_ROUTE = 6
 
+REASSEMBLY_TIME_EXCEEDED = 1
+"""Code of a time exceeded, in both versions."""
+
+# RFC 4443 §3.4, RFC 7112 §5: codes of an IPv6 parameter problem.
+V6_ERRONEOUS_HEADER = 0
+V6_UNKNOWN_NEXT_HEADER = 1
+V6_UNKNOWN_OPTION = 2
+V6_INCOMPLETE_HEADER_CHAIN = 3
+
 _HEADER = struct.Struct("!BBHI")
 _UINT16 = struct.Struct("!H")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mptcp_stack.errors import ConfigurationError, MalformedPacketError
 from mptcp_stack.wire.checksum import checksum_of, ones_complement_sum
@@ -11,6 +11,7 @@ from mptcp_stack.wire.checksum import checksum_of, ones_complement_sum
 PROTOCOL_HOP_BY_HOP = 0
 PROTOCOL_ICMP = 1
 PROTOCOL_TCP = 6
+PROTOCOL_UDP = 17
 PROTOCOL_ROUTING = 43
 PROTOCOL_FRAGMENT = 44
 PROTOCOL_ICMPV6 = 58
@@ -30,9 +31,21 @@ _UINT16 = struct.Struct("!H")
 _UINT32 = struct.Struct("!I")
 
 _DONT_FRAGMENT = 0x4000
-_MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
+_MORE_FRAGMENTS = 0x2000
+_FRAGMENT_OFFSET = 0x1FFF
+_MORE_FRAGMENTS_OR_OFFSET = _MORE_FRAGMENTS | _FRAGMENT_OFFSET
+_UPPER_LAYER_BYTES = {PROTOCOL_TCP: 20, PROTOCOL_UDP: 8, PROTOCOL_ICMPV6: 8, PROTOCOL_NO_NEXT_HEADER: 0}
 _OPTION_PAD1 = 0x00
 _OPTION_JUMBO = 0xC2
+
+
+@dataclass(slots=True, frozen=True)
+class Fragment:
+    """Which piece of a larger packet a fragment is; ``offset`` in bytes of that packet's payload."""
+
+    identification: int
+    offset: int
+    has_more: bool
 
 
 @dataclass(slots=True)
@@ -49,8 +62,12 @@ class IpPacket:
     payload: memoryview
     hop_limit: int
     traffic_class: int
-    is_fragment: bool
     payload_offset: int
+    fragment: Fragment | None = None
+
+    @property
+    def is_fragment(self) -> bool:
+        return self.fragment is not None
 
 
 def parse_ipv4(data: memoryview) -> IpPacket:
@@ -60,9 +77,18 @@ def parse_ipv4(data: memoryview) -> IpPacket:
     Raises MalformedPacketError.
     """
     header_length = _ipv4_header_length(data)
-    _, traffic_class, total_length, _, fragment, hop_limit, protocol, _, source, destination = (
-        _IPV4.unpack_from(data)
-    )
+    (
+        _,
+        traffic_class,
+        total_length,
+        identification,
+        fragment,
+        hop_limit,
+        protocol,
+        _,
+        source,
+        destination,
+    ) = _IPV4.unpack_from(data)
     if ones_complement_sum(data[:header_length]) != 0xFFFF:
         raise MalformedPacketError("IPv4 header checksum")
     if total_length == 0:
@@ -76,9 +102,13 @@ def parse_ipv4(data: memoryview) -> IpPacket:
         data[header_length:total_length],
         hop_limit,
         traffic_class,
-        fragment & _MORE_FRAGMENTS_OR_OFFSET != 0,
         header_length,
+        _ipv4_fragment(identification, fragment) if fragment & _MORE_FRAGMENTS_OR_OFFSET else None,
     )
+
+
+def _ipv4_fragment(identification: int, field: int) -> Fragment:
+    return Fragment(identification, (field & _FRAGMENT_OFFSET) << 3, field & _MORE_FRAGMENTS != 0)
 
 
 def _ipv4_header_length(data: memoryview) -> int:
@@ -127,7 +157,6 @@ def _parse_ipv6_header(data: memoryview) -> tuple[IpPacket, int]:
             data[IPV6_HEADER_LENGTH:],
             hop_limit,
             first >> 20 & 0xFF,
-            False,
             IPV6_HEADER_LENGTH,
         ),
         payload_length,
@@ -167,6 +196,26 @@ def _walk_extension_headers(packet: IpPacket, is_jumbo: bool) -> None:
         raise MalformedPacketError(f"more than {MAXIMUM_EXTENSION_HEADERS} IPv6 extension headers")
 
 
+def enter_reassembled(packet: IpPacket) -> None:
+    """Walks what lay behind the fragment header of a whole packet; raises MalformedPacketError."""
+    if packet.protocol in (PROTOCOL_FRAGMENT, PROTOCOL_HOP_BY_HOP):
+        raise MalformedPacketError("a fragmented packet in fragments, or hop-by-hop options behind them")
+    if packet.protocol in _EXTENSION_HEADERS:
+        _walk_extension_headers(packet, is_jumbo=False)
+        if packet.is_fragment:
+            raise MalformedPacketError("a fragmented packet in fragments")
+
+
+def names_upper_layer(fragment: IpPacket) -> bool:
+    """Whether a first fragment reaches as far as the upper layer's header (RFC 8200 §4.5, RFC 7112)."""
+    packet = replace(fragment, fragment=None)
+    try:
+        enter_reassembled(packet)
+    except MalformedPacketError:
+        return False
+    return len(packet.payload) >= _UPPER_LAYER_BYTES.get(packet.protocol, 1)
+
+
 def _extension_header(data: memoryview) -> memoryview:
     length = data[1] + 1 << 3 if len(data) >= 8 else 8
     if length > len(data):
@@ -183,8 +232,10 @@ def _skip(packet: IpPacket, next_header: int, length: int) -> None:
 def _enter_fragment(packet: IpPacket) -> None:
     if len(packet.payload) < _FRAGMENT.size:
         raise MalformedPacketError("IPv6 fragment header cut short")
-    next_header, _, offset_and_more, _ = _FRAGMENT.unpack_from(packet.payload)
-    packet.is_fragment = offset_and_more & 0xFFF9 != 0
+    next_header, _, offset_and_more, identification = _FRAGMENT.unpack_from(packet.payload)
+    # RFC 6946: neither an offset nor more to come make a whole packet, whatever others have the same number.
+    if offset_and_more & 0xFFF9:
+        packet.fragment = Fragment(identification, offset_and_more & 0xFFF8, offset_and_more & 1 != 0)
     _skip(packet, next_header, _FRAGMENT.size)
 
 
@@ -238,8 +289,8 @@ def parse_quoted_packet(data: memoryview) -> IpPacket:
         payload=data[header_length:],
         hop_limit=fields[5],
         traffic_class=fields[1],
-        is_fragment=fields[4] & _MORE_FRAGMENTS_OR_OFFSET != 0,
         payload_offset=header_length,
+        fragment=_ipv4_fragment(fields[3], fields[4]) if fields[4] & _MORE_FRAGMENTS_OR_OFFSET else None,
     )
 
 

@@ -130,14 +130,16 @@ def test_any_frame_is_handled_answered_or_one_counted_drop(
     host = SingleHost(link_type=link_type)
     if link_type is LinkType.ETHERNET:
         host.learn_peer()
-    drops, handled, answered = 0, 0, 0
+    drops = handled = answered = failures = 0
     for number, raw in enumerate(frames(seed=20, count=15_000)):
         head = raw[14:] if link_type is LinkType.RAW_IP else raw
         at_us = number * 1000
         result = host.layer.receive(Frame(head, checksum=checksum), host.interface, at_us)
         dropped_now = sum(host.counters[name] for name in DROP_NAMES) - drops
         drops += dropped_now
-        assert dropped_now <= 1
+        # A fragment may take the earlier ones of its packet with it.
+        failed, failures = failures, host.counters["IpReasmFails"] + host.counters["Ip6ReasmFails"]
+        assert dropped_now <= 1 or failures > failed
         assert result is None or not dropped_now
         handled += result is not None
         deadline_us = host.layer.next_deadline_us()

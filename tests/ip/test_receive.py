@@ -147,10 +147,6 @@ def test_address_of_another_interface_is_ours_too() -> None:
         (ethernet(IP(src=PEER_V4, dst=OUR_V4, len=19) / SEGMENT), "MalformedIp"),
         (ethernet(IP(src=PEER_V4, dst=OUR_V4, len=2000) / SEGMENT), "MalformedIp"),
         (ethernet(IPv6(src=PEER_V6, dst=OUR_V6, plen=2000) / SEGMENT), "MalformedIp"),
-        (ethernet(IP(src=PEER_V4, dst=OUR_V4, flags="MF") / UDP()), "Fragment"),
-        (ethernet(IP(src=PEER_V4, dst=OUR_V4, frag=185) / SEGMENT), "Fragment"),
-        (ethernet(IPv6(src=PEER_V6, dst=OUR_V6) / IPv6ExtHdrFragment(offset=0, m=1) / SEGMENT), "Fragment"),
-        (ethernet(IPv6(src=PEER_V6, dst=OUR_V6) / IPv6ExtHdrFragment(offset=9, m=0) / SEGMENT), "Fragment"),
     ],
 )
 def test_drop_is_counted_by_its_reason(packet: Packet, reason: str) -> None:

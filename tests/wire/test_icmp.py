@@ -134,6 +134,10 @@ def test_codes_are_those_of_iana() -> None:
         "V6_PORT_UNREACHABLE": 4,
         "V6_SOURCE_POLICY": 5,
         "V6_REJECT_ROUTE": 6,
+        "V6_ERRONEOUS_HEADER": 0,
+        "V6_UNKNOWN_NEXT_HEADER": 1,
+        "V6_UNKNOWN_OPTION": 2,
+        "V6_INCOMPLETE_HEADER_CHAIN": 3,
     }
 
 
