@@ -60,6 +60,9 @@ class Connection:
         "host",
         "is_client",
         "is_ipv6_socket",
+        "last_ack_received_us",
+        "last_data_received_us",
+        "last_data_sent_us",
         "local",
         "local_key",
         "mode",
@@ -69,6 +72,7 @@ class Connection:
         "receive_buffer",
         "remote",
         "remote_key",
+        "retransmitted_bytes",
         "scheduler",
         "send_buffer",
         "socket_options",
@@ -114,6 +118,9 @@ class Connection:
         self.data_fin_is_due = False
         self.data_fin_tries = self.data_retransmissions = 0
         self.socket_options = DEFAULT_SOCKET_OPTIONS
+        self.last_data_sent_us = self.last_data_received_us = environment.timers.clock_us
+        self.last_ack_received_us = environment.timers.clock_us
+        self.retransmitted_bytes = 0
         self.error: int | None = None
         self.on_change: Callable[[], None] | None = None
         self._identifiers = 0
@@ -468,6 +475,7 @@ class Connection:
             self.abort()
 
     def after_delivery(self, subflow: MptcpSubflow, now_us: int) -> None:
+        self.last_data_received_us = now_us
         self._take_fin(now_us)
         self.notify()
 
@@ -499,6 +507,7 @@ class Connection:
         fin_is_acknowledged = self.data_fin_is_due and position == send.nxt + 1
         if fin_is_acknowledged:
             position -= 1
+        self.last_ack_received_us = now_us
         before = send.una
         if not send.on_data_ack(position):
             return

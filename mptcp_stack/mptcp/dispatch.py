@@ -50,6 +50,7 @@ def _send_again(connection: Connection, now_us: int) -> None:
         start, payload = buffer.take_reinjection(length, subflow)
         connection.environment.counters.increment("MPTcpExtMPTCPRetrans")
         connection.data_retransmissions += 1
+        connection.retransmitted_bytes += length
         is_last = buffer.next_reinjection() is None and not buffer.unsent.length
         _send_run(connection, subflow, start, payload, is_last, now_us)
 
@@ -104,6 +105,7 @@ def _send_run(
     connection: Connection, subflow: MptcpSubflow, start: int, payload: Parts, push: bool, now_us: int
 ) -> None:
     length = parts_length(payload)
+    connection.last_data_sent_us = now_us
     if connection.mode is Mode.PLAIN_TCP:
         subflow.send_data(payload, length, None, push, now_us)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mptcp_stack.wire.mptcp_options import AddAddr
 
@@ -26,6 +26,21 @@ class ConnectionHost(Protocol):
 
     def free_local_port(self, local: bytes, remote: bytes, remote_port: int) -> int | None:
         """A port for an active open; None when all are taken."""
+
+
+class PathCounts(NamedTuple):
+    """How many paths a connection uses and may use, as ``struct mptcp_info`` tells it."""
+
+    extra_subflows: int = 0
+    add_addr_signal: int = 0
+    add_addr_accepted: int = 0
+    local_addr_used: int = 0
+    extra_subflows_limit: int = 0
+    add_addr_accepted_limit: int = 0
+    signal_endpoints: int = 0
+    subflow_endpoints: int = 0
+    laminar_endpoints: int = 0
+    fullmesh_endpoints: int = 0
 
 
 class PathManager(Protocol):
@@ -54,6 +69,9 @@ class PathManager(Protocol):
 
     def allow_join(self, connection: Connection, subflow: MptcpSubflow) -> bool:
         """Whether a join that has proven itself is taken."""
+
+    def counts(self, connection: Connection) -> PathCounts:
+        """For diagnostics."""
 
     def local_id_for(self, connection: Connection, address: bytes) -> int:
         """The address id that a local address has on this connection."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.mptcp import crypto
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.mptcp.interfaces import PathCounts
 from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.tcp.environment import Environment
@@ -429,6 +430,25 @@ class EndpointPathManager:
             endpoint = Endpoint(self._free_identifier(), address, is_implicit=True)
             self._endpoints[endpoint.identifier] = endpoint
         return endpoint.identifier
+
+    def counts(self, connection: Connection) -> PathCounts:
+        paths = self._paths.get(connection) or ConnectionPaths()
+
+        def with_flag(flag: str) -> int:
+            return sum(flag in endpoint.flags for endpoint in self._endpoints.values())
+
+        return PathCounts(
+            extra_subflows=paths.extra_subflows,
+            add_addr_signal=len(paths.announced),
+            add_addr_accepted=paths.add_addr_accepted,
+            local_addr_used=len(paths.used_endpoints),
+            extra_subflows_limit=self.limits.subflows,
+            add_addr_accepted_limit=self.limits.add_addr_accepted,
+            signal_endpoints=with_flag("signal"),
+            subflow_endpoints=with_flag("subflow"),
+            laminar_endpoints=with_flag("laminar"),
+            fullmesh_endpoints=with_flag("fullmesh"),
+        )
 
     def _endpoint_at(self, address: bytes) -> Endpoint | None:
         for endpoint in self._endpoints.values():

@@ -19,7 +19,7 @@ from mptcp_stack.ip.routing import Route
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.run_loop import RunLoop, keep_freed_memory
 from mptcp_stack.settings import StackSettings, apply_sysctl
-from mptcp_stack.sockets import ListeningSocket, StreamSocket, listen, open_connection
+from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket, listen, open_connection
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import format_address, parse_address, unmap
 from testbed.host.data import Buffer

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mptcp_stack.sockets.tcp_info import parse_tcp_info
 from testbed.packetdrill.kernel_descriptors import KernelDescriptors, OpenDescriptor
 from testbed.packetdrill.kernel_polling import PollingCalls
-from testbed.packetdrill.kernel_tcp_info import TCP_INFO_BYTES, parse_tcp_info
 from testbed.packetdrill.kernel_values import (
     AddressReader,
     SocketAddress,
@@ -31,6 +31,8 @@ from testbed.packetdrill.kernel_values import (
 from testbed.packetdrill.stack_under_test import Value
 
 _ANCILLARY_BYTES = 4096
+_LARGEST_TCP_INFO_BYTES = 512
+"""More than any kernel has; it says how many bytes it wrote."""
 _MAXIMUM_OPTION_BYTES = 1 << 16
 _MSG_FASTOPEN = 0x20000000
 
@@ -107,7 +109,7 @@ class KernelCalls:
     def tcp_info(self, descriptor: int) -> dict[str, int]:
         """Raises OSError."""
         stream = self.descriptors.stream(descriptor)
-        return parse_tcp_info(stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES))
+        return parse_tcp_info(stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LARGEST_TCP_INFO_BYTES))
 
     def close_all(self) -> None:
         """Everything that the script left open. Nothing of it may be in use any more."""
@@ -380,7 +382,7 @@ class KernelCalls:
         stream = self._stream(arguments[0])
         level, option = number(arguments[1], "level"), number(arguments[2], "option")
         is_tcp_info = (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
-        size = number(arguments[4], "length", TCP_INFO_BYTES if is_tcp_info else 4)
+        size = number(arguments[4], "length", _LARGEST_TCP_INFO_BYTES if is_tcp_info else 4)
         if not 0 <= size <= _MAXIMUM_OPTION_BYTES:
             raise ValueError(f"getsockopt: expected a length up to {_MAXIMUM_OPTION_BYTES}")
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from errno import EINVAL, ENOPROTOOPT
 
-from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
-from mptcp_stack.tcp.states import Recovery, State
-from mptcp_stack.tcp.subflow import Subflow
 from testbed.packetdrill.stack_under_test import Value
 from testbed.packetdrill.userspace_attempts import Handler, Try, finished, number_argument
 from testbed.packetdrill.userspace_descriptors import DescriptorTable, StreamSocket
@@ -21,8 +19,6 @@ MINIMUM_SEND_BUFFER, MINIMUM_RECEIVE_BUFFER = 4608, 2304
 MAXIMUM_BUFFER = 1 << 30
 INTEGER_BYTES = 4
 LINGER_BYTES = 8
-SHOWN_THRESHOLD_LIMIT = 0x7FFFFFFF
-"""What Linux shows as tcpi_snd_ssthresh while there was no loss."""
 
 Name = tuple[int, int]
 """Level and option."""
@@ -40,21 +36,6 @@ _KEPT: frozenset[Name] = frozenset(
 """Without effect on the wire here: the stack never delays small segments (Nagle), as with TCP_NODELAY."""
 _SEND_BUFFER: Name = (_SOCKET, int(socket.SO_SNDBUF))
 _RECEIVE_BUFFER: Name = (_SOCKET, int(socket.SO_RCVBUF))
-
-_TCP_STATES: Mapping[State, int] = {
-    State.ESTABLISHED: 1,
-    State.SYN_SENT: 2,
-    State.SYN_RECEIVED: 3,
-    State.FIN_WAIT_1: 4,
-    State.FIN_WAIT_2: 5,
-    State.TIME_WAIT: 6,
-    State.CLOSED: 7,
-    State.CLOSE_WAIT: 8,
-    State.LAST_ACK: 9,
-    State.CLOSING: 11,
-}
-_LISTENING = 10
-_CLOSED = 7
 
 
 class SocketOptions:
@@ -147,45 +128,5 @@ def tcp_info_of(endpoint: StreamSocket) -> dict[str, int]:
     """The fields of TCP_INFO that this stack knows, by name; of MPTCP sockets, those of the first subflow."""
     connection = endpoint.connection
     if connection is None or not connection.subflows:
-        return {"tcpi_state": _LISTENING if endpoint.listener is not None else _CLOSED}
-    return _subflow_info(connection, connection.subflows[0])
-
-
-def _subflow_info(connection: Connection, subflow: Subflow) -> dict[str, int]:
-    queue, congestion = subflow.retransmission_queue, subflow.congestion
-    segment_bytes = subflow.segment_bytes
-    segments = -(-(subflow.snd_nxt - subflow.snd_una) // segment_bytes)
-    threshold = congestion.slow_start_threshold // segment_bytes
-    options = subflow.timestamps_enabled | subflow.sack_enabled << 1 | subflow.window_scale_enabled << 2
-    return {
-        "tcpi_state": _TCP_STATES[subflow.state],
-        "tcpi_ca_state": _congestion_state(subflow),
-        "tcpi_retransmits": subflow.consecutive_timeouts,
-        "tcpi_probes": subflow.unanswered_probes,
-        "tcpi_backoff": subflow.consecutive_timeouts,
-        "tcpi_options": options,
-        "tcpi_snd_wscale": subflow.snd_wnd_scale,
-        "tcpi_rcv_wscale": subflow.rcv_wnd_scale,
-        "tcpi_rto": subflow.round_trip.rto_us,
-        "tcpi_snd_mss": segment_bytes,
-        "tcpi_unacked": segments,
-        "tcpi_sacked": -(-queue.sacked_bytes // segment_bytes),
-        "tcpi_lost": queue.lost_count,
-        "tcpi_retrans": sum(chunk.transmissions > 1 for chunk in queue.chunks),
-        "tcpi_rtt": subflow.round_trip.srtt_us or 0,
-        "tcpi_rttvar": subflow.round_trip.rttvar_us,
-        "tcpi_snd_ssthresh": min(threshold, SHOWN_THRESHOLD_LIMIT),
-        "tcpi_snd_cwnd": congestion.congestion_window // segment_bytes,
-        "tcpi_advmss": subflow.base_mss,
-        "tcpi_bytes_acked": max(0, subflow.snd_una - subflow.snd_iss - 1),
-        "tcpi_bytes_received": max(0, subflow.rcv_nxt - subflow.irs - 1),
-        "tcpi_notsent_bytes": connection.send_buffer.unsent.length,
-        "tcpi_snd_wnd": subflow.snd_wnd,
-    }
-
-
-def _congestion_state(subflow: Subflow) -> int:
-    """TCP_CA_Open, TCP_CA_Disorder, TCP_CA_Recovery or TCP_CA_Loss."""
-    if subflow.recovery is Recovery.NONE:
-        return 1 if subflow.duplicate_acknowledgements else 0
-    return 3 if subflow.recovery is Recovery.FAST else 4
+        return {"tcpi_state": LISTENING if endpoint.listener is not None else CLOSED}
+    return tcp_info(connection.subflows[0], connection.send_buffer.unsent.length)

@@ -15,7 +15,10 @@ DRIVERS = frozenset(
     ROOT / "mptcp_stack" / name
     for name in (
         "run_loop.py",
-        "sockets.py",
+        "sockets/blocking.py",
+        "sockets/coroutines.py",
+        "sockets/streams.py",
+        "sockets/transports.py",
         "device/packet_socket.py",
         "device/tun.py",
         "device/link_settings.py",

@@ -17,7 +17,7 @@ from mptcp_stack.device.interface import Device, LinkLayer
 from mptcp_stack.device.packet_socket import PacketSocket
 from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.run_loop import RunLoop, create_stack
-from mptcp_stack.sockets import ListeningSocket, StreamSocket, listen, open_connection
+from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket, listen, open_connection
 from tests.device import namespaces
 
 MACS = (b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mptcp_stack.errors import ConfigurationError
-from mptcp_stack.sockets import StreamSocket, listen, open_connection
+from mptcp_stack.sockets.coroutines import StreamSocket, listen, open_connection
 from tests.driver_fakes import FakeConnection, FakeStack
 
 

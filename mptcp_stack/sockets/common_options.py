@@ -1,0 +1,67 @@
+"""Options that a socket has in any state, and every subflow for itself: fields of ``SocketOptions``."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass, replace
+from errno import EINVAL, ENOPROTOOPT
+from typing import Any
+
+from mptcp_stack.tcp.socket_options import SocketOptions
+
+SOL_SOCKET, IPPROTO_TCP = int(socket.SOL_SOCKET), int(socket.IPPROTO_TCP)
+INTEGER = struct.Struct("=i")
+
+Name = tuple[int, int]
+"""Level and option."""
+
+
+@dataclass(frozen=True, slots=True)
+class _IntegerField:
+    """A field of SocketOptions that is an ``int`` to applications, in units of ``unit`` of the field's."""
+
+    field: str
+    unit: int = 1
+    minimum: int = 0
+    maximum: int = (1 << 31) - 1
+    is_flag: bool = False
+
+    def read(self, options: SocketOptions) -> int:
+        return int(getattr(options, self.field)) // self.unit
+
+    def write(self, options: SocketOptions, value: int) -> SocketOptions:
+        changes: dict[str, Any] = {self.field: bool(value) if self.is_flag else value * self.unit}
+        if not self.is_flag and not self.minimum <= value <= self.maximum:
+            raise OSError(EINVAL, f"{self.field}: expected {self.minimum} to {self.maximum}, got {value}")
+        return replace(options, **changes)
+
+
+_SECOND_US, _MILLISECOND_US = 1_000_000, 1_000
+_FIELDS: dict[Name, _IntegerField] = {
+    (SOL_SOCKET, int(socket.SO_KEEPALIVE)): _IntegerField("keep_alive", is_flag=True),
+    (IPPROTO_TCP, int(socket.TCP_NODELAY)): _IntegerField("no_delay", is_flag=True),
+    (IPPROTO_TCP, int(socket.TCP_CORK)): _IntegerField("cork", is_flag=True),
+    (IPPROTO_TCP, int(socket.TCP_KEEPIDLE)): _IntegerField("keep_idle_us", _SECOND_US, 1, 32767),
+    (IPPROTO_TCP, int(socket.TCP_KEEPINTVL)): _IntegerField("keep_interval_us", _SECOND_US, 1, 32767),
+    (IPPROTO_TCP, int(socket.TCP_KEEPCNT)): _IntegerField("keep_count", 1, 1, 127),
+    (IPPROTO_TCP, int(socket.TCP_USER_TIMEOUT)): _IntegerField("user_timeout_us", _MILLISECOND_US),
+}
+
+
+def get_common(options: SocketOptions, level: int, option: int, length: int) -> bytes:
+    """What a socket in any state knows. Raises OSError(ENOPROTOOPT)."""
+    field = _FIELDS.get((level, option))
+    if field is None:
+        raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
+    return INTEGER.pack(field.read(options))[:length]
+
+
+def set_common(options: SocketOptions, level: int, option: int, value: bytes) -> SocketOptions:
+    """The options with one changed. Raises OSError (ENOPROTOOPT, EINVAL)."""
+    field = _FIELDS.get((level, option))
+    if field is None:
+        raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
+    if len(value) < INTEGER.size:
+        raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
+    return field.write(options, INTEGER.unpack_from(value)[0])

@@ -1,0 +1,82 @@
+"""``getsockopt`` and ``setsockopt`` of a connection: names, sizes, layouts and errors of the kernel.
+
+What an application sets below the level of MPTCP holds for all subflows of the connection, those that come
+later included. Values go in and out as the bytes that C programs would pass.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from errno import EINVAL
+from typing import TYPE_CHECKING
+
+from mptcp_stack.sockets import mptcp_options, subflow_options
+from mptcp_stack.sockets.common_options import INTEGER, IPPROTO_TCP, SOL_SOCKET, Name, get_common, set_common
+from mptcp_stack.sockets.tcp_info import pack_tcp_info, tcp_info
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+
+TCP_IS_MPTCP = 43
+IPPROTO_MPTCP = 262
+
+
+def get_option(
+    connection: Connection, level: int, option: int, length: int = 512, request: bytes = b""
+) -> bytes:
+    """At most ``length`` bytes; ``request`` is what the buffer holds on the way in, for options that read it.
+
+    Raises OSError: ENOPROTOOPT for an option that does not exist, EINVAL for a request that makes no sense,
+    EOPNOTSUPP for MPTCP's options on a connection that has fallen back.
+    """
+    if length < 0:
+        raise OSError(EINVAL, f"a buffer has at least 0 bytes, got {length}")
+    if level == mptcp_options.SOL_MPTCP:
+        return mptcp_options.get(connection, option, length, request)
+    if level == IPPROTO_TCP and option in subflow_options.READABLE:
+        return _cut(subflow_options.get(connection, option, request), length)
+    reader = _READERS.get((level, option))
+    if reader is not None:
+        return _cut(reader(connection), length)
+    return get_common(connection.socket_options, level, option, length)
+
+
+def set_option(connection: Connection, level: int, option: int, value: bytes) -> bytes:
+    """Empty but for options that answer in the same buffer: MPTCP_OPEN_SUB_TUPLE. Raises OSError."""
+    if level == IPPROTO_TCP and option in subflow_options.WRITABLE:
+        return subflow_options.set_on(connection, option, value)
+    connection.set_socket_options(set_common(connection.socket_options, level, option, value))
+    return b""
+
+
+def _cut(value: bytes, length: int) -> bytes:
+    """The kernel writes what there is room for, and says nothing of the rest."""
+    return value[:length]
+
+
+def _read_tcp_info(connection: Connection) -> bytes:
+    """Of the first subflow; all zero when there is none left."""
+    if not connection.subflows:
+        return pack_tcp_info({})
+    return pack_tcp_info(tcp_info(connection.subflows[0], connection.send_buffer.unsent.length))
+
+
+def _read_domain(connection: Connection) -> bytes:
+    return INTEGER.pack(socket.AF_INET6 if connection.is_ipv6_socket else socket.AF_INET)
+
+
+def _read_protocol(connection: Connection) -> bytes:
+    """A connection keeps its name after a fallback; one accepted as TCP never had another."""
+    is_mptcp = connection.is_mptcp or (connection.is_client and connection.local_key.value)
+    return INTEGER.pack(IPPROTO_MPTCP if is_mptcp else IPPROTO_TCP)
+
+
+_READERS: dict[Name, Callable[[Connection], bytes]] = {
+    (SOL_SOCKET, int(socket.SO_TYPE)): lambda _connection: INTEGER.pack(socket.SOCK_STREAM),
+    (SOL_SOCKET, int(socket.SO_DOMAIN)): _read_domain,
+    (SOL_SOCKET, int(socket.SO_PROTOCOL)): _read_protocol,
+    (SOL_SOCKET, int(socket.SO_ACCEPTCONN)): lambda _connection: INTEGER.pack(0),
+    (IPPROTO_TCP, int(socket.TCP_INFO)): _read_tcp_info,
+    (IPPROTO_TCP, TCP_IS_MPTCP): lambda connection: INTEGER.pack(connection.is_mptcp),
+}
