@@ -8,6 +8,8 @@ from typing import Any
 from mptcp_stack.errors import ConfigurationError
 
 SECOND_US = 1_000_000
+CONGESTION_CONTROLS = ("reno",)
+"""What ``net.ipv4.tcp_available_congestion_control`` lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class StackSettings:
     tcp_syn_retries: int = 6
     tcp_synack_retries: int = 5
     tcp_retries2: int = 15
+    tcp_congestion_control: str = "reno"
+    tcp_slow_start_after_idle: bool = True
     tcp_fin_timeout_us: int = 60 * SECOND_US
     receive_buffer_bytes: int = 6 << 20
     """Unread bytes a connection may hold; the one receive window of all its subflows."""
@@ -52,6 +56,7 @@ _SYSCTL_FLAGS = {
     "net.mptcp.allow_join_initial_addr_port": "allow_join_initial_addr_port",
     "net.ipv4.tcp_timestamps": "tcp_timestamps",
     "net.ipv4.tcp_sack": "tcp_sack",
+    "net.ipv4.tcp_slow_start_after_idle": "tcp_slow_start_after_idle",
 }
 _SYSCTL_SECONDS = {
     "net.mptcp.add_addr_timeout": "add_addr_timeout_us",
@@ -65,14 +70,23 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_synack_retries": "tcp_synack_retries",
     "net.ipv4.tcp_retries2": "tcp_retries2",
 }
-SYSCTL_NAMES: tuple[str, ...] = (*_SYSCTL_FLAGS, *_SYSCTL_SECONDS, *_SYSCTL_NUMBERS)
+_SYSCTL_CHOICES = {
+    "net.ipv4.tcp_congestion_control": ("tcp_congestion_control", CONGESTION_CONTROLS),
+}
+SYSCTL_NAMES: tuple[str, ...] = (*_SYSCTL_FLAGS, *_SYSCTL_SECONDS, *_SYSCTL_NUMBERS, *_SYSCTL_CHOICES)
 
 
 def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSettings:
     """The settings with one sysctl changed, by the kernel's name and in its unit.
 
-    Raises ConfigurationError for a name the stack has no counterpart of, or a value that is no number.
+    Raises ConfigurationError for a name the stack has no counterpart of, or a value that it cannot take.
     """
+    if name in _SYSCTL_CHOICES:
+        field, choices = _SYSCTL_CHOICES[name]
+        if value not in choices:
+            raise ConfigurationError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        choice: dict[str, Any] = {field: value}
+        return replace(settings, **choice)
     try:
         number = int(value)
     except ValueError:

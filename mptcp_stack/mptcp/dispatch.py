@@ -57,6 +57,9 @@ def _send_again(connection: Connection, now_us: int) -> None:
 
 def _send_new(connection: Connection, now_us: int) -> None:
     buffer = connection.send_buffer
+    if buffer.unsent.length:
+        for resting in connection.subflows:
+            resting.begin_transmission(now_us)
     while buffer.unsent.length:
         subflow = connection.scheduler.choose(connection.subflows, for_reinjection=False)
         room = 0 if subflow is None else _room(connection, subflow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -148,6 +149,9 @@ class MptcpSubflow(Subflow):
             buffer = self.connection.send_buffer
             edge = max(edge, self.snd_una + buffer.window_edge - buffer.una)
         return edge
+
+    def coupled_paths(self) -> Sequence[MptcpSubflow]:
+        return self.connection.subflows
 
     def request_output(self) -> None:
         self.connection.request_output()

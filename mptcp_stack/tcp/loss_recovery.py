@@ -18,8 +18,6 @@ def on_acknowledgement(
 ) -> None:
     """Takes an acceptable acknowledgement number and the SACK blocks beside it."""
     queue = subflow.retransmission_queue
-    in_flight_before = queue.bytes_in_flight
-    outstanding_before = subflow.snd_nxt - subflow.snd_una
     result = queue.acknowledge(acknowledgement, _sack_blocks(subflow, options))
     _take_round_trip_sample(subflow, result, options, now_us)
     subflow.environment.counters.increment(
@@ -33,12 +31,12 @@ def on_acknowledgement(
     elif is_duplicate:
         subflow.duplicate_acknowledgements += 1
     _detect_lost_retransmissions(subflow, result, now_us)
-    _detect_loss(subflow, result, outstanding_before, is_duplicate)
+    _detect_loss(subflow, result, is_duplicate)
     if subflow.recovery is not Recovery.NONE and subflow.snd_una >= subflow.recovery_point:
         subflow.recovery = Recovery.NONE
         subflow.congestion.on_recovery_end()
-    elif result.newly_delivered_bytes and subflow.recovery is not Recovery.FAST:
-        subflow.congestion.on_acknowledged(result.newly_delivered_bytes, in_flight_before)
+    elif result.cumulative_bytes and subflow.recovery is not Recovery.FAST:
+        subflow.congestion.on_acknowledged(result.newly_delivered_bytes, now_us)
     if not len(queue):
         subflow.retransmission_timer.cancel()
     elif result.cumulative_bytes:
@@ -83,7 +81,7 @@ def _detect_lost_retransmissions(subflow: Subflow, result: Acknowledged, now_us:
         subflow.environment.counters.increment("TcpExtTCPLostRetransmit", segments)
 
 
-def _detect_loss(subflow: Subflow, result: Acknowledged, outstanding: int, is_duplicate: bool) -> None:
+def _detect_loss(subflow: Subflow, result: Acknowledged, is_duplicate: bool) -> None:
     queue = subflow.retransmission_queue
     lost_bytes = 0
     if subflow.sack_enabled:
@@ -101,7 +99,7 @@ def _detect_loss(subflow: Subflow, result: Acknowledged, outstanding: int, is_du
     if lost_bytes and subflow.recovery is Recovery.NONE:
         subflow.recovery = Recovery.FAST
         subflow.recovery_point = subflow.snd_nxt
-        subflow.congestion.on_loss(outstanding)
+        subflow.congestion.on_loss()
         name = "TcpExtTCPSackRecovery" if subflow.sack_enabled else "TcpExtTCPRenoRecovery"
         subflow.environment.counters.increment(name)
     if queue.lost_count or is_duplicate:

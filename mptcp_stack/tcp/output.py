@@ -215,8 +215,7 @@ def on_retransmission_timer(subflow: Subflow, now_us: int) -> None:
     if is_handshake:
         subflow.syn_retransmissions += 1
     else:
-        outstanding = subflow.snd_nxt - subflow.snd_una
-        subflow.congestion.on_timeout(outstanding, subflow.recovery is not Recovery.TIMEOUT)
+        subflow.congestion.on_timeout(subflow.recovery is not Recovery.TIMEOUT)
         subflow.recovery = Recovery.TIMEOUT
         subflow.recovery_point = subflow.snd_nxt
     subflow.environment.counters.increment("TcpExtTCPTimeouts")

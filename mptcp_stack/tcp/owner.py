@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+from mptcp_stack.congestion.interface import Path
 from mptcp_stack.tcp.retransmission_queue import Chunk
 from mptcp_stack.wire.frame import Buffer
 from mptcp_stack.wire.mptcp_options import MptcpOption
@@ -22,6 +24,10 @@ class SubflowOwner(ABC):
     @abstractmethod
     def window_edge(self) -> int:
         """The first sequence number that must not be sent yet."""
+
+    @abstractmethod
+    def coupled_paths(self) -> Sequence[Path]:
+        """The subflows whose congestion windows may depend on one another (RFC 6356 §3)."""
 
     @abstractmethod
     def request_output(self) -> None:

@@ -12,7 +12,15 @@ FALLBACK_RTO_US = 3_000_000
 class RoundTripEstimator:
     """SRTT, RTTVAR and the RTO of one path, with exponential back-off."""
 
-    __slots__ = ("_backoff", "_initial_rto_us", "_maximum_rto_us", "_minimum_rto_us", "rttvar_us", "srtt_us")
+    __slots__ = (
+        "_backoff",
+        "_initial_rto_us",
+        "_maximum_rto_us",
+        "_minimum_rto_us",
+        "latest_us",
+        "rttvar_us",
+        "srtt_us",
+    )
 
     def __init__(self, minimum_rto_us: int, maximum_rto_us: int) -> None:
         self._minimum_rto_us = minimum_rto_us
@@ -20,11 +28,11 @@ class RoundTripEstimator:
         self._backoff = 0
         self._initial_rto_us = INITIAL_RTO_US
         self.srtt_us: int | None = None
-        self.rttvar_us = 0
+        self.rttvar_us = self.latest_us = 0
 
     def on_sample(self, round_trip_us: int) -> None:
         """RFC 6298 §2.2 and §2.3. A new sample also ends the back-off (§5.7 note)."""
-        round_trip_us = max(1, round_trip_us)
+        self.latest_us = round_trip_us = max(1, round_trip_us)
         if self.srtt_us is None:
             self.srtt_us = round_trip_us
             self.rttvar_us = round_trip_us // 2

@@ -23,6 +23,8 @@ class SocketOptions:
     keep_count: int = 9
     user_timeout_us: int = 0
     """0: as long as ``tcp_retries2`` lasts (RFC 9293 §3.8.3)."""
+    congestion_control: str = ""
+    """A name of ``settings.CONGESTION_CONTROLS``; empty: the host's (TCP_CONGESTION)."""
 
 
 DEFAULT_SOCKET_OPTIONS = SocketOptions()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from errno import ETIMEDOUT
 
 from mptcp_stack.congestion.interface import CongestionController
-from mptcp_stack.congestion.reno import Reno
+from mptcp_stack.congestion.registry import create_controller
 from mptcp_stack.tcp import output
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
@@ -133,7 +133,7 @@ class Subflow(SubflowOwner):
         self.probe_wanted = False
         self.base_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
         self.segment_bytes = self.base_mss
-        self.congestion: CongestionController = Reno(self.segment_bytes)
+        self.congestion: CongestionController = self._new_controller()
 
     def _initialise_receiver(self) -> None:
         settings = self.environment.settings
@@ -151,6 +151,14 @@ class Subflow(SubflowOwner):
         self.timestamp_recent = 0
         self.sack_enabled = settings.tcp_sack
         self.window_scale_enabled = True
+
+    def _new_controller(self) -> CongestionController:
+        return create_controller(
+            self.socket_options.congestion_control or self.environment.settings.tcp_congestion_control, self
+        )
+
+    def count(self, counter: str) -> None:
+        self.environment.counters.increment(counter)
 
     @property
     def four_tuple(self) -> FourTuple:
@@ -213,7 +221,7 @@ class Subflow(SubflowOwner):
             self.base_mss = max(peer_mss, 88)
         self.base_mss = min(self.base_mss, output.local_mss(self))
         self.update_segment_bytes()
-        self.congestion = Reno(self.segment_bytes)
+        self.congestion = self._new_controller()
 
     def update_segment_bytes(self) -> None:
         """The payload of a full segment: what the options on each of them leave of the MSS (RFC 6691)."""
@@ -234,6 +242,11 @@ class Subflow(SubflowOwner):
     @property
     def can_send(self) -> bool:
         return self.state in CAN_SEND and not self.fin_wanted
+
+    def begin_transmission(self, now_us: int) -> None:
+        """New data waits: a window that rested says little of the path by now (RFC 5681 §4.1)."""
+        if not len(self.retransmission_queue) and self.environment.settings.tcp_slow_start_after_idle:
+            self.congestion.on_transmission_start(now_us, self.round_trip.rto_us)
 
     def sendable_bytes(self) -> int:
         """New bytes that the congestion window and the peer's window take now."""
@@ -271,6 +284,7 @@ class Subflow(SubflowOwner):
         chunk = Chunk(self.snd_nxt, self.snd_nxt + length, payload, flags, now_us, mapping)
         self.retransmission_queue.append(chunk)
         self.snd_nxt += length
+        self.congestion.on_sent(self.retransmission_queue.bytes_in_flight, now_us)
         self.probe_wanted = False
         output.send_chunk(self, chunk, now_us)
         if not self.retransmission_timer.is_set:
