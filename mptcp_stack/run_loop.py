@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from mptcp_stack.device.interface import Device
 from mptcp_stack.driver import SocketStack
@@ -36,6 +36,9 @@ TRANSMIT_QUEUE_FRAMES = 1024
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+
+
+AnyStack = TypeVar("AnyStack", bound=SocketStack)
 
 
 def monotonic_us() -> int:
@@ -72,13 +75,13 @@ class _Port:
         self.is_watching_write = False
 
 
-class RunLoop:
+class RunLoop(Generic[AnyStack]):
     """One stack, its devices and the running asyncio event loop.
 
     Use as an async context manager, or call ``start`` and ``close``. The devices stay the caller's to close.
     """
 
-    def __init__(self, stack: SocketStack, devices: Mapping[Interface, Device] | None = None) -> None:
+    def __init__(self, stack: AnyStack, devices: Mapping[Interface, Device] | None = None) -> None:
         self.stack = stack
         self.on_device_failure: Callable[[Interface, DeviceError], None] | None = None
         """Called when a device is gone for good; it has been taken off the loop by then."""

@@ -108,7 +108,7 @@ class UserspaceListener:
 class UserspaceNetwork:
     """See :class:`testbed.host.streams.StreamNetwork`."""
 
-    def __init__(self, run_loop: RunLoop, stack: Stack) -> None:
+    def __init__(self, run_loop: RunLoop[Stack], stack: Stack) -> None:
         self._run_loop = run_loop
         self._stack = stack
 

@@ -18,6 +18,7 @@ from mptcp_stack.device.packet_socket import PacketSocket
 from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.run_loop import RunLoop, create_stack
 from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket, listen, open_connection
+from mptcp_stack.stack import Stack
 from tests.device import namespaces
 
 MACS = (b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02")
@@ -26,6 +27,7 @@ ADDRESSES = (
     (b"\x0a\0\0\x02", b"\xfd" + bytes(14) + b"\x02"),
 )
 SERVER = {4: "10.0.0.2", 6: "fd00::2"}
+Host = RunLoop[Stack]
 needs_namespaces = pytest.mark.skipif(
     namespaces.missing() is not None, reason=namespaces.missing() or "namespaces can be made"
 )
@@ -39,7 +41,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-def host(device: Device, addresses: tuple[bytes, bytes]) -> RunLoop:
+def host(device: Device, addresses: tuple[bytes, bytes]) -> Host:
     stack = create_stack()
     interface = stack.ip.add_interface(
         device.name,
@@ -54,7 +56,7 @@ def host(device: Device, addresses: tuple[bytes, bytes]) -> RunLoop:
 
 
 @asynccontextmanager
-async def running(devices: tuple[Device, Device]) -> AsyncIterator[tuple[RunLoop, RunLoop]]:
+async def running(devices: tuple[Device, Device]) -> AsyncIterator[tuple[Host, Host]]:
     loops = tuple(host(device, own) for device, own in zip(devices, ADDRESSES, strict=True))
     try:
         async with loops[0], loops[1]:
@@ -78,7 +80,7 @@ async def receive_all(stream: StreamSocket) -> str:
     return digest.hexdigest()
 
 
-async def both_ways(loops: tuple[RunLoop, RunLoop], family: int, protocol: str, size: int) -> None:
+async def both_ways(loops: tuple[Host, Host], family: int, protocol: str, size: int) -> None:
     """Different data in both directions at once, then an orderly end."""
     upward, downward = random.Random(1).randbytes(size), random.Random(2).randbytes(size)
     async with listen(loops[1], None, 80, protocol=protocol) as listening:
@@ -170,7 +172,7 @@ def test_many_connections_at_once() -> None:
             await stream.write(await stream.read_exactly(9))
             assert await stream.read(1) == b""
 
-    async def ask(loop: RunLoop, number: int) -> None:
+    async def ask(loop: Host, number: int) -> None:
         async with await open_connection(loop, SERVER[4], 80) as stream:
             request = f"{number:09}".encode()
             await stream.write(request)
