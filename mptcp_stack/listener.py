@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
 
 
 class Listener:
@@ -27,6 +28,7 @@ class Listener:
         "is_mptcp",
         "on_change",
         "port",
+        "socket_options",
     )
 
     def __init__(
@@ -45,6 +47,8 @@ class Listener:
         self.is_ipv6 = is_ipv6
         self.backlog = max(1, backlog)
         self.on_change: Callable[[], None] | None = None
+        self.socket_options = DEFAULT_SOCKET_OPTIONS
+        """What connections that come have from their first segment on."""
         self.is_closed = False
         self._counters = counters
         self._on_close = on_close

@@ -274,6 +274,7 @@ class Stack:
         )
         if key is not None and option is not None:
             handshake.take_capable_flags(connection, option)
+        connection.socket_options = listener.socket_options
         listener.on_syn(connection)
         connection.accept_initial().open_passively(segment, now_us)
 

@@ -168,11 +168,19 @@ class Connection:
     def read(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes``; b"" when nothing is there (``end_of_stream`` tells whether more will come)."""
         data = self.receive_buffer.read(max_bytes)
-        if data and self.receive_buffer.deserves_update():
-            for subflow in self.subflows:
-                if subflow.state is not State.CLOSED:
-                    subflow.want_acknowledgement(Acknowledge.NOW, self.environment.timers.clock_us)
+        if data:
+            self._after_reading()
         return data
+
+    def _after_reading(self) -> None:
+        now_us = self.environment.timers.clock_us
+        is_emptied = not self.receive_buffer.readable_bytes
+        limit = self.receive_buffer.limit
+        for subflow in self.subflows:
+            if subflow.state is State.CLOSED:
+                continue
+            if not subflow.acknowledging.on_read(subflow, is_emptied, now_us):
+                subflow.acknowledging.on_room(subflow, limit, now_us)
 
     def write(self, data: Buffer) -> int:
         """The number of bytes taken, 0 when the send buffer is full. Raises OSError when none can be sent."""
@@ -223,6 +231,18 @@ class Connection:
         for subflow in self.subflows:
             subflow.socket_options = options
         self.request_output()
+
+    @property
+    def acknowledges_quickly(self) -> bool:
+        """False while acknowledgements wait for answers to carry them (TCP_QUICKACK)."""
+        return not any(subflow.acknowledging.is_interactive for subflow in self.subflows)
+
+    def acknowledge_quickly(self, is_wanted: bool) -> None:
+        """For now: what the application does from here on may change it again."""
+        is_emptied = not self.receive_buffer.readable_bytes
+        for subflow in self.subflows:
+            timing = subflow.acknowledging
+            timing.set_quick(subflow, is_wanted, is_emptied, self.environment.timers.clock_us)
 
     def describe(self) -> dict[str, object]:
         """For diagnostics: what ``ss -M`` would show."""

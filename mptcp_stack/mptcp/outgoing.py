@@ -44,7 +44,6 @@ def data_checksum(initial: int, mapping: Mapping, payload: Iterable[Buffer]) -> 
 def acknowledgement_options(subflow: MptcpSubflow) -> tuple[MptcpOption, ...]:
     """For a segment without data: a signal that waits, the handshake's proof, or the data acknowledgement."""
     connection = subflow.connection
-    connection.receive_buffer.on_window_sent()
     if connection.mode is not Mode.MPTCP:
         return ()
     proof = handshake.acknowledgement_option(subflow)
@@ -99,7 +98,6 @@ def _data_acknowledgement(connection: Connection, subflow: MptcpSubflow) -> Dss:
 def data_options(subflow: MptcpSubflow, chunk: Chunk) -> tuple[MptcpOption, ...]:
     """For a segment with data: its mapping and the data acknowledgement."""
     connection = subflow.connection
-    connection.receive_buffer.on_window_sent()
     mapping = chunk.mapping
     if connection.mode is not Mode.MPTCP or mapping is None:
         return ()

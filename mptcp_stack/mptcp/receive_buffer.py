@@ -20,23 +20,21 @@ class ReceiveBuffer:
     __slots__ = (
         "_counters",
         "_gathered",
-        "_limit",
         "_ready",
         "_reassembly",
         "_right_edge",
-        "_told_edge",
         "fin_position",
         "fin_was_taken",
+        "limit",
     )
 
     def __init__(self, limit: int, counters: Counters) -> None:
-        self._limit = limit
+        self.limit = limit
         self._counters = counters
         self._reassembly = Reassembly(1)
         self._ready = ByteQueue()
         self._gathered: bytearray | None = None
         self._right_edge = 1
-        self._told_edge = 1
         self.fin_position: int | None = None
         self.fin_was_taken = False
 
@@ -64,18 +62,9 @@ class ReceiveBuffer:
 
     def window(self) -> int:
         """Bytes that the peer may send beyond ``next_position``."""
-        free = max(0, self._limit - self.readable_bytes)
+        free = max(0, self.limit - self.readable_bytes)
         self._right_edge = max(self._right_edge, self.next_position + free)
         return self._right_edge - self.next_position
-
-    def on_window_sent(self) -> None:
-        """The current window is on its way to the peer."""
-        self._told_edge = self._right_edge
-
-    def deserves_update(self) -> bool:
-        """The peer knows of less than half the buffer, and there is a lot more (RFC 9293 §3.8.6.2.2)."""
-        told = self._told_edge - self.next_position
-        return told < self._limit // 2 and self.window() - told >= self._limit // 4
 
     def receive(self, position: int, data: Buffer) -> bool:
         """Takes data of the connection; True when something became readable."""

@@ -153,6 +153,10 @@ class MptcpSubflow(Subflow):
     def coupled_paths(self) -> Sequence[MptcpSubflow]:
         return self.connection.subflows
 
+    def is_reader_gone(self) -> bool:
+        connection = self.connection
+        return connection.app_closed and connection.mode is Mode.PLAIN_TCP
+
     def request_output(self) -> None:
         self.connection.request_output()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from errno import ECONNREFUSED, ECONNRESET, EPIPE
 
-from mptcp_stack.tcp import output
+from mptcp_stack.tcp import output, peer_fin
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
 from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
 from mptcp_stack.tcp.subflow import Subflow
 from mptcp_stack.wire.sequence import unwrap
-from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment
+from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN, TcpSegment
 
 _CHALLENGE_INTERVAL_US = 500_000
 """Linux's tcp_invalid_ratelimit: answers to senseless segments are at least this far apart."""
@@ -40,7 +40,7 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
         if len(segment.payload):
             _process_data(subflow, segment, sequence, now_us)
         if segment.flags & FIN and subflow.state is not State.CLOSED:
-            _process_fin(subflow, sequence + len(segment.payload), now_us)
+            peer_fin.on_fin(subflow, sequence + len(segment.payload), now_us)
 
 
 def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
@@ -126,6 +126,7 @@ def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, 
         _answer_in_time_wait(subflow, segment, now_us)
     elif len(segment.payload) and not segment.flags & SYN:
         # Repeated data: the peer missed our acknowledgement, so it gets one without delay.
+        subflow.acknowledging.enter_quick_mode(subflow)
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     elif now_us - subflow.last_answer_us >= _CHALLENGE_INTERVAL_US:
         # A window probe, say (RFC 9293 §3.8.6.1). Two ends that both find the other's acknowledgements out
@@ -281,8 +282,7 @@ def _on_fin_acknowledged(subflow: Subflow, now_us: int) -> bool:
 
 def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
     """RFC 9293 §3.10.7.4, seventh step; acknowledges by RFC 5681 §4.2."""
-    if subflow.state not in CAN_RECEIVE or subflow.peer_fin_position is not None:
-        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+    if not _wants_data(subflow, segment, sequence, now_us):
         return
     counters = subflow.environment.counters
     payload = segment.payload
@@ -300,21 +300,32 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
         return
     position = subflow.rcv_nxt
-    filled_gap = len(ready) > 1
+    filled_gap = len(ready) > 1 or subflow.waiting_fin_position is not None
     subflow.rcv_nxt = subflow.reassembly.next_position
-    subflow.unacknowledged_received_bytes += subflow.rcv_nxt - position
+    subflow.acknowledging.on_data(subflow, len(payload), segment.flags, now_us)
     subflow.on_data(position, ready, now_us)
     if subflow.state is State.CLOSED:
         return
-    if (
-        filled_gap
-        or not subflow.reassembly.is_empty
-        or subflow.unacknowledged_received_bytes >= 2 * subflow.segment_bytes
-        or (segment.flags & PSH and subflow.unacknowledged_received_bytes > subflow.segment_bytes)
-    ):
+    if filled_gap or not subflow.reassembly.is_empty:
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     else:
-        subflow.want_acknowledgement(Acknowledge.DELAYED, now_us)
+        subflow.acknowledging.schedule(subflow, now_us)
+    if subflow.waiting_fin_position is not None:
+        peer_fin.on_hole_filled(subflow, now_us)
+
+
+def _wants_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """Beyond the peer's FIN there is none; what nobody will read is refused (RFC 9293 §3.6.1)."""
+    if subflow.state not in CAN_RECEIVE or subflow.peer_fin_position is not None:
+        if sequence < subflow.rcv_nxt:
+            subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        return False
+    if subflow.is_reader_gone() and sequence + len(segment.payload) > subflow.rcv_nxt:
+        subflow.environment.counters.increment("TcpExtTCPAbortOnData")
+        output.send_reset_at(subflow, segment.acknowledgement, now_us)
+        subflow.finish(ECONNRESET, now_us)
+        return False
+    return True
 
 
 def _report_gaps(subflow: Subflow, sequence: int, now_us: int) -> None:
@@ -328,21 +339,3 @@ def _report_gaps(subflow: Subflow, sequence: int, now_us: int) -> None:
         return
     if not subflow.sack_enabled or not subflow.reassembly.continues_latest(sequence):
         output.send_acknowledgement(subflow, now_us)
-
-
-def _process_fin(subflow: Subflow, fin_position: int, now_us: int) -> None:
-    """RFC 9293 §3.10.7.4, eighth step. A FIN beyond a gap is ignored: the peer repeats it."""
-    subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-    if subflow.peer_fin_position is not None or fin_position != subflow.rcv_nxt:
-        return
-    if subflow.state not in CAN_RECEIVE:
-        return
-    subflow.peer_fin_position = fin_position
-    subflow.rcv_nxt += 1
-    subflow.change_state(Event.FIN_RECEIVED)
-    if subflow.state is State.TIME_WAIT:
-        output.send_acknowledgement(subflow, now_us)
-        subflow.on_fin(now_us)
-        subflow.enter_time_wait(now_us)
-    else:
-        subflow.on_fin(now_us)

@@ -111,7 +111,7 @@ def _window_field(subflow: Subflow) -> int:
 def _on_acknowledgement_sent(subflow: Subflow) -> None:
     subflow.acknowledge = Acknowledge.NOTHING
     subflow.delayed_ack_timer.cancel()
-    subflow.unacknowledged_received_bytes = 0
+    subflow.acknowledging.on_acknowledgement_sent()
     subflow.last_acknowledged = subflow.rcv_nxt
 
 
@@ -135,6 +135,7 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     counters.increment("TcpOutSegs", segments)
     if length:
         counters.increment("TcpExtTCPOrigDataSent", segments)
+        subflow.acknowledging.on_data_sent(now_us)
     _send(subflow, segment, chunk.payload, gso_size, now_us)
     _on_acknowledgement_sent(subflow)
 
@@ -167,16 +168,26 @@ def send_probe(subflow: Subflow, now_us: int) -> None:
 
 def _send_empty(subflow: Subflow, sequence: int, mptcp: tuple[MptcpOption, ...], now_us: int) -> None:
     options = _options(subflow, mptcp, now_us)
-    if subflow.sack_enabled and not subflow.reassembly.is_empty:
+    if subflow.sack_enabled and not (subflow.reassembly.is_empty and subflow.waiting_fin_position is None):
         # RFC 2018 §3: as many blocks as the rest of the option space holds.
         room = (MAXIMUM_OPTIONS_BYTES - options_length(options) - 4) // 8
         if room > 0:
-            blocks = subflow.reassembly.ranges()[:room]
+            blocks = _held_ranges(subflow)[:room]
             options.sack_blocks = tuple((start & SEQUENCE_MASK, end & SEQUENCE_MASK) for start, end in blocks)
     segment = _segment(subflow, sequence, ACK, _window_field(subflow), options)
     subflow.environment.counters.increment("TcpOutSegs")
     _send(subflow, segment, (), 0, now_us)
     _on_acknowledgement_sent(subflow)
+
+
+def _held_ranges(subflow: Subflow) -> list[tuple[int, int]]:
+    """What came out of order; a FIN beyond a hole counts as one more byte."""
+    ranges = subflow.reassembly.ranges()
+    fin_position = subflow.waiting_fin_position
+    if fin_position is None:
+        return ranges
+    extended = [(start, end + 1 if end == fin_position else end) for start, end in ranges]
+    return extended if extended != ranges else [*ranges, (fin_position, fin_position + 1)]
 
 
 def send_reset(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) -> None:

@@ -30,6 +30,10 @@ class SubflowOwner(ABC):
         """The subflows whose congestion windows may depend on one another (RFC 6356 §3)."""
 
     @abstractmethod
+    def is_reader_gone(self) -> bool:
+        """Nobody will read what still comes, so that it is to be refused."""
+
+    @abstractmethod
     def request_output(self) -> None:
         """There is something to send: have ``flush`` called soon."""
 

@@ -12,6 +12,7 @@ from errno import ETIMEDOUT
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.registry import create_controller
 from mptcp_stack.tcp import output
+from mptcp_stack.tcp.acknowledging import AcknowledgementTiming
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.owner import SubflowOwner
@@ -42,6 +43,7 @@ class Subflow(SubflowOwner):
 
     __slots__ = (
         "acknowledge",
+        "acknowledging",
         "base_mss",
         "congestion",
         "consecutive_timeouts",
@@ -90,8 +92,8 @@ class Subflow(SubflowOwner):
         "timestamp_offset",
         "timestamp_recent",
         "timestamps_enabled",
-        "unacknowledged_received_bytes",
         "unanswered_probes",
+        "waiting_fin_position",
         "window_scale_enabled",
     )
 
@@ -141,8 +143,9 @@ class Subflow(SubflowOwner):
         self.rcv_wnd_scale = settings.receive_window_scale
         self.reassembly = Reassembly(0)
         self.peer_fin_position: int | None = None
+        self.waiting_fin_position: int | None = None
         self.acknowledge = Acknowledge.NOTHING
-        self.unacknowledged_received_bytes = 0
+        self.acknowledging = AcknowledgementTiming(settings.delayed_ack_us)
         self.last_received_us = 0
         self.last_acknowledged = 0
         self.last_answer_us = -(1 << 62)
@@ -231,6 +234,7 @@ class Subflow(SubflowOwner):
     def on_handshake_end(self) -> None:
         """What the handshake told of the path; a repeated one tells little good."""
         self.update_segment_bytes()
+        self.acknowledging.start(self.base_mss, self.rcv_right_edge - self.rcv_nxt)
         if self.syn_retransmissions and self.round_trip.srtt_us is None:
             self.round_trip.on_repeated_handshake()
         if self.syn_retransmissions > 1:
@@ -332,9 +336,8 @@ class Subflow(SubflowOwner):
         if urgency is Acknowledge.NOW:
             self.acknowledge = Acknowledge.NOW
             self.request_output()
-        elif self.acknowledge is Acknowledge.NOTHING:
-            self.acknowledge = Acknowledge.DELAYED
-            self.delayed_ack_timer.set(now_us + self.environment.settings.delayed_ack_us)
+        else:
+            self.acknowledging.schedule(self, now_us)
 
     def want_window_probe(self, now_us: int) -> None:
         """Data waits for a window and nothing is in flight that would bring an update (RFC 9293 §3.8.6.1)."""
@@ -407,6 +410,7 @@ class Subflow(SubflowOwner):
     def _on_delayed_ack_timer(self, now_us: int) -> None:
         if self.acknowledge is Acknowledge.DELAYED:
             self.environment.counters.increment("TcpExtDelayedACKs")
+            self.acknowledging.on_timer(self)
             self.want_acknowledgement(Acknowledge.NOW, now_us)
 
     def _on_probe_timer(self, now_us: int) -> None:

@@ -204,6 +204,7 @@ class SocketCalls:
             would_block(endpoint)
             return None
         accepted = StreamSocket(endpoint.domain, "mptcp" if connection.is_mptcp else "tcp")
+        accepted.socket_options = connection.socket_options
         accepted.attach(connection)
         accepted.bound = connection.local
         accepted.connect_was_reported = True

@@ -11,6 +11,7 @@ from errno import EBADF, EMFILE, ENOTSOCK
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import DataState
+from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 
 FIRST_DESCRIPTOR = 3
 MAXIMUM_DESCRIPTORS = 1024
@@ -61,6 +62,7 @@ class StreamSocket(Endpoint):
         self.reading_is_shut = False
         self.error_was_taken = False
         self.options: dict[tuple[int, int], int] = {}
+        self.socket_options = DEFAULT_SOCKET_OPTIONS
         self.linger: tuple[int, int] = (0, 0)
         """SO_LINGER: on or off, seconds."""
         self._waiting: deque[Connection] = deque()
@@ -69,9 +71,20 @@ class StreamSocket(Endpoint):
     def attach(self, connection: Connection) -> None:
         self.connection = connection
         connection.on_change = self._on_change
+        if self.socket_options is not connection.socket_options:
+            connection.set_socket_options(self.socket_options)
+
+    def set_socket_options(self, options: SocketOptions) -> None:
+        """Those of the stack itself; they hold for the connection, or for those that the listener takes."""
+        self.socket_options = options
+        if self.connection is not None:
+            self.connection.set_socket_options(options)
+        if self.listener is not None:
+            self.listener.socket_options = options
 
     def start_listening(self, listener: Listener) -> None:
         self.listener = listener
+        listener.socket_options = self.socket_options
         listener.on_change = self._on_change
 
     def _on_change(self) -> None:

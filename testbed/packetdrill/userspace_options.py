@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EINVAL, ENOPROTOOPT
+from errno import EINVAL
 
+from mptcp_stack.sockets.common_options import INTEGER, get_common, set_common
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
 from testbed.packetdrill.stack_under_test import Value
@@ -30,10 +31,10 @@ _KEPT: frozenset[Name] = frozenset(
     for level, option in (
         (_SOCKET, socket.SO_REUSEADDR),
         (_SOCKET, socket.SO_REUSEPORT),
-        (_TCP, socket.TCP_NODELAY),
     )
 )
-"""Without effect on the wire here: the stack never delays small segments (Nagle), as with TCP_NODELAY."""
+"""Without effect on the wire here."""
+_QUICK_ACK: Name = (_TCP, int(socket.TCP_QUICKACK))
 _SEND_BUFFER: Name = (_SOCKET, int(socket.SO_SNDBUF))
 _RECEIVE_BUFFER: Name = (_SOCKET, int(socket.SO_RCVBUF))
 
@@ -78,7 +79,10 @@ class SocketOptions:
             return endpoint.options.get(name, self._stack.settings.receive_buffer_bytes)
         if name in _KEPT:
             return endpoint.options.get(name, 0)
-        raise OSError(ENOPROTOOPT, "the bundled stack has no such option")
+        if name == _QUICK_ACK and endpoint.connection is not None:
+            return int(endpoint.connection.acknowledges_quickly)
+        value: int = INTEGER.unpack(get_common(endpoint.socket_options, *name, INTEGER_BYTES))[0]
+        return value
 
     def _setsockopt(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
@@ -92,8 +96,11 @@ class SocketOptions:
             self._set_buffer(endpoint, name, number_argument(value, "value"))
         elif name in _KEPT:
             endpoint.options[name] = int(bool(number_argument(value, "value")))
+        elif name == _QUICK_ACK and endpoint.connection is not None:
+            endpoint.connection.acknowledge_quickly(bool(number_argument(value, "value")))
         else:
-            raise OSError(ENOPROTOOPT, "the bundled stack has no such option")
+            data = INTEGER.pack(number_argument(value, "value"))
+            endpoint.set_socket_options(set_common(endpoint.socket_options, *name, data))
         return finished(0)
 
     def _set_linger(self, endpoint: StreamSocket, value: Value) -> None:

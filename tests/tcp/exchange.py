@@ -203,6 +203,13 @@ def established(exchange: Exchange | None = None) -> Exchange:
     return exchange
 
 
+def interactive(exchange: Exchange | None = None) -> Exchange:
+    """Established, and used to answering: acknowledgements wait for answers."""
+    exchange = exchange or established()
+    exchange.application.acknowledge_quickly(False)
+    return exchange
+
+
 def in_state(state: State, exchange: Exchange | None = None) -> Exchange:
     """An exchange whose subflow is in the state, with everything that was sent already looked at.
 

@@ -6,15 +6,26 @@ from dataclasses import replace
 
 import pytest
 
-from tests.tcp.exchange import SETTINGS, Exchange, established
+from tests.tcp.exchange import SETTINGS, Exchange, established, interactive
 
 MSS = 1460
 SMALL = replace(SETTINGS, receive_buffer_bytes=10_000)
 
 
-def test_first_segment_is_acknowledged_after_a_while() -> None:
-    """RFC 5681 §4.2, with Linux's 40 ms."""
+def test_first_segments_are_acknowledged_at_once() -> None:
+    """As Linux does for a sender in slow start, sixteen times."""
     exchange = established()
+    for position in range(1, 17):
+        exchange.send("A", position, 1, b"x")
+        exchange.expect("A", 1, position + 1)
+    exchange.send("A", 17, 1, b"x")
+    exchange.expect_nothing()
+    assert exchange.stack.counters["TcpExtDelayedACKs"] == 0
+
+
+def test_acknowledgement_waits_for_an_answer() -> None:
+    """RFC 5681 §4.2, with Linux's 40 ms."""
+    exchange = interactive()
     exchange.send("A", 1, 1, b"hello")
     exchange.expect_nothing()
     assert [time_us for time_us, _ in exchange.advance(100_000)] == [40_000]
@@ -23,7 +34,8 @@ def test_first_segment_is_acknowledged_after_a_while() -> None:
 
 
 def test_every_second_full_segment_is_acknowledged_at_once() -> None:
-    exchange = established()
+    exchange = interactive()
+    exchange.subflow.acknowledging.segment_bytes = 1000
     exchange.send("A", 1, 1, bytes(1000))
     exchange.expect_nothing()
     exchange.send("A", 1001, 1, bytes(1000))
@@ -31,7 +43,7 @@ def test_every_second_full_segment_is_acknowledged_at_once() -> None:
 
 
 def test_data_of_ours_carries_the_acknowledgement() -> None:
-    exchange = established()
+    exchange = interactive()
     exchange.send("A", 1, 1, b"hello")
     exchange.write(b"hi")
     exchange.expect("A", 1, 6, 2)
@@ -88,9 +100,9 @@ def test_window_opens_when_enough_was_read() -> None:
         exchange.send("A", position, 1, bytes(1250))
     exchange.advance(100_000)
     exchange.sent.clear()
-    exchange.read(1000)
+    exchange.read(999)
     exchange.expect_nothing()
-    exchange.read(5000)
+    exchange.read(5001)
     assert exchange.expect("A", 1, 10_001).window == 6000
 
 

@@ -11,7 +11,7 @@ import pytest
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.tcp.states import Recovery, State
 from mptcp_stack.wire.tcp_options import TcpOptions
-from tests.tcp.exchange import SETTINGS, Exchange, established, in_state, shown
+from tests.tcp.exchange import SETTINGS, Exchange, established, in_state, interactive, shown
 
 MSS = 1000
 NO_SACK = TcpOptions(maximum_segment_size=MSS, window_scale=0)
@@ -325,7 +325,7 @@ def stamped(value: int, echo: int = 0) -> TcpOptions:
 
 def test_timestamps_are_echoed_for_the_earliest_unacknowledged_segment() -> None:
     """RFC 7323 §4.3: the delay of our acknowledgement belongs to the round trip."""
-    exchange = with_timestamps()
+    exchange = interactive(with_timestamps())
     exchange.send("A", 1, 1, b"a", options=stamped(110))
     exchange.send("A", 2, 1, b"b", options=stamped(150))
     exchange.advance(100_000)
