@@ -8,7 +8,7 @@ from typing import Any
 from mptcp_stack.errors import ConfigurationError
 
 SECOND_US = 1_000_000
-CONGESTION_CONTROLS = ("reno",)
+CONGESTION_CONTROLS = ("cubic", "reno", "lia", "olia", "balia")
 """What ``net.ipv4.tcp_available_congestion_control`` lists."""
 
 
@@ -29,7 +29,7 @@ class StackSettings:
     tcp_syn_retries: int = 6
     tcp_synack_retries: int = 5
     tcp_retries2: int = 15
-    tcp_congestion_control: str = "reno"
+    tcp_congestion_control: str = "cubic"
     tcp_slow_start_after_idle: bool = True
     tcp_fin_timeout_us: int = 60 * SECOND_US
     receive_buffer_bytes: int = 6 << 20

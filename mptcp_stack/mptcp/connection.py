@@ -229,7 +229,7 @@ class Connection:
         """For this connection and all its subflows, those that come later included."""
         self.socket_options = options
         for subflow in self.subflows:
-            subflow.socket_options = options
+            subflow.take_socket_options(options)
         self.request_output()
 
     @property

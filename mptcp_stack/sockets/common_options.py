@@ -5,16 +5,22 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass, replace
-from errno import EINVAL, ENOPROTOOPT
+from errno import EINVAL, ENOENT, ENOPROTOOPT
 from typing import Any
 
+from mptcp_stack.settings import CONGESTION_CONTROLS
 from mptcp_stack.tcp.socket_options import SocketOptions
 
 SOL_SOCKET, IPPROTO_TCP = int(socket.SOL_SOCKET), int(socket.IPPROTO_TCP)
 INTEGER = struct.Struct("=i")
 
+CONTROL_NAME_BYTES = 16
+"""The kernel's TCP_CA_NAME_MAX: a name and a zero byte."""
+
 Name = tuple[int, int]
 """Level and option."""
+
+TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,22 @@ def get_common(options: SocketOptions, level: int, option: int, length: int) -> 
 
 
 def set_common(options: SocketOptions, level: int, option: int, value: bytes) -> SocketOptions:
-    """The options with one changed. Raises OSError (ENOPROTOOPT, EINVAL)."""
+    """The options with one changed. Raises OSError (ENOPROTOOPT, EINVAL, ENOENT)."""
+    if (level, option) == TCP_CONGESTION:
+        return _set_congestion_control(options, value)
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
     if len(value) < INTEGER.size:
         raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
     return field.write(options, INTEGER.unpack_from(value)[0])
+
+
+def _set_congestion_control(options: SocketOptions, value: bytes) -> SocketOptions:
+    """A name as C has it: up to a zero byte, which may be missing. ENOENT for one that is not there."""
+    if not value:
+        raise OSError(EINVAL, "expected the name of a congestion control")
+    name = value[: CONTROL_NAME_BYTES - 1].split(b"\0")[0].decode("ascii", "replace")
+    if name not in CONGESTION_CONTROLS:
+        raise OSError(ENOENT, f"congestion control: expected one of {', '.join(CONGESTION_CONTROLS)}")
+    return replace(options, congestion_control=name)

@@ -12,7 +12,16 @@ from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from mptcp_stack.sockets import mptcp_options, subflow_options
-from mptcp_stack.sockets.common_options import INTEGER, IPPROTO_TCP, SOL_SOCKET, Name, get_common, set_common
+from mptcp_stack.sockets.common_options import (
+    CONTROL_NAME_BYTES,
+    INTEGER,
+    IPPROTO_TCP,
+    SOL_SOCKET,
+    TCP_CONGESTION,
+    Name,
+    get_common,
+    set_common,
+)
 from mptcp_stack.sockets.tcp_info import pack_tcp_info, tcp_info
 
 if TYPE_CHECKING:
@@ -72,11 +81,18 @@ def _read_protocol(connection: Connection) -> bytes:
     return INTEGER.pack(IPPROTO_MPTCP if is_mptcp else IPPROTO_TCP)
 
 
+def _read_congestion_control(connection: Connection) -> bytes:
+    name = connection.socket_options.congestion_control
+    name = name or connection.environment.settings.tcp_congestion_control
+    return name.encode().ljust(CONTROL_NAME_BYTES, b"\0")
+
+
 _READERS: dict[Name, Callable[[Connection], bytes]] = {
     (SOL_SOCKET, int(socket.SO_TYPE)): lambda _connection: INTEGER.pack(socket.SOCK_STREAM),
     (SOL_SOCKET, int(socket.SO_DOMAIN)): _read_domain,
     (SOL_SOCKET, int(socket.SO_PROTOCOL)): _read_protocol,
     (SOL_SOCKET, int(socket.SO_ACCEPTCONN)): lambda _connection: INTEGER.pack(0),
     (IPPROTO_TCP, int(socket.TCP_INFO)): _read_tcp_info,
+    TCP_CONGESTION: _read_congestion_control,
     (IPPROTO_TCP, TCP_IS_MPTCP): lambda connection: INTEGER.pack(connection.is_mptcp),
 }

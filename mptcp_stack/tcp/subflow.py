@@ -19,7 +19,7 @@ from mptcp_stack.tcp.owner import SubflowOwner
 from mptcp_stack.tcp.reassembly import Reassembly
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping, RetransmissionQueue
 from mptcp_stack.tcp.round_trip import RoundTripEstimator
-from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
+from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import (
     CAN_SEND,
     COUNTED_AS_ESTABLISHED,
@@ -159,6 +159,15 @@ class Subflow(SubflowOwner):
         return create_controller(
             self.socket_options.congestion_control or self.environment.settings.tcp_congestion_control, self
         )
+
+    def take_socket_options(self, options: SocketOptions) -> None:
+        """From now on; another controller goes on with the window that this one had, as in Linux."""
+        self.socket_options = options
+        before, after = self.congestion, self._new_controller()
+        if after.name != before.name:
+            after.congestion_window = before.congestion_window
+            after.slow_start_threshold = before.slow_start_threshold
+            self.congestion = after
 
     def count(self, counter: str) -> None:
         self.environment.counters.increment(counter)

@@ -36,7 +36,7 @@ _ROUTER_SYSCTLS = (
     ("net/ipv6/conf/default/forwarding", "1"),
 )
 _NO_IPV6_SYSCTLS = (("net/ipv6/conf/default/disable_ipv6", "1"),)
-_KERNEL_TCP_SYSCTL = ("net/ipv4/tcp_congestion_control", "reno")
+_CONGESTION_CONTROL = "net/ipv4/tcp_congestion_control"
 _MPTCP_SWITCH = "net/mptcp/enabled"
 _SETTING_NAME = re.compile(r"net(?:[./][A-Za-z0-9_:-]+)+")
 
@@ -70,8 +70,16 @@ def apply_basic_settings(node: Node) -> None:
     for name, value in settings:
         _write(name, value)
     if node.stack in {StackKind.KERNEL, StackKind.TCP}:
-        _write(*_KERNEL_TCP_SYSCTL)
+        _choose_congestion_control()
         _write(_MPTCP_SWITCH, "1" if node.stack is StackKind.KERNEL else "0")
+
+
+def _choose_congestion_control() -> None:
+    """A machine whose own default is another one may reserve cubic for its first namespace (EPERM)."""
+    try:
+        _write(_CONGESTION_CONTROL, "cubic")
+    except (FileNotFoundError, PermissionError):
+        _write(_CONGESTION_CONTROL, "reno")
 
 
 def apply_topology_settings(node: Node) -> None:

@@ -32,6 +32,8 @@ from testbed.packetdrill.userspace_commands import Commands
 
 INTERFACE_NAME = "tun0"
 SCRIPT_PORT = 8080
+DEFAULT_SETTINGS = StackSettings(tcp_congestion_control="reno")
+"""As for the kernel (``kernel_namespace.DEFAULT_SETTINGS``): windows that can be told in advance."""
 MAXIMUM_PACKETS_PER_INSTANT = 10_000
 MAXIMUM_STEPS_PER_INSTANT = 10_000
 MAXIMUM_WAITING_PACKETS = 100_000
@@ -93,7 +95,7 @@ class UserspaceStack:
         connect_port: int = SCRIPT_PORT,
     ) -> None:
         self._now_us = 0
-        self._stack = Stack(StackSettings(), random_bytes=SeededBytes(seed))
+        self._stack = Stack(DEFAULT_SETTINGS, random_bytes=SeededBytes(seed))
         self._interface = self._stack.ip.add_interface(
             INTERFACE_NAME,
             link_type=LinkType.RAW_IP,

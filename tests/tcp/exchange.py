@@ -21,7 +21,7 @@ from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment, em
 OURS, PEERS = parse_address("10.0.0.1"), parse_address("10.0.0.2")
 OUR_PORT, PEER_PORT = 1000, 2000
 MASK = 0xFFFFFFFF
-SETTINGS = StackSettings(tcp_timestamps=False)
+SETTINGS = StackSettings(tcp_timestamps=False, tcp_congestion_control="reno")
 START_US = 1_000_000
 LETTERS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
 
