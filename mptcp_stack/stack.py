@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENFILE
+from functools import partial
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
@@ -25,6 +26,7 @@ from mptcp_stack.tcp import acceptance
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
 from mptcp_stack.tcp.output import CHECKSUM_OFFSET, PROTOCOL_TCP, answer_without_socket
+from mptcp_stack.tcp.path_mtu import on_path_mtu_change
 from mptcp_stack.tcp.states import State
 from mptcp_stack.tcp.timers import TimerQueue
 from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
@@ -47,6 +49,7 @@ class Stack:
         self.counters = Counters()
         self.ip = IpLayer(self.counters)
         self.environment = Environment(self.settings, self.counters, TimerQueue(), self.ip, random_bytes)
+        self.ip.on_path_mtu_change = partial(on_path_mtu_change, self.environment)
         self.path_manager = EndpointPathManager(self.environment, self.connections)
         self._scheduler = LowestRtt()
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}

@@ -56,6 +56,6 @@ class IcmpError:
     """The quoted packet from its transport header on, at least eight bytes."""
     kind: IcmpErrorKind
     mtu: int | None
-    """Bytes of the largest IP packet that fits, with PACKET_TOO_BIG; None if the router did not say."""
+    """With PACKET_TOO_BIG the bytes of the largest IP packet that fits; 0 if the router did not say."""
     icmp_source: bytes
     """Who reports; one of our own addresses for what this host found out itself."""

@@ -125,12 +125,13 @@ class IcmpInput:
         quoted = parse_quoted_packet(memoryview(message.quoted))
         if len(quoted.source) != len(packet.source) or len(quoted.payload) < MINIMUM_QUOTED_TRANSPORT:
             raise MalformedPacketError("the quoted packet is of the other family or too short")
-        if quoted.is_fragment or not self._configuration.is_local(quoted.source):
-            # We send no fragments, so neither is about a packet of ours.
+        is_later_fragment = quoted.fragment is not None and quoted.fragment.offset > 0
+        if is_later_fragment or not self._configuration.is_local(quoted.source):
+            # Routers may cut our packets, but only a first fragment has the header that says whose it is.
             raise DroppedPacketError("StackDropNotForUs")
         mtu: int | None = None
         if isinstance(message, icmp.IcmpPacketTooBig | icmp.IcmpDestinationUnreachable):
-            mtu = message.mtu or None
+            mtu = message.mtu
         return IcmpError(
             quoted.source, quoted.destination, quoted.protocol, quoted.payload, kind, mtu, packet.source
         )

@@ -8,7 +8,7 @@ Every packet that goes nowhere is counted by its reason. Fragments are put toget
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
@@ -65,6 +65,8 @@ class IpLayer:
         self._caches: tuple[NeighbourCache, ...] = ()
         self._output = PacketOutput(self._configuration, counters, self._neighbours_of)
         self._icmp = IcmpInput(self._configuration, self._output, counters)
+        self.on_path_mtu_change: Callable[[bytes | None], None] = lambda destination: None
+        """Told of a destination, or of None for all of them, when `path_mtu` has changed."""
         self._icmp_output = IcmpOutput(self._configuration, self._output, counters)
         self._reassembly = {
             4: FragmentReassembly(counters, is_ipv6=False),
@@ -154,6 +156,16 @@ class IpLayer:
     def set_mtu(self, interface: Interface, mtu: int) -> None:
         """Change an interface's MTU (bytes of an IP packet). Raises ConfigurationError."""
         self._configuration.set_mtu(interface, mtu)
+        self.on_path_mtu_change(None)
+
+    def path_mtu(self, source: bytes, destination: bytes) -> int:
+        """Bytes of the largest packet that is believed to arrive there."""
+        return self._output.path_mtu(source, destination)
+
+    def learn_path_mtu(self, source: bytes, destination: bytes, mtu: int, now_us: int) -> None:
+        """A believable error says that no more fits the path (RFC 1191, RFC 8201)."""
+        if self._output.learn_path_mtu(source, destination, mtu, now_us):
+            self.on_path_mtu_change(destination)
 
     def is_local(self, address: bytes) -> bool:
         """Whether ``address`` is one of this host's, on an interface that is up, or a loopback address."""
@@ -219,14 +231,14 @@ class IpLayer:
             deadline_us = cache.next_deadline_us
             if deadline_us is not None and (earliest_us is None or deadline_us < earliest_us):
                 earliest_us = deadline_us
-        for reassembly in self._reassembly.values():
-            deadline_us = reassembly.next_deadline_us
+        others = [each.next_deadline_us for each in self._reassembly.values()]
+        for deadline_us in (*others, self._output.path_mtus.next_deadline_us):
             if deadline_us is not None and (earliest_us is None or deadline_us < earliest_us):
                 earliest_us = deadline_us
         return earliest_us
 
     def handle_deadline(self, now_us: int) -> None:
-        """Repeat requests for neighbours; give up silent ones, and packets that stay incomplete."""
+        """Repeat requests for neighbours; give up silent ones, incomplete packets, old path MTUs."""
         for cache in self._caches:
             cache.handle_deadline(now_us)
         for reassembly in self._reassembly.values():
@@ -236,6 +248,9 @@ class IpLayer:
                     self._icmp_output.send_error(
                         message, incomplete.first, now_us, content=incomplete.pieces[0]
                     )
+        for destination in self._output.path_mtus.take_expired(now_us):
+            self._configuration.routes.invalidate()
+            self.on_path_mtu_change(destination)
 
     def receive(self, frame: Frame, interface: Interface, now_us: int) -> Datagram | IcmpError | None:
         """Take one frame from a device.

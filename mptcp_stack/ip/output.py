@@ -11,6 +11,7 @@ from mptcp_stack.ip.datagrams import Datagram, IcmpError, IcmpErrorKind
 from mptcp_stack.ip.host_configuration import MAXIMUM_CACHED, HostConfiguration
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.neighbours import Neighbour, NeighbourCache, PendingPacket
+from mptcp_stack.ip.path_mtu import PathMtus
 from mptcp_stack.wire.addresses import is_link_local, is_loopback
 from mptcp_stack.wire.checksum import checksum_of, ones_complement_sum, pseudo_header_sum
 from mptcp_stack.wire.frame import Buffer, ChecksumState, Frame
@@ -20,6 +21,7 @@ MAXIMUM_QUEUED_FRAMES = 16_384
 MAXIMUM_LOOPED_DATAGRAMS = 4096
 MAXIMUM_ERRORS = 256
 MAXIMUM_PACKET = 65_535
+MTU_WITHOUT_ROUTE = 1500
 
 NeighbourLookup = Callable[[Interface, int], NeighbourCache | None]
 """The cache for an interface and an address length; None on a link without neighbours."""
@@ -50,7 +52,15 @@ class Path:
         "template",
     )
 
-    def __init__(self, source: bytes, destination: bytes, protocol: int, interface: Interface) -> None:
+    def __init__(
+        self,
+        source: bytes,
+        destination: bytes,
+        protocol: int,
+        interface: Interface,
+        *,
+        may_fragment: bool = False,
+    ) -> None:
         self.source = source
         self.destination = destination
         self.protocol = protocol
@@ -67,7 +77,9 @@ class Path:
         if self.is_ipv6:
             self.template = emit_ipv6_header(source, destination, protocol, 0)
         else:
-            self.template = emit_ipv4_header(source, destination, protocol, 0, identification=0)
+            self.template = emit_ipv4_header(
+                source, destination, protocol, 0, identification=0, dont_fragment=not may_fragment
+            )
             # The sum over what stays the same: all but the total length and the checksum itself.
             self.header_sum = (
                 ones_complement_sum(self.template[:2])
@@ -112,6 +124,7 @@ class PacketOutput:
         self._neighbours = neighbours
         self._paths: dict[tuple[bytes, bytes, int], Path] = {}
         self._generation = -1
+        self.path_mtus = PathMtus()
         self._frames: list[tuple[Interface, Frame]] = []
         self._looped: list[Datagram] = []
         self._errors: deque[IcmpError] = deque(maxlen=MAXIMUM_ERRORS)
@@ -157,6 +170,22 @@ class PacketOutput:
             header = path.ip_header(length, segments, traffic_class)
             frame = Frame(head, payload, gso_size, state, len(header), checksum_offset or 0, path.is_ipv6)
             self._add_link_header(path, header, frame, now_us)
+        return True
+
+    def path_mtu(self, source: bytes, destination: bytes) -> int:
+        """Bytes of the largest packet that is believed to arrive."""
+        route = self._configuration.route_for(destination, source)
+        if route is None:
+            return MTU_WITHOUT_ROUTE
+        known = self.path_mtus.get(route.interface, destination)
+        return route.interface.mtu if known is None else min(known.mtu, route.interface.mtu)
+
+    def learn_path_mtu(self, source: bytes, destination: bytes, mtu: int, now_us: int) -> bool:
+        """Take what a router said. Whether the MTU is smaller now."""
+        route = self._configuration.route_for(destination, source)
+        if route is None or not self.path_mtus.learn(route.interface, destination, mtu, now_us):
+            return False
+        self._configuration.routes.invalidate()
         return True
 
     @property
@@ -223,7 +252,9 @@ class PacketOutput:
         if len(self._paths) >= MAXIMUM_CACHED:
             self._paths.clear()
         interface = route.interface
-        path = Path(source, destination, protocol, interface)
+        known = self.path_mtus.get(interface, destination)
+        may_fragment = known is not None and known.may_fragment
+        path = Path(source, destination, protocol, interface, may_fragment=may_fragment)
         path.is_loop = interface is configuration.loopback
         path.next_hop = route.gateway or destination
         path.cache = self._neighbours(interface, len(destination))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
+from mptcp_stack.tcp.output import local_mss
 from mptcp_stack.tcp.states import Recovery, State
 from mptcp_stack.tcp.subflow import Subflow
 
@@ -107,7 +108,8 @@ def tcp_info(subflow: Subflow, unsent_bytes: int) -> dict[str, int]:
         "tcpi_rttvar": subflow.round_trip.rttvar_us,
         "tcpi_snd_ssthresh": min(threshold, SHOWN_THRESHOLD_LIMIT),
         "tcpi_snd_cwnd": congestion.congestion_window // segment_bytes,
-        "tcpi_advmss": subflow.base_mss,
+        "tcpi_advmss": local_mss(subflow),
+        "tcpi_pmtu": subflow.environment.ip.path_mtu(subflow.local, subflow.remote),
         "tcpi_bytes_acked": max(0, subflow.snd_una - subflow.snd_iss - 1),
         "tcpi_bytes_received": max(0, subflow.rcv_nxt - subflow.irs - 1),
         "tcpi_notsent_bytes": unsent_bytes,

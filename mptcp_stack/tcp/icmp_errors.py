@@ -6,6 +6,7 @@ from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH
 
 from mptcp_stack.ip.layer import IcmpError, IcmpErrorKind
 from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.path_mtu import on_packet_too_big
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.sequence import unwrap
 
@@ -32,6 +33,9 @@ def on_icmp_error(environment: Environment, error: IcmpError, now_us: int) -> No
     sequence = unwrap(int.from_bytes(quoted[4:8], "big"), subflow.snd_una)
     if not subflow.snd_una <= sequence < max(subflow.snd_nxt, subflow.snd_una + 1):
         environment.counters.increment("TcpExtOutOfWindowIcmps")
+        return
+    if error.kind is IcmpErrorKind.PACKET_TOO_BIG:
+        on_packet_too_big(subflow, error.mtu or 0, now_us)
         return
     errno = _HARD_ERRORS.get(error.kind)
     if errno is not None and subflow.state in (State.SYN_SENT, State.SYN_RECEIVED):

@@ -25,9 +25,8 @@ _LINEAR_SYN_TIMEOUTS = 4
 
 
 def local_mss(subflow: Subflow) -> int:
-    """What the MTU of the outgoing interface leaves for TCP payload (RFC 6691)."""
-    route = subflow.environment.ip.route_for(subflow.remote, subflow.local)
-    mtu = route.interface.mtu if route is not None else 1500
+    """What the MTU of the path leaves for TCP payload (RFC 6691)."""
+    mtu = subflow.environment.ip.path_mtu(subflow.local, subflow.remote)
     return min(mtu, 65535) - _IP_HEADER_BYTES[len(subflow.local)] - _TCP_HEADER_BYTES
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from mptcp_stack.tcp.buffers import Parts, slice_parts
+from mptcp_stack.wire.tcp_segment import PSH
 
 DUPLICATE_THRESHOLD = 3
 """RFC 5681 §3.2, RFC 6675 §2 (DupThresh)."""
@@ -188,6 +189,7 @@ class RetransmissionQueue:
             chunk.is_lost,
         )
         chunk.payload = slice_parts(chunk.payload, 0, cut)
+        chunk.flags &= ~PSH
         chunk.end = position
         self.chunks.insert(index + 1, second)
         self._starts.insert(index + 1, position)
@@ -243,6 +245,20 @@ class RetransmissionQueue:
         if self.chunks[0].length > segment_bytes:
             self._split(0, self.chunks[0].sequence + segment_bytes)
         return self._mark_lost(self.chunks[0])
+
+    def mark_long_lost(self, segment_bytes: int) -> int:
+        """What does not fit into one segment now that the path's MTU is smaller. Returns the bytes."""
+        lost = 0
+        for chunk in self.chunks:
+            if chunk.is_sacked or chunk.length <= segment_bytes:
+                continue
+            lost += chunk.length
+            if not chunk.is_lost:
+                self._mark_lost(chunk)
+            else:
+                self._leave_pipe(chunk)
+                self._first_lost_from = min(self._first_lost_from, chunk.sequence)
+        return lost
 
     def mark_all_lost(self) -> None:
         """After a timeout everything that is not selectively acknowledged counts as lost (RFC 6675 §5.1).

@@ -63,6 +63,7 @@ class Subflow(SubflowOwner):
         "must_retransmit",
         "orphan_timer",
         "peer_fin_position",
+        "peer_mss",
         "probe_count",
         "probe_timer",
         "probe_wanted",
@@ -133,8 +134,8 @@ class Subflow(SubflowOwner):
         self.syn_retransmissions = 0
         self.probe_count = self.unanswered_probes = 0
         self.probe_wanted = False
-        self.base_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
-        self.segment_bytes = self.base_mss
+        self.peer_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
+        self.base_mss = self.segment_bytes = self.peer_mss
         self.congestion: CongestionController = self._new_controller()
 
     def _initialise_receiver(self) -> None:
@@ -230,13 +231,13 @@ class Subflow(SubflowOwner):
         peer_mss = options.maximum_segment_size
         if peer_mss is not None:
             # RFC 9293 §3.7.1 sets no floor; a tiny one only costs us, so Linux's minimum is taken.
-            self.base_mss = max(peer_mss, 88)
-        self.base_mss = min(self.base_mss, output.local_mss(self))
+            self.peer_mss = max(peer_mss, 88)
         self.update_segment_bytes()
         self.congestion = self._new_controller()
 
     def update_segment_bytes(self) -> None:
-        """The payload of a full segment: what the options on each of them leave of the MSS (RFC 6691)."""
+        """The payload of a full segment: what the options leave of the MSS and the path's MTU (RFC 6691)."""
+        self.base_mss = min(self.peer_mss, output.local_mss(self))
         timestamps = TIMESTAMP_OPTION_BYTES if self.timestamps_enabled else 0
         self.segment_bytes = max(1, self.base_mss - timestamps - self.data_option_bytes())
 

@@ -198,7 +198,7 @@ def test_broadcast_of_the_link_is_not_answered() -> None:
         (error_v4(3, 2), IcmpErrorKind.PORT_UNREACHABLE, None),
         (error_v4(3, 3), IcmpErrorKind.PORT_UNREACHABLE, None),
         (error_v4(3, 4, mtu=1280), IcmpErrorKind.PACKET_TOO_BIG, 1280),
-        (error_v4(3, 4), IcmpErrorKind.PACKET_TOO_BIG, None),
+        (error_v4(3, 4), IcmpErrorKind.PACKET_TOO_BIG, 0),
         (error_v4(3, 7), IcmpErrorKind.HOST_UNREACHABLE, None),
         (error_v4(3, 9), IcmpErrorKind.PROHIBITED, None),
         (error_v4(3, 10), IcmpErrorKind.PROHIBITED, None),

@@ -1,0 +1,48 @@
+"""Segments that fit the path: path MTU discovery by ICMP (RFC 1191, RFC 8201) and its effect on subflows."""
+
+from __future__ import annotations
+
+from mptcp_stack.congestion.loss_based import UNLIMITED
+from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.states import Recovery, State
+from mptcp_stack.tcp.subflow import Subflow
+
+
+def on_packet_too_big(subflow: Subflow, mtu: int, now_us: int) -> None:
+    """An error that quotes a segment in flight says that no more than ``mtu`` bytes fit."""
+    subflow.environment.ip.learn_path_mtu(subflow.local, subflow.remote, mtu, now_us)
+
+
+def on_path_mtu_change(environment: Environment, destination: bytes | None) -> None:
+    """All subflows to a destination, or all that there are, take the size that is known now."""
+    for subflow in list(environment.subflows.values()):
+        if destination is None or subflow.remote == destination:
+            _follow_path_mtu(subflow)
+
+
+def _follow_path_mtu(subflow: Subflow) -> None:
+    if subflow.state in (State.CLOSED, State.SYN_SENT, State.TIME_WAIT):
+        return
+    before = subflow.segment_bytes
+    subflow.update_segment_bytes()
+    after = subflow.segment_bytes
+    if after == before:
+        return
+    # Linux counts both in segments; RFC 8201 §5.4 too allows no more segments than before.
+    congestion = subflow.congestion
+    congestion.congestion_window = max(after, congestion.congestion_window * after // before)
+    if congestion.slow_start_threshold < UNLIMITED:
+        congestion.slow_start_threshold = congestion.slow_start_threshold * after // before
+    if after < before:
+        send_cut_smaller(subflow)
+
+
+def send_cut_smaller(subflow: Subflow) -> None:
+    """RFC 8201 §5.4: what was too big did not arrive and goes out again; that is no sign of congestion."""
+    if not subflow.retransmission_queue.mark_long_lost(subflow.segment_bytes):
+        return
+    subflow.must_retransmit = True
+    if subflow.recovery is not Recovery.TIMEOUT:
+        subflow.recovery = Recovery.TIMEOUT
+        subflow.recovery_point = subflow.snd_nxt
+    subflow.request_output()
