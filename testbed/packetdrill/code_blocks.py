@@ -30,7 +30,7 @@ class CodeBlocks:
         allowed = {name: getattr(builtins, name) for name in _BUILTINS.split() if hasattr(builtins, name)}
         self._namespace: dict[str, object] = {**CONSTANTS, "__builtins__": allowed}
 
-    def run(self, text: str, variables: Mapping[str, int]) -> None:
+    def run(self, text: str, variables: Mapping[str, object]) -> None:
         """Raises CodeBlockError."""
         code = compiled(text)
         self._namespace.update(variables)
@@ -39,7 +39,7 @@ class CodeBlocks:
         except Exception as error:
             raise CodeBlockError(self._explain(text, error, variables)) from None
 
-    def _explain(self, text: str, error: Exception, variables: Mapping[str, int]) -> str:
+    def _explain(self, text: str, error: Exception, variables: Mapping[str, object]) -> str:
         number = 1
         trace = error.__traceback__
         while trace is not None:
@@ -56,7 +56,7 @@ class CodeBlocks:
         values = ", ".join(
             f"{name} = {self._namespace[name]!r}"
             for name in used
-            if name in variables or not callable(self._namespace[name])
+            if isinstance(self._namespace[name], int | str | bytes | float | list | tuple)
         )
         return f"{message} ({values})" if values else message
 

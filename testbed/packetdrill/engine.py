@@ -6,6 +6,7 @@ the stack's time is virtual; in real time an event may be off by the script's to
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -310,11 +311,23 @@ class Engine:
 
     def _run_code(self, event: Event, block: CodeBlock) -> None:
         descriptor = self._descriptors.latest_socket
-        variables = self._stack.tcp_info(descriptor) if descriptor is not None else {}
+        variables: dict[str, object] = {}
+        if descriptor is not None:
+            variables.update(self._stack.tcp_info(descriptor))
         try:
+            if "nstat" in block.text:
+                variables["nstat"] = self._counters()
             self._code.run(block.text, variables)
         except CodeBlockError as error:
             self._fail(event, [Difference("", "", str(error))])
+
+    def _counters(self) -> dict[str, int]:
+        """Raises CodeBlockError when they can't be read."""
+        result = self._stack.run_command("nstat -asz --json")
+        if result.exit_code:
+            raise CodeBlockError(f"nstat: {result.output.strip()}")
+        shown: dict[str, int] = json.loads(result.output)["kernel"]
+        return shown
 
 
 def _traced_call(call: SystemCall, result: CallResult) -> str:
