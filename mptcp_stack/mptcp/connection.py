@@ -56,6 +56,7 @@ class Connection:
         "data_retransmissions",
         "environment",
         "error",
+        "forbids_joins",
         "had_join",
         "host",
         "is_client",
@@ -113,7 +114,7 @@ class Connection:
         self.checksum_enabled = settings.checksum_enabled and is_mptcp
         self.peer_denies_join_initial = False
         self.uses_64bit_data_ack = False
-        self.had_join = self.confirmed_once = False
+        self.had_join = self.confirmed_once = self.forbids_joins = False
         self.write_closed = self.app_closed = self.abort_wanted = False
         self.data_fin_is_due = False
         self.data_fin_tries = self.data_retransmissions = 0
@@ -355,7 +356,7 @@ class Connection:
 
     @property
     def is_open_for_joins(self) -> bool:
-        return self.mode is Mode.MPTCP and self.state in COUNTED_AS_ESTABLISHED
+        return self.mode is Mode.MPTCP and self.state in COUNTED_AS_ESTABLISHED and not self.forbids_joins
 
     def on_subflow_established(self, subflow: MptcpSubflow, now_us: int) -> None:
         if subflow.is_join:
@@ -482,7 +483,7 @@ class Connection:
         return self.send_buffer.nxt
 
     def deliver(self, position: int, data: Buffer) -> None:
-        """Data in subflow order; after a fallback the position is the subflow's own."""
+        """Data in subflow order."""
         if self.app_closed:
             self._on_data_after_close(position, data)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcp_stack.mptcp import mapping_faults
 from mptcp_stack.mptcp.outgoing import data_checksum
 from mptcp_stack.mptcp.states import CAN_WRITE, DataEvent, DataState, Mode
 from mptcp_stack.tcp.buffers import Parts, parts_length
@@ -113,7 +114,12 @@ def _send_run(
         subflow.send_data(payload, length, None, push, now_us)
         return
     mapping = Mapping(start, subflow.snd_nxt - subflow.snd_iss, length)
-    if connection.checksum_enabled:
+    if subflow.failure is not None and mapping_faults.begins_infinite_mapping(subflow, now_us):
+        # RFC 8684 §3.3.1: a length of 0 stands for everything that follows, and its checksum is 0.
+        mapping.length, mapping.checksum = 0, 0 if connection.checksum_enabled else None
+    elif subflow.state is State.CLOSED:
+        return
+    elif connection.checksum_enabled:
         mapping.checksum = data_checksum(connection.local_sequence_base, mapping, payload)
     subflow.send_data(payload, length, mapping, push, now_us)
     _arm_data_retransmission(connection, now_us)

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
 
 
+def is_permitted(connection: Connection) -> bool:
+    """Only while one subflow carried everything, each byte once (RFC 8684 §3.7)."""
+    return not connection.had_join and not connection.data_retransmissions
+
+
 def is_possible(connection: Connection) -> bool:
-    """Only while one subflow carried everything in order (RFC 8684 §3.7)."""
-    return (
-        not connection.had_join
-        and not connection.data_retransmissions
-        and not connection.receive_buffer.has_gap
-    )
+    """Also nothing may wait for data that is missing."""
+    return is_permitted(connection) and not connection.receive_buffer.has_gap
 
 
 def fall_back(connection: Connection, counter: str | None) -> None:

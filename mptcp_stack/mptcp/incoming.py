@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ECONNRESET, EPIPE
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import crypto, ending, fallback
+from mptcp_stack.mptcp import crypto, ending, fallback, mapping_faults
 from mptcp_stack.mptcp.mapping_table import Addition, ReceivedMapping
 from mptcp_stack.mptcp.outgoing import data_checksum
 from mptcp_stack.mptcp.states import DataState, Mode, ResetReason
@@ -38,25 +38,18 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
         return True
     if not subflow.is_confirmed:
         _confirm_by(subflow, segment, now_us)
-    has_mapping = False
     for option in segment.options.mptcp:
         if isinstance(option, Dss):
-            has_mapping = _on_dss(subflow, option, segment, now_us) or has_mapping
+            _on_dss(subflow, option, segment, now_us)
         elif isinstance(option, MpCapable):
-            has_mapping = _on_capable_data(subflow, option) or has_mapping
+            _on_capable_data(subflow, option, segment)
         else:
             _on_signal(subflow, option, now_us)
         if subflow.state is State.CLOSED:
             return False
-        if not connection.is_mptcp:
-            # One of the options made it fall back.
-            return True
     if not subflow.is_confirmed and subflow.snd_una > subflow.snd_iss + 1 and not segment.options.mptcp:
         # Our first data was acknowledged as TCP only: the peer never saw its options (RFC 8684 §3.7).
         fallback.fall_back(connection, "MPTcpExtMPCapableDataFallback")
-        return True
-    if len(segment.payload) and not has_mapping:
-        return _on_unmapped(subflow, segment, now_us)
     return True
 
 
@@ -71,18 +64,15 @@ def _confirm_by(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None
             return
 
 
-def _on_capable_data(subflow: MptcpSubflow, option: MpCapable) -> bool:
+def _on_capable_data(subflow: MptcpSubflow, option: MpCapable, segment: TcpSegment) -> None:
     """MP_CAPABLE with a data length maps the first bytes of all (RFC 8684 §3.1)."""
-    if option.data_length is None:
-        return False
-    if not option.data_length:
-        return False
-    subflow.connection.note_mapping_form(True)
-    return _add_mapping(subflow, Mapping(1, 1, option.data_length, option.checksum))
+    if option.data_length:
+        subflow.connection.note_mapping_form(True)
+        _add_mapping(subflow, Mapping(1, 1, option.data_length, option.checksum), segment)
 
 
-def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int) -> bool:
-    """RFC 8684 §3.3. True when the option maps data."""
+def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int) -> None:
+    """RFC 8684 §3.3."""
     connection = subflow.connection
     if option.data_ack is not None:
         bits = 64 if option.data_ack_is_64bit else 32
@@ -90,47 +80,56 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
         position = unwrap(relative, connection.send_buffer.una, bits)
         connection.on_data_ack(position, segment.window << subflow.snd_wnd_scale, now_us)
     if option.data_sequence is None:
-        return False
+        return
     bits = 64 if option.data_sequence_is_64bit else 32
     relative = option.data_sequence - connection.remote_sequence_base
     start = unwrap(relative, connection.receive_buffer.next_position, bits)
     length = option.data_length
     if option.data_fin:
         if not length:
-            return False
+            return
         length -= 1
         connection.on_data_fin(subflow, start + length, now_us)
         if not length:
-            return False
+            return
     elif not length:
-        # An infinite mapping: the peer gives up MPTCP on this subflow (RFC 8684 §3.7).
-        return _on_infinite_mapping(subflow, now_us)
+        # An infinite mapping, which counts from the data that it comes with (RFC 8684 §3.7).
+        _on_infinite(subflow, segment)
+        return
     subflow_start = unwrap(option.subflow_sequence, subflow.rcv_nxt - subflow.irs)
     mapping = Mapping(start, subflow_start, length, option.checksum, option.data_fin)
     connection.note_mapping_form(option.data_sequence_is_64bit)
-    return _add_mapping(subflow, mapping)
+    _add_mapping(subflow, mapping, segment)
 
 
-def _add_mapping(subflow: MptcpSubflow, mapping: Mapping) -> bool:
-    counters = subflow.environment.counters
-    if mapping.subflow_start + mapping.length <= subflow.rcv_nxt - subflow.irs:
-        return True
-    addition = subflow.mappings.add(mapping)
-    if addition is Addition.CONFLICTING:
-        counters.increment("MPTcpExtDSSNotMatching")
-    elif addition is Addition.TOO_MANY:
+def _on_infinite(subflow: MptcpSubflow, segment: TcpSegment) -> None:
+    """Takes effect when the data that it came with is the next in order; without any it is ignored."""
+    start = unwrap(segment.sequence, subflow.rcv_nxt)
+    if start + len(segment.payload) <= subflow.rcv_nxt:
+        return
+    table, position = subflow.mappings, max(start, subflow.rcv_nxt) - subflow.irs
+    table.infinite_from = position if table.infinite_from is None else min(table.infinite_from, position)
+
+
+def _add_mapping(subflow: MptcpSubflow, mapping: Mapping, segment: TcpSegment) -> None:
+    """A segment must bring the mapping of its own data, not another one (as in Linux)."""
+    counters, table = subflow.environment.counters, subflow.mappings
+    next_position = subflow.rcv_nxt - subflow.irs
+    addition = Addition.KNOWN
+    if mapping.subflow_start + mapping.length > next_position:
+        addition = table.add(mapping)
+    if addition is Addition.TOO_MANY:
         counters.increment("StackDropReceiveQueueFull")
-    return True
-
-
-def _on_infinite_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
-    subflow.environment.counters.increment("MPTcpExtInfiniteMapRx")
-    if not fallback.is_possible(subflow.connection):
-        subflow.environment.counters.increment("MPTcpExtFallbackFailed")
-        subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNRESET, now_us)
-        return False
-    fallback.fall_back(subflow.connection, "MPTcpExtDssFallback")
-    return True
+    elif addition is Addition.CONFLICTING:
+        counters.increment("MPTcpExtDSSNotMatching")
+    start = unwrap(segment.sequence, subflow.rcv_nxt)
+    if not start <= subflow.rcv_nxt < start + len(segment.payload):
+        return
+    if addition is Addition.CONFLICTING:
+        table.invalid_at = next_position
+    elif table.find(next_position) is None:
+        counters.increment("MPTcpExtDSSNoMatchTCP")
+        table.invalid_at = next_position
 
 
 def _on_signal(subflow: MptcpSubflow, option: MptcpOption, now_us: int) -> None:
@@ -149,6 +148,7 @@ def _on_signal(subflow: MptcpSubflow, option: MptcpOption, now_us: int) -> None:
         connection.request_output()
     elif isinstance(option, MpFail):
         counters.increment("MPTcpExtMPFailRx")
+        mapping_faults.on_mp_fail(subflow, now_us)
     elif isinstance(option, MpFastclose):
         _on_fastclose(subflow, option, now_us)
     elif isinstance(option, MpJoinAck):
@@ -211,28 +211,6 @@ def _is_genuine(subflow: MptcpSubflow, option: MpFastclose) -> bool:
     return connection.mode is Mode.MPTCP and crypto.equal(option.receiver_key, connection.local_key.value)
 
 
-def _on_unmapped(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
-    """Data without a mapping: part of an earlier one, or the path removes options (RFC 8684 §3.7)."""
-    position = unwrap(segment.sequence, subflow.rcv_nxt) - subflow.irs
-    next_position = subflow.rcv_nxt - subflow.irs
-    if position > next_position or subflow.mappings.find(max(position, next_position)) is not None:
-        return True
-    if position + len(segment.payload) <= next_position:
-        return True
-    return _on_missing_mapping(subflow, now_us)
-
-
-def _on_missing_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
-    connection = subflow.connection
-    if not fallback.is_possible(connection):
-        subflow.environment.counters.increment("MPTcpExtFallbackFailed")
-        subflow.reset_with_reason(ResetReason.MIDDLEBOX_INTERFERENCE, ECONNRESET, now_us)
-        return False
-    is_first = not subflow.is_confirmed and subflow.rcv_nxt == subflow.irs + 1
-    fallback.fall_back(connection, "MPTcpExtMPCapableDataFallback" if is_first else "MPTcpExtDssFallback")
-    return True
-
-
 def on_data(subflow: MptcpSubflow, position: int, pieces: list[Buffer], now_us: int) -> None:
     """In-order bytes of the subflow, the first at ``position``: brings each to its place in the data."""
     connection = subflow.connection
@@ -240,12 +218,12 @@ def on_data(subflow: MptcpSubflow, position: int, pieces: list[Buffer], now_us: 
         rest = memoryview(piece)
         while len(rest):
             if connection.mode is Mode.PLAIN_TCP:
-                connection.deliver(position, rest)
+                connection.deliver(connection.receive_buffer.next_position, rest)
                 position += len(rest)
                 break
             entry = subflow.mappings.find(position)
-            if entry is None:
-                if not _on_missing_mapping(subflow, now_us):
+            if entry is None or position == subflow.mappings.invalid_at:
+                if not _on_unmapped_data(subflow, position, len(rest) < len(piece), now_us):
                     return
                 continue
             length = min(len(rest), entry.end - position)
@@ -257,33 +235,44 @@ def on_data(subflow: MptcpSubflow, position: int, pieces: list[Buffer], now_us: 
     connection.after_delivery(subflow, now_us)
 
 
+def _on_unmapped_data(subflow: MptcpSubflow, position: int, is_overrun: bool, now_us: int) -> bool:
+    """``is_overrun``: the bytes before it in its segment were mapped. False when the subflow was reset."""
+    if position == subflow.mappings.invalid_at:
+        return mapping_faults.on_invalid(subflow, now_us)
+    if subflow.mappings.is_infinite_at(position):
+        return mapping_faults.on_infinite_mapping(subflow, now_us)
+    if is_overrun:
+        return mapping_faults.on_overrun(subflow, now_us)
+    return mapping_faults.on_missing(subflow, position, now_us)
+
+
 def _on_mapped(
     subflow: MptcpSubflow, entry: ReceivedMapping, position: int, data: memoryview, now_us: int
 ) -> bool:
     """Delivers mapped bytes; those under a checksum only when it is complete and right (RFC 8684 §3.3.1)."""
     connection = subflow.connection
     mapping = entry.mapping
-    if mapping.checksum is None:
-        if connection.checksum_enabled:
-            subflow.environment.counters.increment("MPTcpExtDSSCorruptionReset")
-            subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNRESET, now_us)
+    subflow.mappings.latest_start = mapping.data_start
+    if (mapping.checksum is not None) is not connection.checksum_enabled:
+        # RFC 8684 §3.3.1: what the handshake agreed on holds for every mapping.
+        if not mapping_faults.on_invalid(subflow, now_us):
             return False
+        connection.deliver(connection.receive_buffer.next_position, data)
+        return True
+    if mapping.checksum is None:
         connection.deliver(mapping.data_start + position - mapping.subflow_start, data)
         return True
     entry.hold(data)
     if position + len(data) < entry.end:
         return True
-    base = connection.remote_sequence_base
     # 0 and 0xFFFF are the same number in ones' complement.
-    if (data_checksum(base, mapping, entry.held) - mapping.checksum) % 0xFFFF:
-        subflow.environment.counters.increment("MPTcpExtDataCsumErr")
-        subflow.environment.counters.increment("MPTcpExtMPFailTx")
-        sequence = (base + mapping.data_start) & ((1 << 64) - 1)
-        subflow.reset_with_reason(
-            ResetReason.MIDDLEBOX_INTERFERENCE, ECONNRESET, now_us, MpFail(data_sequence=sequence)
-        )
-        return False
     start = mapping.data_start
+    if (data_checksum(connection.remote_sequence_base, mapping, entry.held) - mapping.checksum) % 0xFFFF:
+        if not mapping_faults.on_bad_checksum(subflow, now_us):
+            return False
+        start = connection.receive_buffer.next_position
+    else:
+        subflow.valid_checksum_seen = True
     for held in entry.held:
         connection.deliver(start, held)
         start += len(held)

@@ -50,9 +50,15 @@ class ReceivedMapping:
 class MappingTable:
     """Mappings by subflow position; they never overlap."""
 
-    __slots__ = ("_entries", "_starts")
+    __slots__ = ("_entries", "_starts", "infinite_from", "invalid_at", "latest_start")
 
     def __init__(self) -> None:
+        self.infinite_from: int | None = None
+        """The subflow position where the peer's infinite mapping begins."""
+        self.invalid_at: int | None = None
+        """The subflow position of data that came with a mapping it must not have."""
+        self.latest_start = 1
+        """The data position of the mapping that was found last."""
         self._starts: list[int] = []
         self._entries: list[ReceivedMapping] = []
 
@@ -85,6 +91,9 @@ class MappingTable:
         if index >= 0 and self._entries[index].end > position:
             return self._entries[index]
         return None
+
+    def is_infinite_at(self, position: int) -> bool:
+        return self.infinite_from is not None and position >= self.infinite_from
 
     def drop_before(self, position: int) -> None:
         """Everything before the position has been delivered."""

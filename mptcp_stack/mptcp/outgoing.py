@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import handshake
+from mptcp_stack.mptcp import handshake, mapping_faults
 from mptcp_stack.mptcp.states import Mode
 from mptcp_stack.tcp.output import MAXIMUM_OPTIONS_BYTES, SEQUENCE_MASK
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping
@@ -53,8 +53,17 @@ def acknowledgement_options(subflow: MptcpSubflow) -> tuple[MptcpOption, ...]:
     if isinstance(signal, AddAddr):
         # The longest forms leave no room for anything else, so Linux sends them all alone, and so do we.
         return (signal,)
-    options: tuple[MptcpOption, ...] = (_data_acknowledgement(connection, subflow),)
-    return (*options, signal) if signal is not None else options
+    acknowledgement = _data_acknowledgement(connection, subflow)
+    if signal is not None:
+        return (acknowledgement, signal)
+    # A DATA_FIN and timestamps together leave no room for MP_FAIL.
+    if subflow.failure is not None and (
+        acknowledgement.data_sequence is None or not subflow.timestamps_enabled
+    ):
+        fail = mapping_faults.take_mp_fail(subflow)
+        if fail is not None:
+            return (acknowledgement, fail)
+    return (acknowledgement,)
 
 
 def _next_signal(subflow: MptcpSubflow) -> MptcpOption | None:
@@ -99,7 +108,7 @@ def data_options(subflow: MptcpSubflow, chunk: Chunk) -> tuple[MptcpOption, ...]
     """For a segment with data: its mapping and the data acknowledgement."""
     connection = subflow.connection
     mapping = chunk.mapping
-    if connection.mode is not Mode.MPTCP or mapping is None:
+    if mapping is None or (connection.mode is not Mode.MPTCP and mapping.length):
         return ()
     if mapping.subflow_start == 1 and not subflow.is_confirmed and connection.is_client:
         # The first data repeats the keys, in case the third packet was lost (RFC 8684 §3.1).

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp import handshake, incoming, outgoing
+from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
 from mptcp_stack.mptcp.states import Mode
 from mptcp_stack.tcp.environment import Environment
@@ -51,6 +52,7 @@ class MptcpSubflow(Subflow):
         "confirm_timer",
         "connection",
         "data_fin_wanted",
+        "failure",
         "identifier",
         "is_backup",
         "is_confirmed",
@@ -66,6 +68,7 @@ class MptcpSubflow(Subflow):
         "role",
         "sends_mp_capable",
         "stale_count",
+        "valid_checksum_seen",
         "was_established",
     )
 
@@ -87,7 +90,8 @@ class MptcpSubflow(Subflow):
         self.is_stale = False
         self.stale_count = 0
         self.data_fin_wanted = False
-        self.was_established = False
+        self.was_established = self.valid_checksum_seen = False
+        self.failure: Failure | None = None
         self.sends_mp_capable = True
         self.mappings = MappingTable()
         self.pending_signals: deque[MptcpOption] = deque()
@@ -213,6 +217,8 @@ class MptcpSubflow(Subflow):
 
     def on_closed(self, error: int | None, now_us: int) -> None:
         self.confirm_timer.cancel()
+        if self.failure is not None and self.failure.answer_timer is not None:
+            self.failure.answer_timer.cancel()
         self.connection.on_subflow_closed(self, error, now_us)
 
     # --- MPTCP's own ---

@@ -123,7 +123,7 @@ def test_fastclose_with_the_right_key(flags: int) -> None:
 def test_infinite_mapping(subflows: int, payload: bytes) -> None:
     scene = Scene(subflows)
     scene.inject(scene.far, scene.mapping(0, 0), payload=payload)
-    assert scene.far.is_mptcp == (subflows == 2)
+    assert scene.far.is_mptcp == (subflows == 2 or not payload)
     scene.network.simulator.run_for(1_000_000)
     must_come_to_rest(scene.network, scene.attacker)
 
@@ -135,6 +135,7 @@ def test_announcement_in_the_segment_that_ends_mptcp() -> None:
     subflow = scene.far.subflows[0]
     segment = scene.attacker.genuine(subflow, mptcp=(scene.mapping(0, 0), announcement))
     segment.options.timestamp_value = None
+    segment.payload = b"data"
     scene.attacker.inject_into(subflow, segment)
     assert not scene.far.is_mptcp
     assert not subflow.pending_signals
@@ -147,7 +148,7 @@ def test_fallback_drops_joins_in_their_handshake() -> None:
     join = scene.attacker.join_syn(scene.far, 999)
     scene.attacker.inject(scene.network.server, parse_address("10.0.1.77"), scene.far.local[0], join)
     assert [subflow.state for subflow in scene.far.subflows] == [State.ESTABLISHED, State.SYN_RECEIVED]
-    scene.inject(scene.far, scene.mapping(0, 0))
+    scene.inject(scene.far, scene.mapping(0, 0), payload=b"data")
     assert not scene.far.is_mptcp
     assert len(scene.far.subflows) == 1
     must_come_to_rest(scene.network, scene.attacker)
