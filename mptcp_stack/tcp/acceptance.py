@@ -308,7 +308,8 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
         return
     if filled_gap or not subflow.reassembly.is_empty:
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-    else:
+    elif subflow.acknowledging.is_scheduled:
+        # Else the layer above has had it acknowledged already.
         subflow.acknowledging.schedule(subflow, now_us)
     if subflow.waiting_fin_position is not None:
         peer_fin.on_hole_filled(subflow, now_us)
