@@ -37,13 +37,15 @@ TCP_NAMES: tuple[str, ...] = tuple(
 TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     "TcpExt" + name
     for name in """
-    TW DelayedACKs DelayedACKLost ListenOverflows ListenDrops TCPPureAcks TCPRenoRecovery TCPSackRecovery
+    TW TWRecycled PAWSTimewait DelayedACKs DelayedACKLost ListenOverflows ListenDrops TCPPureAcks
+    TCPRenoRecovery TCPSackRecovery
     TCPLossUndo TCPLostRetransmit TCPFastRetrans TCPSlowStartRetrans TCPTimeouts TCPSackRecoveryFail
     TCPRcvCollapsed TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
     TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger PAWSActive PAWSEstab TCPOFOQueue TCPOFODrop
     TCPOFOMerge TCPChallengeACK TCPSYNChallenge TCPSynRetrans TCPOrigDataSent TCPKeepAlive TCPDelivered
     TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv
-    TCPHystartDelayDetect TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq TCPRcvQDrop
+    TCPHystartDelayDetect TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq TCPACKSkippedFinWait2
+    TCPACKSkippedTimeWait TCPRcvQDrop
     TCPTimeWaitOverflow TCPReqQFullDrop OutOfWindowIcmps
     """.split()
 )

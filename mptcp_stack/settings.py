@@ -40,6 +40,11 @@ class StackSettings:
     maximum_rto_us: int = 120 * SECOND_US
     delayed_ack_us: int = 40_000
     time_wait_us: int = 60 * SECOND_US
+    tcp_max_tw_buckets: int = 65536
+    tcp_tw_reuse: int = 2
+    """For active opens: 0 never, 1 always, 2 on loopback addresses."""
+    tcp_rfc1337: bool = False
+    """Whether a reset may not end TIME_WAIT."""
     local_port_first: int = 32768
     local_port_last: int = 60999
     maximum_connections: int = 65536
@@ -57,6 +62,7 @@ _SYSCTL_FLAGS = {
     "net.ipv4.tcp_timestamps": "tcp_timestamps",
     "net.ipv4.tcp_sack": "tcp_sack",
     "net.ipv4.tcp_slow_start_after_idle": "tcp_slow_start_after_idle",
+    "net.ipv4.tcp_rfc1337": "tcp_rfc1337",
 }
 _SYSCTL_SECONDS = {
     "net.mptcp.add_addr_timeout": "add_addr_timeout_us",
@@ -69,6 +75,8 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_syn_retries": "tcp_syn_retries",
     "net.ipv4.tcp_synack_retries": "tcp_synack_retries",
     "net.ipv4.tcp_retries2": "tcp_retries2",
+    "net.ipv4.tcp_max_tw_buckets": "tcp_max_tw_buckets",
+    "net.ipv4.tcp_tw_reuse": "tcp_tw_reuse",
 }
 _SYSCTL_CHOICES = {
     "net.ipv4.tcp_congestion_control": ("tcp_congestion_control", CONGESTION_CONTROLS),

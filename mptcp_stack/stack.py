@@ -23,7 +23,7 @@ from mptcp_stack.path_managers.endpoints import EndpointPathManager
 from mptcp_stack.schedulers.lowest_rtt import LowestRtt
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.tcp import acceptance
-from mptcp_stack.tcp.environment import Environment
+from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
 from mptcp_stack.tcp.output import CHECKSUM_OFFSET, PROTOCOL_TCP, answer_without_socket
 from mptcp_stack.tcp.path_mtu import on_path_mtu_change
@@ -109,8 +109,8 @@ class Stack:
             raise OSError(EADDRNOTAVAIL, "no interface has this address")
         if not port:
             taken = {known for _, known in self._listeners}
-            first, last = self.settings.local_port_first, self.settings.local_port_last
-            port = next((free for free in self._ports(first, last) if free not in taken), 0)
+            start = self.environment.random_number(32)
+            port = next((free for free in self._ports(start) if free not in taken), 0)
         if not port or (address, port) in self._listeners:
             raise OSError(EADDRINUSE, "the port is taken")
         listener = Listener(
@@ -147,8 +147,8 @@ class Stack:
         chosen_port = local_port or self.free_local_port(local, remote, port)
         if not chosen_port:
             raise OSError(EADDRNOTAVAIL, "no local port is free")
-        if (local, chosen_port, remote, port) in self.environment.subflows:
-            raise OSError(EADDRINUSE, "the address pair is in use")
+        if not self._is_free((local, chosen_port, remote, port), chosen_port=bool(local_port)):
+            raise OSError(EADDRNOTAVAIL, "the address pair is in use")
         if len(self._connections) >= self.settings.maximum_connections:
             raise OSError(ENFILE, "too many connections")
         key = self._new_key() if is_mptcp else None
@@ -204,17 +204,27 @@ class Stack:
                 return
 
     def free_local_port(self, local: bytes, remote: bytes, remote_port: int) -> int | None:
-        """A random port whose four-tuple is free (RFC 6056 §3.3.1)."""
-        for port in self._ports(self.settings.local_port_first, self.settings.local_port_last):
-            if (local, port, remote, remote_port) not in self.environment.subflows and not any(
-                known == port for _, known in self._listeners
-            ):
+        """A port whose four-tuple is free, in an order that outsiders cannot know (RFC 6056 §3.3.4)."""
+        listening = {port for _, port in self._listeners}
+        start = self.environment.numbers.first_port(local, remote, remote_port)
+        for port in self._ports(start):
+            if port not in listening and self._is_free((local, port, remote, remote_port)):
                 return port
         return None
 
-    def _ports(self, first: int, last: int) -> Iterable[int]:
-        count = last - first + 1
-        start = self.environment.random_number(32) % count
+    def _is_free(self, four_tuple: FourTuple, *, chosen_port: bool = False) -> bool:
+        """Not in use, or only by an old connection that a new one may follow (RFC 6191)."""
+        environment = self.environment
+        if four_tuple in environment.subflows:
+            return False
+        if environment.time_waits.get(four_tuple) is None:
+            return True
+        now_us = environment.timers.clock_us
+        return environment.time_waits.can_reuse(four_tuple, chosen_port=chosen_port, now_us=now_us)
+
+    def _ports(self, start: int) -> Iterable[int]:
+        first = self.settings.local_port_first
+        count = self.settings.local_port_last - first + 1
         return (first + (start + step) % count for step in range(count))
 
     # --- segments ---
@@ -236,6 +246,23 @@ class Stack:
         subflow = self.environment.subflows.get(four_tuple)
         if subflow is not None and subflow.state is not State.CLOSED:
             acceptance.process(subflow, segment, now_us)
+        else:
+            self._receive_without_subflow(four_tuple, datagram, segment, now_us)
+
+    def _receive_without_subflow(
+        self, four_tuple: FourTuple, datagram: Datagram, segment: TcpSegment, now_us: int
+    ) -> None:
+        """For a connection that is over, or a new one, or none."""
+        waiting = self.environment.time_waits.get(four_tuple)
+        if waiting is not None:
+            sequence = self.environment.time_waits.process(four_tuple, waiting, segment, now_us)
+            if sequence is None:
+                return
+            if self._listener_for(four_tuple[0], four_tuple[1]) is None:
+                self.environment.time_waits.refuse_new(four_tuple, waiting, now_us)
+                return
+            self.environment.time_waits.remove(four_tuple)
+            self._receive_syn(datagram, segment, now_us, sequence)
         elif segment.flags & (SYN | ACK | RST) == SYN:
             self._receive_syn(datagram, segment, now_us)
         else:
@@ -248,7 +275,10 @@ class Stack:
             exact = self._listeners.get((any_ipv4, port))
         return exact or self._listeners.get((None, port))
 
-    def _receive_syn(self, datagram: Datagram, segment: TcpSegment, now_us: int) -> None:
+    def _receive_syn(
+        self, datagram: Datagram, segment: TcpSegment, now_us: int, sequence: int | None = None
+    ) -> None:
+        """``sequence``: with which to begin after an earlier connection of the same four-tuple."""
         listener = self._listener_for(datagram.destination, segment.destination_port)
         join = handshake.find_option(segment, MpJoinSyn)
         if listener is None:
@@ -256,10 +286,15 @@ class Stack:
         elif join is not None and listener.is_mptcp:
             self._receive_join(datagram, segment, join, now_us)
         elif listener.has_room() and len(self._connections) < self.settings.maximum_connections:
-            self._receive_first_syn(listener, datagram, segment, now_us)
+            self._receive_first_syn(listener, datagram, segment, now_us, sequence)
 
     def _receive_first_syn(
-        self, listener: Listener, datagram: Datagram, segment: TcpSegment, now_us: int
+        self,
+        listener: Listener,
+        datagram: Datagram,
+        segment: TcpSegment,
+        now_us: int,
+        sequence: int | None,
     ) -> None:
         key: Key | None = None
         option = handshake.find_option(segment, MpCapable)
@@ -279,7 +314,10 @@ class Stack:
             handshake.take_capable_flags(connection, option)
         connection.socket_options = listener.socket_options
         listener.on_syn(connection)
-        connection.accept_initial().open_passively(segment, now_us)
+        subflow = connection.accept_initial()
+        if sequence is not None:
+            subflow.begin_at(sequence)
+        subflow.open_passively(segment, now_us)
 
     def _receive_join(self, datagram: Datagram, segment: TcpSegment, join: MpJoinSyn, now_us: int) -> None:
         """RFC 8684 §3.2: the token names the connection."""

@@ -280,9 +280,8 @@ class Connection:
             return
         if self.app_closed and not self.close_timer.is_set:
             self._restart_close_timer(now_us)
-            for subflow in self.subflows:
-                if subflow.state is State.FIN_WAIT_2:
-                    subflow.wait_as_orphan(now_us)
+            for subflow in list(self.subflows):
+                subflow.hand_over_orphan(now_us)
         if self._wants_path_review:
             self._wants_path_review = False
             self.path_manager.review(self, now_us)
@@ -388,8 +387,6 @@ class Connection:
     def on_subflow_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
         if self.mode is Mode.PLAIN_TCP:
             self._on_plain_acknowledged(subflow, now_us)
-        elif subflow.state is State.FIN_WAIT_2:
-            subflow.wait_as_orphan(now_us)
         self.request_output()
 
     def _on_plain_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
@@ -401,8 +398,6 @@ class Connection:
         self._restart_close_timer(now_us)
         if is_fin_acknowledged and self.state in _AWAITS_FIN_ACKNOWLEDGEMENT:
             self.change_state(DataEvent.FIN_ACKNOWLEDGED)
-        if subflow.state is State.FIN_WAIT_2 and (self.app_closed or self.state is DataState.CLOSED):
-            subflow.wait_as_orphan(now_us)
         self.notify()
 
     def on_subflow_timeout(self, subflow: MptcpSubflow, now_us: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mptcp_stack.mptcp import handshake, incoming, outgoing
 from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
-from mptcp_stack.mptcp.states import Mode
+from mptcp_stack.mptcp.states import DataState, Mode
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.retransmission_queue import Chunk
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -145,6 +145,16 @@ class MptcpSubflow(Subflow):
 
     def receive_window(self) -> int:
         return self.connection.receive_buffer.window()
+
+    @property
+    def is_orphan(self) -> bool:
+        """At data level, reading may go on over other subflows until DATA_FIN came (RFC 8684 §3.3.3)."""
+        connection = self.connection
+        if connection.abort_wanted:
+            return False
+        if connection.mode is Mode.PLAIN_TCP and connection.app_closed:
+            return True
+        return connection.state is DataState.CLOSED
 
     def window_edge(self) -> int:
         edge = self.snd_una + self.snd_wnd

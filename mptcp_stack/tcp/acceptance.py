@@ -41,14 +41,14 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
             _process_data(subflow, segment, sequence, now_us)
         if segment.flags & FIN and subflow.state is not State.CLOSED:
             peer_fin.on_fin(subflow, sequence + len(segment.payload), now_us)
+        # Not before: the segment that acknowledged our FIN may have brought the peer's.
+        subflow.hand_over_orphan(now_us)
 
 
 def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
     """Handshake, acknowledgement and options; False when data and FIN are not to be looked at."""
     subflow.last_received_us = now_us
     if subflow.state is State.SYN_RECEIVED and not _finish_passive_open(subflow, segment, now_us):
-        return False
-    if subflow.state is State.TIME_WAIT:
         return False
     return _process_acknowledgement(subflow, segment, sequence, now_us) and subflow.on_segment(
         segment, now_us
@@ -122,8 +122,6 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
 def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
     if subflow.state is State.SYN_RECEIVED and segment.flags & SYN:
         output.send_again(subflow, subflow.retransmission_queue.chunks[0], now_us)
-    elif subflow.state is State.TIME_WAIT:
-        _answer_in_time_wait(subflow, segment, now_us)
     elif len(segment.payload) and not segment.flags & SYN:
         # Repeated data: the peer missed our acknowledgement, so it gets one without delay.
         subflow.acknowledging.enter_quick_mode(subflow)
@@ -135,15 +133,6 @@ def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, 
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     else:
         subflow.environment.counters.increment("TcpExtTCPACKSkippedSeq")
-
-
-def _answer_in_time_wait(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
-    """The peer repeats its FIN: it missed our acknowledgement (RFC 9293 §3.10.7.4, eighth step)."""
-    if segment.flags & FIN:
-        subflow.restart_time_wait(now_us)
-    if segment.flags & (FIN | SYN) or len(segment.payload):
-        # The connection above is gone, so nobody would flush what is only wanted.
-        output.send_acknowledgement(subflow, now_us)
 
 
 def _challenge(subflow: Subflow, now_us: int) -> None:
@@ -161,9 +150,6 @@ def _process_reset(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
         return
     subflow.on_reset_received(segment, now_us)
     if subflow.state is State.CLOSED:
-        return
-    if subflow.state is State.TIME_WAIT:
-        subflow.finish(None, now_us)
         return
     if subflow.state in COUNTED_AS_ESTABLISHED:
         subflow.environment.counters.increment("TcpEstabResets")

@@ -21,6 +21,11 @@ class SubflowOwner(ABC):
     def receive_window(self) -> int:
         """Bytes that the peer may send beyond ``rcv_nxt``."""
 
+    @property
+    @abstractmethod
+    def is_orphan(self) -> bool:
+        """Nobody is left to read what the peer may still send."""
+
     @abstractmethod
     def window_edge(self) -> int:
         """The first sequence number that must not be sent yet."""

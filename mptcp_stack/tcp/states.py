@@ -34,8 +34,8 @@ class Event(Enum):
     FIN_SENT = auto()
     FIN_ACKNOWLEDGED = auto()
     FIN_RECEIVED = auto()
-    WAITED = auto()
-    """The 2 MSL of TIME_WAIT, or the time that an orphan may spend in FIN_WAIT_2, are over."""
+    HANDED_OVER = auto()
+    """A small record (``time_wait``) answers from now on: in TIME_WAIT, or for an orphan in FIN_WAIT_2."""
     RESET = auto()
     """A reset came in or went out, or the connection timed out."""
 
@@ -51,11 +51,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.FIN_WAIT_1, Event.FIN_ACKNOWLEDGED): State.FIN_WAIT_2,
     (State.FIN_WAIT_1, Event.FIN_RECEIVED): State.CLOSING,
     (State.FIN_WAIT_2, Event.FIN_RECEIVED): State.TIME_WAIT,
-    (State.FIN_WAIT_2, Event.WAITED): State.CLOSED,
+    (State.FIN_WAIT_2, Event.HANDED_OVER): State.CLOSED,
     (State.CLOSE_WAIT, Event.FIN_SENT): State.LAST_ACK,
     (State.CLOSING, Event.FIN_ACKNOWLEDGED): State.TIME_WAIT,
     (State.LAST_ACK, Event.FIN_ACKNOWLEDGED): State.CLOSED,
-    (State.TIME_WAIT, Event.WAITED): State.CLOSED,
+    (State.TIME_WAIT, Event.HANDED_OVER): State.CLOSED,
     **{(state, Event.RESET): State.CLOSED for state in State if state is not State.CLOSED},
 }
 

@@ -61,7 +61,6 @@ class Subflow(SubflowOwner):
         "local",
         "local_port",
         "must_retransmit",
-        "orphan_timer",
         "peer_fin_position",
         "peer_mss",
         "probe_count",
@@ -112,12 +111,10 @@ class Subflow(SubflowOwner):
         self.retransmission_timer = timers.timer(self._on_retransmission_timer)
         self.delayed_ack_timer = timers.timer(self._on_delayed_ack_timer)
         self.probe_timer = timers.timer(self._on_probe_timer)
-        self.orphan_timer = timers.timer(self._on_waited)
 
     def _initialise_sender(self) -> None:
         environment, settings = self.environment, self.environment.settings
-        self.snd_iss = environment.random_number(32)
-        self.snd_una = self.snd_nxt = self.snd_iss
+        self.begin_at(environment.numbers.initial_sequence(self.four_tuple, environment.timers.clock_us))
         self.snd_wnd = self.snd_wl1 = self.snd_wl2 = 0
         self.snd_wnd_scale = 0
         self.largest_send_window = 65535
@@ -151,7 +148,7 @@ class Subflow(SubflowOwner):
         self.last_acknowledged = 0
         self.last_answer_us = -(1 << 62)
         self.timestamps_enabled = settings.tcp_timestamps
-        self.timestamp_offset = self.environment.random_number(32)
+        self.timestamp_offset = self.environment.numbers.timestamp_offset(self.local, self.remote)
         self.timestamp_recent = 0
         self.sack_enabled = settings.tcp_sack
         self.window_scale_enabled = True
@@ -173,6 +170,10 @@ class Subflow(SubflowOwner):
     def count(self, counter: str) -> None:
         self.environment.counters.increment(counter)
 
+    def begin_at(self, initial_sequence: int) -> None:
+        """Before anything was sent: with which number to begin."""
+        self.snd_iss = self.snd_una = self.snd_nxt = initial_sequence
+
     @property
     def four_tuple(self) -> FourTuple:
         return self.local, self.local_port, self.remote, self.remote_port
@@ -190,6 +191,9 @@ class Subflow(SubflowOwner):
 
     def open_actively(self, now_us: int) -> None:
         """Sends a SYN."""
+        earlier = self.environment.time_waits.take_for_reuse(self.four_tuple)
+        if earlier is not None:
+            self.begin_at(earlier.next_sequence)
         self.environment.subflows[self.four_tuple] = self
         self.environment.counters.increment("TcpActiveOpens")
         self.change_state(Event.ACTIVE_OPEN)
@@ -384,15 +388,15 @@ class Subflow(SubflowOwner):
         self.on_closed(error, now_us)
 
     def enter_time_wait(self, now_us: int) -> None:
-        """After ``change_state`` brought the subflow to TIME_WAIT: everything but one timer is let go."""
-        self.retransmission_timer.cancel()
-        self.probe_timer.cancel()
-        self.retransmission_queue.clear()
-        self.restart_time_wait(now_us)
-        self.on_closed(None, now_us)
+        """After ``change_state`` brought the subflow to TIME_WAIT: only a small record stays."""
+        self._hand_over(now_us)
 
-    def restart_time_wait(self, now_us: int) -> None:
-        self.orphan_timer.set(now_us + self.environment.settings.time_wait_us)
+    def _hand_over(self, now_us: int) -> None:
+        """In TIME_WAIT, or in FIN_WAIT_2 with nobody left to read."""
+        self.environment.time_waits.enter(self, self.state, now_us)
+        self.change_state(Event.HANDED_OVER)
+        self._forget()
+        self.on_closed(None, now_us)
 
     def finish_in_order(self, now_us: int) -> None:
         """After ``change_state`` brought the subflow to CLOSED without a reset."""
@@ -400,17 +404,17 @@ class Subflow(SubflowOwner):
         self.on_closed(None, now_us)
 
     def _forget(self) -> None:
-        for timer in (self.retransmission_timer, self.delayed_ack_timer, self.probe_timer, self.orphan_timer):
+        for timer in (self.retransmission_timer, self.delayed_ack_timer, self.probe_timer):
             timer.cancel()
         self.retransmission_queue.clear()
         self.reassembly = Reassembly(self.rcv_nxt)
         if self.environment.subflows.get(self.four_tuple) is self:
             del self.environment.subflows[self.four_tuple]
 
-    def wait_as_orphan(self, now_us: int) -> None:
-        """In FIN_WAIT_2 with nobody left to read: do not wait for the peer's FIN for ever."""
-        if not self.orphan_timer.is_set:
-            self.orphan_timer.set(now_us + self.environment.settings.tcp_fin_timeout_us)
+    def hand_over_orphan(self, now_us: int) -> None:
+        """In FIN_WAIT_2 with nobody left to read, only a small record waits for the peer's FIN."""
+        if self.state is State.FIN_WAIT_2 and self.is_orphan:
+            self._hand_over(now_us)
 
     # --- timers ---
 
@@ -435,13 +439,3 @@ class Subflow(SubflowOwner):
         self.environment.counters.increment("TcpExtTCPWinProbe")
         output.send_probe(self, now_us)
         self.want_window_probe(now_us)
-
-    def _on_waited(self, now_us: int) -> None:
-        if self.state in (State.TIME_WAIT, State.FIN_WAIT_2):
-            was_time_wait = self.state is State.TIME_WAIT
-            self.change_state(Event.WAITED)
-            self._forget()
-            if was_time_wait:
-                self.environment.counters.increment("TcpExtTW")
-            else:
-                self.on_closed(None, now_us)
