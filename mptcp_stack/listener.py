@@ -82,6 +82,11 @@ class Listener:
         """A connection ended before it was established."""
         self._half_open.discard(connection)
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether ``accept`` would give a connection."""
+        return bool(self._ready)
+
     def accept(self) -> Connection | None:
         """The oldest connection that waits, or None."""
         if not self._ready:

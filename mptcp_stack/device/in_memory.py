@@ -242,14 +242,17 @@ class InMemoryDevice:
 
     def transmit(self, frames: Sequence[Frame]) -> int:
         for index, frame in enumerate(frames):
+            # First the frame, then its signal: the other end may be served by another thread.
+            self._outgoing.append(replace(frame, head=frame.to_bytes(), payload=()))
             try:
                 self._socket.send(b"\0")
             except (BlockingIOError, InterruptedError):
+                self._outgoing.pop()
                 return index
             except OSError:
+                self._outgoing.pop()
                 self.counters.send_errors += 1
                 continue
-            self._outgoing.append(replace(frame, head=frame.to_bytes(), payload=()))
             self.counters.sent_frames += 1
             self.counters.sent_bytes += len(frame)
         return len(frames)

@@ -113,21 +113,24 @@ class StreamSocket:
 
         Data that came before an error is given first, as the kernel does. Raises OSError, ValueError.
         """
+        while (data := self.read_now(max_bytes)) is None:
+            await self._change.wait()
+        return data
+
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """As ``read``, but None where that would wait."""
         if max_bytes < 1:
             raise ValueError(f"max_bytes is {max_bytes}, expected at least 1")
+        self._check_open()
         connection = self._connection
-        while True:
-            self._check_open()
-            data = connection.read(max_bytes)
-            if data:
-                # The window that this opens may be worth an announcement.
-                self._wake()
-                return data
-            if connection.error is not None:
-                raise _os_error(connection.error)
-            if connection.end_of_stream or connection.is_closed:
-                return b""
-            await self._change.wait()
+        data = connection.read(max_bytes)
+        if data:
+            # The window that this opens may be worth an announcement.
+            self._wake()
+            return data
+        if connection.error is not None:
+            raise _os_error(connection.error)
+        return b"" if connection.end_of_stream or connection.is_closed else None
 
     async def read_exactly(self, byte_count: int) -> bytes:
         """Wait for exactly so many bytes. Raises asyncio.IncompleteReadError when the stream ends before."""
@@ -148,15 +151,20 @@ class StreamSocket:
         """
         rest = memoryview(data)
         while True:
-            self._check_writable()
-            accepted = self._connection.write(rest)
-            if accepted:
-                self._wake()
-                rest = rest[accepted:]
+            accepted = self.write_now(rest)
+            rest = rest[accepted:]
             if not rest:
                 return
             if not accepted:
                 await self._change.wait()
+
+    def write_now(self, data: Buffer) -> int:
+        """Queues what there is room for, maybe nothing. Raises OSError."""
+        self._check_writable()
+        accepted = self._connection.write(data)
+        if accepted:
+            self._wake()
+        return accepted
 
     async def drain(self) -> None:
         """Wait until the peer has acknowledged everything written. Raises OSError."""

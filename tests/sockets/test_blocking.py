@@ -1,0 +1,163 @@
+"""Blocking sockets: two stacks in threads of their own, used as ``socket.socket`` is."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import random
+import select
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mptcp_stack.device.in_memory import in_memory_pair
+from mptcp_stack.errors import ConfigurationError
+from mptcp_stack.sockets.blocking import BlockingSocket, StackThread
+from tests.sockets.test_over_run_loop import ADDRESSES, MACS, SERVER, host
+
+Ends = tuple[BlockingSocket, BlockingSocket]
+
+
+@pytest.fixture
+def threads() -> Iterator[tuple[StackThread, StackThread]]:
+    devices = in_memory_pair(("a0", "b0"), MACS)
+    loops = [host(device, own) for device, own in zip(devices, ADDRESSES, strict=True)]
+    both = [
+        StackThread(loop.stack, {loop.stack.ip.interfaces[0]: device})
+        for loop, device in zip(loops, devices, strict=True)
+    ]
+    with both[0], both[1]:
+        yield both[0], both[1]
+    for device in devices:
+        device.close()
+
+
+@pytest.fixture
+def ends(threads: tuple[StackThread, StackThread]) -> Iterator[Ends]:
+    with threads[1].create_server(("", 80)) as listening:
+        near = threads[0].create_connection((SERVER[4], 80), timeout=10)
+        far, peer = listening.accept()
+        assert peer[1] == near.getsockname()[1]
+        with near, far:
+            near.settimeout(10)
+            far.settimeout(10)
+            yield near, far
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_data_both_ways_between_threads(
+    threads: tuple[StackThread, StackThread], family: int, protocol: str
+) -> None:
+    data = random.Random(5).randbytes(1_000_000)
+    digests: list[str] = []
+
+    def serve(listening: BlockingSocket) -> None:
+        accepted, _ = listening.accept()
+        with accepted:
+            digest = hashlib.sha256()
+            while part := accepted.recv(1 << 16):
+                digest.update(part)
+            digests.append(digest.hexdigest())
+            accepted.sendall(b"done")
+
+    with threads[1].create_server(("", 80), protocol=protocol) as listening:
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        with threads[0].create_connection((SERVER[family], 80), 10, protocol=protocol) as near:
+            near.sendall(data)
+            near.shutdown(socket.SHUT_WR)
+            assert near.recv(100) == b"done"
+            assert near.recv(100) == b""
+            assert near.getpeername()[:2] == (SERVER[family], 80)
+        server.join()
+    assert digests == [hashlib.sha256(data).hexdigest()]
+
+
+def fill(stream: BlockingSocket) -> None:
+    while True:
+        stream.send(b"x" * 1_000_000)
+
+
+def test_a_time_limit_and_no_blocking(ends: Ends) -> None:
+    near, far = ends
+    near.settimeout(0.01)
+    with pytest.raises(TimeoutError, match="timed out"):
+        near.recv(1)
+    near.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        near.recv(1)
+    with pytest.raises(BlockingIOError):
+        fill(near)
+    assert far.recv(10) == b"x" * 10
+
+
+def test_select_tells_what_can_be_read(ends: Ends) -> None:
+    near, far = ends
+    assert select.select([near], [], [], 0)[0] == []
+    far.sendall(b"wake up")
+    assert select.select([near], [], [], 10)[0] == [near]
+    assert near.recv(4) == b"wake"
+    assert select.select([near], [], [], 0)[0] == [near]
+    assert near.recv(100) == b" up"
+    assert select.select([near], [], [], 0)[0] == []
+    far.close()
+    assert select.select([near], [], [], 10)[0] == [near]
+    assert near.recv(1) == b""
+
+
+def test_select_on_a_listening_socket(threads: tuple[StackThread, StackThread]) -> None:
+    with threads[1].create_server((SERVER[4], 80)) as listening:
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+        assert select.select([listening], [], [], 0)[0] == []
+        with threads[0].create_connection((SERVER[4], 80), 10):
+            assert select.select([listening], [], [], 10)[0] == [listening]
+            listening.accept()[0].close()
+            assert select.select([listening], [], [], 0)[0] == []
+
+
+def test_options_before_and_after_connecting(threads: tuple[StackThread, StackThread]) -> None:
+    no_delay = socket.IPPROTO_TCP, socket.TCP_NODELAY
+    with threads[1].create_server(("", 80)), threads[0].socket() as near:
+        near.setsockopt(*no_delay, 1)
+        assert near.getsockopt(*no_delay) == 1
+        near.connect((SERVER[4], 80))
+        assert near.getsockopt(*no_delay) == 1
+        info = near.getsockopt(284, 1, 96)
+        assert isinstance(info, bytes)
+        assert len(info) == 96
+        with pytest.raises(OSError, match=r".") as caught:
+            near.connect((SERVER[4], 80))
+        assert caught.value.errno == errno.EISCONN
+
+
+def test_errors_are_the_kernels(threads: tuple[StackThread, StackThread]) -> None:
+    with threads[0].socket() as unconnected:
+        for use in (lambda: unconnected.recv(1), lambda: unconnected.sendall(b"x"), unconnected.getpeername):
+            with pytest.raises(OSError, match=r".") as caught:
+                use()
+            assert caught.value.errno == errno.ENOTCONN
+        with pytest.raises(ConnectionRefusedError):
+            unconnected.connect((SERVER[4], 81))
+        assert unconnected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+        assert unconnected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    with threads[0].socket() as other:
+        with pytest.raises(ConfigurationError):
+            other.connect(("nowhere", 80))
+        with pytest.raises(ValueError, match="timeout"):
+            other.settimeout(-1)
+
+
+def test_files_over_a_socket(ends: Ends) -> None:
+    near, far = ends
+    with near.makefile("wb") as writing:
+        writing.write(b"first line\nsecond line\n")
+    with far.makefile("rb") as reading:
+        assert reading.readline() == b"first line\n"
+        assert reading.readline() == b"second line\n"
+    with pytest.raises(ConfigurationError, match="makefile mode"):
+        near.makefile("r")
