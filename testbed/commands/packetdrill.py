@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="IPv4, IPv6, IPv4 over IPv6 sockets (default: 4,6,4-mapped)",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="scripts at once (default: one a processor)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="scripts at once (default: one a processor, on the kernel three)",
+    )
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="of a script (default: 60)"
     )
@@ -66,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         paths=tuple(arguments.paths),
         stack=arguments.stack,
         ip=arguments.ip,
-        jobs=(os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs,
+        jobs=arguments.jobs,
         timeout_s=arguments.timeout,
         tolerance_factor=arguments.tolerance_factor,
         tap=arguments.tap,

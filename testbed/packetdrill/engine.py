@@ -33,14 +33,15 @@ from testbed.packetdrill.syntax import (
     TcpPart,
     TimeKind,
 )
+from testbed.packetdrill.timeline import Timeline, Window
 from testbed.packetdrill.trace import Trace
 from testbed.packetdrill.values import to_value
 
 DEFAULT_TOLERANCE_US = 4_000
-ANY_TIME_LIMIT_US = {True: 600_000_000, False: 10_000_000}
-"""How long ``*`` waits in virtual time, and in real time."""
 LATE_LIMIT_US = {True: 60_000_000, False: 500_000}
 """How much longer something is waited for that is late, only to say how late it is."""
+AT_ONCE_US = {True: 0, False: 20_000}
+"""How long a system call may take that does not block."""
 
 
 @dataclass(slots=True)
@@ -50,15 +51,7 @@ class _Unfinished:
     event: Event
     call: PendingCall
     end_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """When an event may happen; ``scheduled_us`` is when it ought to."""
-
-    first_us: int
-    last_us: int
-    scheduled_us: int
+    """In the script's time."""
 
 
 class Engine:
@@ -78,13 +71,12 @@ class Engine:
         self._bindings = bindings
         self._trace = trace
         tolerance_us = int(script.options.get("tolerance_usecs", str(DEFAULT_TOLERANCE_US)), 0)
-        self._tolerance_us = 0 if stack.time_is_virtual else int(tolerance_us * tolerance_factor)
+        allowed_us = 0 if stack.time_is_virtual else int(tolerance_us * tolerance_factor)
+        self._timeline = Timeline(allowed_us, is_virtual=stack.time_is_virtual)
         self._code = CodeBlocks()
         self._descriptors = DescriptorNames()
         self._unfinished: list[_Unfinished] = []
         self._put_back: deque[SentPacket] = deque()
-        self._base_us = 0
-        self._lost_us = 0
 
     def play(self) -> None:
         """Raises ScriptFailureError at the first thing that is not as the script has it."""
@@ -105,21 +97,23 @@ class Engine:
         self._show_rest()
 
     def _play_event(self, number: int, event: Event) -> None:
-        window = self._window(event)
+        window = self._timeline.window(event.time, self._stack.now_us())
         action = event.action
         if isinstance(action, Packet) and action.direction is Direction.OUT:
             self._expect_packet(number, event, action, window)
             return
-        self._finish_calls_before(window.first_us)
+        self._finish_calls_before(window.first_us - self._timeline.tolerance_us)
+        # Made before its time comes, so that nothing but the device is between them.
+        data = build(action, self._bindings) if isinstance(action, Packet) else b""
         if event.time.kind is not TimeKind.ANY:
-            self._stack.pass_time(window.scheduled_us)
-        self._begin(window.scheduled_us)
+            self._stack.pass_time(self._timeline.due_us(window))
+        self._timeline.begin(window, self._stack.now_us())
         if not isinstance(action, Packet):
             # What has to be over by now must not compete with what follows.
-            self._finish_calls_before(self._base_us + 1)
+            self._finish_calls_before(self._timeline.base_us + 1)
         match action:
             case Packet():
-                self._inject(action)
+                self._inject(data)
             case SystemCall():
                 self._call(event, action)
             case Command():
@@ -127,44 +121,28 @@ class Engine:
             case CodeBlock():
                 self._run_code(event, action)
 
-    def _begin(self, scheduled_us: int) -> None:
-        """The event happens now. In real time that is late, by what this program itself takes.
-
-        What follows counts from when the event did happen, and so does the end of calls that wait for it. A
-        packet that an earlier event caused may come before that: by as much as was lost since the last one.
-        """
-        self._base_us = max(scheduled_us, self._stack.now_us())
-        late_us = self._base_us - scheduled_us
-        self._lost_us += late_us
-        for unfinished in self._unfinished:
-            if unfinished.end_us >= scheduled_us:
-                unfinished.end_us += late_us
-
-    def _window(self, event: Event) -> Window:
-        time = event.time
-        now_us = self._stack.now_us()
-        if time.kind is TimeKind.ANY:
-            return Window(0, now_us + ANY_TIME_LIMIT_US[self._stack.time_is_virtual], now_us)
-        start_us = time.start_us + (self._base_us if time.is_relative else 0)
-        end_us = time.end_us + (self._base_us if time.is_relative else 0)
-        first_us = start_us - self._tolerance_us - self._lost_us
-        return Window(first_us, end_us + self._tolerance_us, start_us)
-
     def _fail(
-        self, event: Event, differences: list[Difference], expected: str = "", came: str = ""
+        self,
+        event: Event,
+        differences: list[Difference],
+        expected: str = "",
+        came: str = "",
+        excess_us: int = 0,
     ) -> NoReturn:
-        raise ScriptFailureError(
-            describe_failure(
-                self._script.path, event, differences, expected, came, self._trace.last_packets()
-            )
+        """``excess_us``: nothing is wrong but a time, by so much."""
+        text = describe_failure(
+            self._script.path, event, differences, expected, came, self._trace.last_packets()
         )
+        timeline = self._timeline
+        raise ScriptFailureError(text, timeline.telling_lateness_us(excess_us), timeline.lateness_us)
 
     # --- packets ---
 
-    def _inject(self, packet: Packet) -> None:
-        data = build(packet, self._bindings)
+    def _inject(self, data: bytes) -> None:
         self._stack.inject(data)
-        self._trace.add_packet(self._base_us, Direction.IN, data, self._described(data, Direction.IN))
+        self._timeline.end(self._stack.now_us())
+        text = self._described(data, Direction.IN)
+        self._trace.add_packet(self._timeline.began_us, Direction.IN, data, text)
 
     def _described(self, data: bytes, direction: Direction) -> str:
         return describe_as_text(data, direction, self._bindings)
@@ -175,36 +153,31 @@ class Engine:
         return self._stack.next_packet(until_us)
 
     def _expect_packet(self, number: int, event: Event, expected: Packet, window: Window) -> None:
-        sent = self._take_packet(window.last_us)
+        until_us = self._timeline.bounds_us(window)[1] + LATE_LIMIT_US[self._stack.time_is_virtual]
+        sent = self._take_packet(until_us)
         if sent is None:
-            self._fail_without_packet(event, expected, window)
-        sent = self._same_range(number, expected, sent, window)
+            self._fail(event, [Difference("packet", "one", "none")], print_packet(expected))
+        sent = self._same_range(number, expected, sent, until_us)
         mismatches = match(expected, sent.packet, self._bindings)
         differences = [Difference(each.field, each.expected, each.got) for each in mismatches]
         came = self._described(sent.packet, Direction.OUT)
         self._trace.add_packet(sent.at_us, Direction.OUT, sent.packet, came)
-        if not window.first_us <= sent.at_us <= window.last_us:
+        excess_us = self._timeline.excess_us(window.first_us, window.last_us, sent.at_us)
+        if excess_us:
             differences.insert(0, self._time_difference(event, window, sent.at_us))
+            # What else is wrong shows that it is another packet: then there is more to it than the time.
+            self._fail(event, differences, print_packet(expected), came, 0 if mismatches else excess_us)
         if differences:
             self._fail(event, differences, print_packet(expected), came)
         is_exact = event.time.kind in (TimeKind.ABSOLUTE, TimeKind.RELATIVE)
-        self._base_us = window.scheduled_us if is_exact else sent.at_us
-        self._lost_us = 0
+        self._timeline.happened(window, sent.at_us, is_exact=is_exact)
 
     def _time_difference(self, event: Event, window: Window, at_us: int) -> Difference:
-        allowed = print_seconds(max(0, window.first_us))
-        if window.last_us != window.first_us:
-            allowed += f" to {print_seconds(window.last_us)}"
+        first_us, last_us = self._timeline.bounds_us(window)
+        allowed = print_seconds(first_us)
+        if last_us != first_us:
+            allowed += f" to {print_seconds(last_us)}"
         return Difference("time", f"{allowed} ({print_time(event.time)})", print_seconds(at_us))
-
-    def _fail_without_packet(self, event: Event, expected: Packet, window: Window) -> NoReturn:
-        late = self._stack.next_packet(window.last_us + LATE_LIMIT_US[self._stack.time_is_virtual])
-        if late is None:
-            self._fail(event, [Difference("packet", "one", "none")], print_packet(expected))
-        came = self._described(late.packet, Direction.OUT)
-        self._trace.add_packet(late.at_us, Direction.OUT, late.packet, came)
-        differences = [self._time_difference(event, window, late.at_us)]
-        self._fail(event, differences, print_packet(expected), came)
 
     def _show_rest(self) -> None:
         """What came out and was not asked for any more: only the trace has it."""
@@ -214,7 +187,7 @@ class Engine:
 
     # --- super-segments ---
 
-    def _same_range(self, number: int, expected: Packet, sent: SentPacket, window: Window) -> SentPacket:
+    def _same_range(self, number: int, expected: Packet, sent: SentPacket, until_us: int) -> SentPacket:
         """``sent`` cut, or joined with what follows it, to the bytes that the script wants at once."""
         wanted, length = expected.payload_length, payload_length(sent.packet)
         if not wanted or not length:
@@ -224,7 +197,7 @@ class Engine:
             if parts is not None:
                 self._put_back.appendleft(replace(sent, packet=parts[1]))
                 return replace(sent, packet=parts[0])
-        return self._joined(sent, wanted, window)
+        return self._joined(sent, wanted, until_us)
 
     def _is_continued(self, number: int, expected: Packet) -> bool:
         """Whether the script's next outgoing packet has the bytes after those of ``expected``."""
@@ -237,10 +210,10 @@ class Engine:
                 return bool(action.payload_length) and content.sequence.start == before.sequence.end
         return False
 
-    def _joined(self, sent: SentPacket, wanted: int, window: Window) -> SentPacket:
+    def _joined(self, sent: SentPacket, wanted: int, until_us: int) -> SentPacket:
         packet = sent.packet
         while payload_length(packet) < wanted:
-            following = self._take_packet(window.last_us)
+            following = self._take_packet(until_us)
             if following is None:
                 break
             joined = merge(packet, following.packet)
@@ -258,15 +231,16 @@ class Engine:
         started = self._stack.start_call(call.name, arguments)
         blocking_end_us = event.time.blocking_end_us
         if blocking_end_us is None:
-            allowed_us = self._base_us + self._tolerance_us
-            result = self._stack.wait_for_call(started, allowed_us)
+            allowed_us = max(self._timeline.tolerance_us, AT_ONCE_US[self._stack.time_is_virtual])
+            result = self._stack.wait_for_call(started, self._stack.now_us() + allowed_us)
+            self._timeline.end(self._stack.now_us())
             if result is None:
                 hint = f"it blocks; a call that takes time is written {print_time(event.time)}...END"
                 self._fail(event, [Difference(f"{call.name}()", "to return at once", hint)])
             self._check_result(event, call, result)
             return
-        started_us = event.time.start_us
-        end_us = self._base_us + blocking_end_us - started_us
+        self._timeline.end(self._stack.now_us())
+        end_us = self._timeline.base_us + blocking_end_us - event.time.start_us
         self._unfinished.append(_Unfinished(event, started, end_us))
 
     def _finish_calls_before(self, time_us: int) -> None:
@@ -280,18 +254,17 @@ class Engine:
         call = event.action
         if not isinstance(call, SystemCall):
             raise AssertionError("only system calls block")
-        last_us = unfinished.end_us + self._tolerance_us
-        result = self._stack.wait_for_call(unfinished.call, last_us)
-        if result is None:
-            late_us = last_us + LATE_LIMIT_US[self._stack.time_is_virtual]
-            result = self._stack.wait_for_call(unfinished.call, late_us)
-        wanted = f"at {print_seconds(unfinished.end_us)}"
+        end_us = unfinished.end_us
+        window = Window(end_us, end_us, end_us)
+        limit_us = self._timeline.bounds_us(window)[1] + LATE_LIMIT_US[self._stack.time_is_virtual]
+        result = self._stack.wait_for_call(unfinished.call, limit_us)
+        wanted = f"at {print_seconds(self._timeline.due_us(window))}"
         if result is None:
             self._fail(event, [Difference("time of return", wanted, "still blocked")])
-        first_us = unfinished.end_us - self._tolerance_us
-        if not first_us <= result.finished_us <= last_us:
+        excess_us = self._timeline.excess_us(end_us, end_us, result.finished_us)
+        if excess_us:
             came = f"at {print_seconds(result.finished_us)} with {result_text(result)}"
-            self._fail(event, [Difference("time of return", wanted, came)])
+            self._fail(event, [Difference("time of return", wanted, came)], excess_us=excess_us)
         self._check_result(event, call, result)
 
     def _check_result(self, event: Event, call: SystemCall, result: CallResult) -> None:
@@ -308,6 +281,7 @@ class Engine:
         if result.exit_code:
             said = result.output.strip() or "no message"
             self._fail(event, [Difference("exit code", "0", f"{result.exit_code}: {said}")])
+        self._timeline.wait_for_command(self._stack.now_us())
 
     def _run_code(self, event: Event, block: CodeBlock) -> None:
         descriptor = self._descriptors.latest_socket

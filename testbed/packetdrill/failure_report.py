@@ -11,9 +11,18 @@ from testbed.packetdrill.syntax import Event
 
 
 class ScriptFailureError(TestbedError):
-    """The stack did not do what the script says; the text is complete."""
+    """The stack did not do what the script says; the text is complete.
+
+    ``telling_lateness_us``: a machine that was late by so much, in real time, could be the reason.
+    ``own_lateness_us`` is how late this program was with what the script has it do.
+    """
 
     exit_code = ExitCode.FAIL
+
+    def __init__(self, message: str, telling_lateness_us: int = 1, own_lateness_us: int = 0) -> None:
+        super().__init__(message)
+        self.telling_lateness_us = telling_lateness_us
+        self.own_lateness_us = own_lateness_us
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from testbed.packetdrill.kernel_namespace import (
 )
 from testbed.packetdrill.kernel_threads import Job, NamespaceThreads
 from testbed.packetdrill.kernel_values import AddressReader
+from testbed.packetdrill.scheduling import run_before_others, run_like_others
 from testbed.packetdrill.stack_under_test import (
     Addresses,
     CallResult,
@@ -100,17 +101,11 @@ class KernelStack:
         self._calls_in_progress: list[Job[CallResult]] = []
         self._command: subprocess.Popen[bytes] | None = None
         self._is_closed = False
-        self._scheduling = _run_before_others()
-        try:
-            self._threads = NamespaceThreads()
-        except BaseException:
-            _run_like_others(self._scheduling)
-            raise
+        self._threads = NamespaceThreads()
         try:
             self._interface: ScriptInterface = self._threads.run(lambda: prepare_namespace(addresses, mtu))
         except BaseException:
             self._threads.close()
-            _run_like_others(self._scheduling)
             raise
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         reader = AddressReader(addresses, version, bind_port=bind_port, connect_port=connect_port)
@@ -118,6 +113,7 @@ class KernelStack:
         self._poller = select.poll()
         self._poller.register(self._interface.device, select.POLLIN)
         self._poller.register(self._interface.capture, select.POLLIN)
+        run_before_others()
         self._origin_us = _monotonic_us()
 
     # --- time and packets ---
@@ -186,6 +182,7 @@ class KernelStack:
         return KernelCall(job)
 
     def _carry_out(self, call: Call) -> CallResult:
+        run_before_others()
         try:
             done = call()
         except OSError as error:
@@ -243,6 +240,7 @@ class KernelStack:
         if self._is_closed:
             return
         self._is_closed = True
+        run_like_others()
         if self._command is not None:
             _kill_session(self._command)
         os.eventfd_write(self._wake, 1)
@@ -255,23 +253,6 @@ class KernelStack:
         self._interface.close()
         os.close(self._wake)
         self._sent.clear()
-        _run_like_others(self._scheduling)
-
-
-def _run_before_others() -> int | None:
-    """Real-time scheduling for the calling thread and those that it starts, so that a busy machine does not
-    spoil a script's times. Returns the policy that it had; None where that is not allowed."""
-    before = os.sched_getscheduler(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except PermissionError:
-        return None
-    return before
-
-
-def _run_like_others(policy: int | None) -> None:
-    if policy == os.SCHED_OTHER:
-        os.sched_setscheduler(0, policy, os.sched_param(0))
 
 
 def _stamp_us(ancillary: list[tuple[int, int, bytes]]) -> int:

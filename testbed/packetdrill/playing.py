@@ -13,6 +13,7 @@ from testbed.errors import CapabilityError, TestbedError
 from testbed.packetdrill.bindings import Bindings
 from testbed.packetdrill.engine import Engine
 from testbed.packetdrill.failure_report import ScriptFailureError
+from testbed.packetdrill.lateness_probe import LatenessRecord
 from testbed.packetdrill.parser import load_script
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, StackUnderTest
 from testbed.packetdrill.suite import Cell
@@ -55,6 +56,15 @@ class PlayResult:
     """Of a failure, or why it was skipped."""
     duration_us: int = 0
     trace: tuple[str, ...] = ()
+    late_us: int = 0
+    """Of a failure on the kernel: the machine was late by so much, which may be the whole reason."""
+    attempts: int = 1
+    """How often it was played, because the machine was late before."""
+
+    @property
+    def is_inconclusive(self) -> bool:
+        """Failed, but nobody knows whether by the stack's fault."""
+        return self.outcome is Outcome.FAIL and self.late_us > 0
 
 
 def addresses_of(version: IpVersion) -> Addresses:
@@ -62,28 +72,40 @@ def addresses_of(version: IpVersion) -> Addresses:
     return _ADDRESSES[6 if version is IpVersion.IPV6 else 4]
 
 
-def play_cell(cell: Cell, options: PlayOptions) -> PlayResult:
+def play_cell(cell: Cell, options: PlayOptions, lateness: LatenessRecord | None = None) -> PlayResult:
     """Never raises what a script or a stack can cause: it becomes the result."""
     if cell.skip_reason is not None:
         return PlayResult(Outcome.SKIP, cell.skip_reason)
     started_ns = time.monotonic_ns()
     lines: list[str] = []
-    outcome, message = Outcome.PASS, ""
+    outcome, message, late_us = Outcome.PASS, "", 0
     try:
         _play(cell, options, lines)
     except CapabilityError as error:
         outcome, message = Outcome.SKIP, str(error)
     except ScriptFailureError as error:
         outcome, message = Outcome.FAIL, str(error)
+        late_us = _telling_lateness_us(error, lateness, started_ns // 1000)
     except (TestbedError, StackError, OSError) as error:
         outcome, message = Outcome.ERROR, f"{cell.path}: {error}"
     except Exception as error:  # a defect of a stack or of this program must not end the suite
         outcome, message = Outcome.ERROR, f"{cell.path}: {type(error).__name__}: {error}"
-    return PlayResult(outcome, message, (time.monotonic_ns() - started_ns) // 1000, tuple(lines))
+    duration_us = (time.monotonic_ns() - started_ns) // 1000
+    return PlayResult(outcome, message, duration_us, tuple(lines), late_us)
+
+
+def _telling_lateness_us(
+    failure: ScriptFailureError, lateness: LatenessRecord | None, started_us: int
+) -> int:
+    """How late the machine was, if that may be why the script failed; else 0."""
+    late_us = failure.own_lateness_us
+    if lateness is not None:
+        late_us = max(late_us, lateness.worst_us(started_us, time.monotonic_ns() // 1000))
+    return late_us if late_us >= failure.telling_lateness_us else 0
 
 
 def _play(cell: Cell, options: PlayOptions, lines: list[str]) -> None:
-    script = load_script(Path(cell.path))
+    script = cell.script or load_script(Path(cell.path))
     captured = io.BytesIO()
     writer = CaptureWriter(captured) if options.capture is not None else None
     trace = Trace(lines.append if options.trace else None, writer)

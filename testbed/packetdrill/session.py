@@ -15,7 +15,7 @@ from typing import TextIO
 
 from testbed.errors import ExitCode, UsageError
 from testbed.packetdrill.playing import PlayOptions, PlayResult
-from testbed.packetdrill.runner import DEFAULT_TIMEOUT_S, play_all
+from testbed.packetdrill.runner import DEFAULT_TIMEOUT_S, WorkerCounts, play_all
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.suite import IP_NAMES, STACKS, Cell, find_scripts, plan
 from testbed.report.files import check_writable, write_report
@@ -34,7 +34,8 @@ class SessionOptions:
     paths: tuple[Path, ...]
     stack: str = "userspace"
     ip: str = "4,6,4-mapped"
-    jobs: int = 1
+    jobs: int | None = None
+    """None: as many as suit this machine."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     tolerance_factor: float = 1.0
     tap: bool = False
@@ -98,7 +99,10 @@ def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO) -> Exit
             options.tolerance_factor, options.trace, str(options.pcap) if options.pcap is not None else None
         )
         jobs = [(cell, play_options) for cell in cells]
-        for number, result in play_all(jobs, options.jobs, options.timeout_s):
+        counts = WorkerCounts.of_this_machine()
+        if options.jobs is not None:
+            counts = WorkerCounts(options.jobs, options.jobs)
+        for number, result in play_all(jobs, counts, options.timeout_s):
             results[number] = screen.add(number, result)
     except KeyboardInterrupt:
         interrupted = True
@@ -129,7 +133,7 @@ def _check_options(options: SessionOptions) -> tuple[tuple[str, ...], tuple[IpVe
     unknown = [name for name in names if name not in IP_NAMES]
     if unknown or not names:
         problems.append(f"--ip {options.ip}: expected a list of {', '.join(IP_NAMES)}")
-    if not 1 <= options.jobs <= MAXIMUM_JOBS:
+    if options.jobs is not None and not 1 <= options.jobs <= MAXIMUM_JOBS:
         problems.append(f"--jobs {options.jobs}: must be from 1 to {MAXIMUM_JOBS}")
     if not 0 < options.tolerance_factor <= MAXIMUM_TOLERANCE_FACTOR:
         problems.append(f"--tolerance-factor {options.tolerance_factor:g}: must be above 0 and at most 1000")
@@ -168,11 +172,13 @@ class _Screen:
         self._options = options
         self._stdout, self._stderr = stdout, stderr
         self._runs = tuple(_run_of(cell) for cell in cells)
+        self._repeated = 0
         self._tap = TapWriter(stdout, self._runs, 0) if options.tap else None
         if self._tap is not None:
             self._tap.start()
 
     def add(self, number: int, played: PlayResult) -> RunResult:
+        self._repeated += played.attempts - 1
         result = RunResult(
             self._runs[number], played.outcome, played.message, duration_ms=played.duration_us // 1000
         )
@@ -205,6 +211,8 @@ class _Screen:
             counts = Counter(result.outcome for result in results if result.run.stacks == stack)
             said = ", ".join(f"{counts[outcome]} {word}" for outcome, word in _WORDS if counts[outcome])
             stream.write(f"{stack}: {said}\n")
+        if self._repeated:
+            stream.write(f"kernel: {self._repeated} runs played again, for the machine was late in them\n")
         missing = len(self._runs) - len(results)
         tail = f", {missing} not played" if missing else ""
         stream.write(f"{len(results)} runs in {seconds:.1f} s{tail}\n")

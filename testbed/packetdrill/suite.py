@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from testbed.errors import UsageError
@@ -59,6 +59,8 @@ class Cell:
     stack: str
     version: IpVersion
     skip_reason: str | None = None
+    script: Script | None = field(default=None, repr=False, compare=False)
+    """As it was read for the plan; without it, it is read when it is played."""
 
 
 def read_header(script: Script) -> Header:
@@ -130,7 +132,8 @@ def plan(scripts: Sequence[Path], stacks: Sequence[str], versions: Sequence[IpVe
     problems: list[str] = []
     for path in scripts:
         try:
-            header = read_header(load_script(path))
+            script = load_script(path)
+            header = read_header(script)
         except PacketScriptError as error:
             problems.append(str(error))
             continue
@@ -140,7 +143,8 @@ def plan(scripts: Sequence[Path], stacks: Sequence[str], versions: Sequence[IpVe
             wanted = list(versions[:1])
         for stack in stacks:
             cells += [
-                Cell(str(path), stack, version, header.reason_to_skip(stack, version)) for version in wanted
+                Cell(str(path), stack, version, header.reason_to_skip(stack, version), script)
+                for version in wanted
             ]
     if problems:
         raise PacketScriptError("\n".join(problems))

@@ -15,7 +15,7 @@ from testbed.packetdrill.errors import PacketScriptError
 from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.parser import parse_script
 from testbed.packetdrill.playing import PlayOptions
-from testbed.packetdrill.runner import play_all
+from testbed.packetdrill.runner import WorkerCounts, play_all
 from testbed.packetdrill.session import SessionOptions, run_session
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.suite import Cell, find_scripts, plan, read_header
@@ -115,7 +115,7 @@ def test_a_script_that_hangs_is_ended_and_the_others_go_on(passing: Path, tmp_pa
     hanging = tmp_path / "hanging.pkt"
     hanging.write_text("0 %{\nwhile True:\n  pass\n}%\n")
     cells = [Cell(str(path), "userspace", IpVersion.IPV4) for path in (hanging, passing, passing)]
-    results = dict(play_all([(cell, PlayOptions()) for cell in cells], 1, timeout_s=1.0))
+    results = dict(play_all([(cell, PlayOptions()) for cell in cells], WorkerCounts(1, 1), timeout_s=1.0))
     assert [results[number].outcome for number in range(3)] == [Outcome.ERROR, Outcome.PASS, Outcome.PASS]
 
 
