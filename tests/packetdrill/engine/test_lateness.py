@@ -31,8 +31,9 @@ from tests.packetdrill.engine.scripts import TCP_ACCEPTED
 from tests.packetdrill.engine.test_session import session
 
 TOLERANCE = "--tolerance_usecs=1000\n"
-DELAYED_ACKNOWLEDGEMENT = TCP_ACCEPTED + "+0 < P. 1:101(100) ack 1 win 256\n"
-"""It is due 40 ms later, by a timer that does not know how late the script is by then."""
+SENT = TOLERANCE + TCP_ACCEPTED + "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n"
+"""At 0.1 s. It is sent again 0.3 s later, by a timer that does not know how late the script is by then."""
+AGAIN = "> P. 1:101(100) ack 1\n"
 
 
 class LateStack(UserspaceStack):
@@ -56,28 +57,29 @@ def play_late(text: str, first_us: int, late_us: int) -> None:
 
 
 def test_what_an_event_causes_counts_from_when_the_event_did_happen() -> None:
-    play_late(TOLERANCE + DELAYED_ACKNOWLEDGEMENT + "+.04 > . 1:1(0) ack 101\n", 0, 5_000)
+    text = TOLERANCE + TCP_ACCEPTED + "+.05 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n"
+    play_late(text + f"+.3 {AGAIN}", 110_000, 5_000)
 
 
 def test_a_timer_that_was_set_before_does_not_wait_for_a_late_event() -> None:
-    text = TOLERANCE + DELAYED_ACKNOWLEDGEMENT + "+.02 ioctl(4, SIOCINQ, [100]) = 0\n"
-    play_late(text + "+.02 > . 1:1(0) ack 101\n", 120_000, 5_000)
+    play_late(SENT + f"+.1 ioctl(4, SIOCINQ, [0]) = 0\n+.2 {AGAIN}", 110_000, 5_000)
 
 
 def test_absolute_times_move_with_the_script() -> None:
-    play_late(TOLERANCE + DELAYED_ACKNOWLEDGEMENT + "0.14 > . 1:1(0) ack 101\n", 100_000, 5_000)
+    text = TOLERANCE + TCP_ACCEPTED + "+.05 write(4, ..., 100) = 100\n"
+    play_late(text + "0.15 > P. 1:101(100) ack 1\n", 110_000, 5_000)
 
 
-@pytest.mark.parametrize("due", ["+.045", "+.035"])
+@pytest.mark.parametrize("due", ["+.305", "+.295"])
 def test_the_time_of_a_packet_is_still_judged(due: str) -> None:
     with pytest.raises(ScriptFailureError, match="time: expected") as caught:
-        play_late(TOLERANCE + DELAYED_ACKNOWLEDGEMENT + f"{due} > . 1:1(0) ack 101\n", 1_000_000, 0)
+        play_late(SENT + f"{due} {AGAIN}", 1_000_000, 0)
     assert caught.value.own_lateness_us < caught.value.telling_lateness_us
 
 
 def test_a_failure_says_how_late_its_own_events_were() -> None:
     with pytest.raises(ScriptFailureError, match="ack: expected 7") as caught:
-        play_late(TOLERANCE + DELAYED_ACKNOWLEDGEMENT + "+.04 > . 1:1(0) ack 7\n", 100_000, 5_000)
+        play_late(SENT + "+.1 ioctl(4, SIOCINQ, [0]) = 0\n+.2 > P. 1:101(100) ack 7\n", 110_000, 5_000)
     assert caught.value.own_lateness_us == 5_000
     assert caught.value.telling_lateness_us == 1_001
 
