@@ -97,7 +97,7 @@ MUTATIONS = [
     Mutation(TCP_DATA, "ack 1 win 49152", "ack 1 win 49153", "win"),
     Mutation(TCP_DATA, "> P. 1:6(5)", "> . 1:6(5)", "flags"),
     Mutation(TCP_DATA, "ack 1 win 49152", "ack 1 win 49152 urg 1", "urg"),
-    Mutation(TCP_DATA, "+0~+.05 >", "+0~+.02 >", "time"),
+    Mutation(TCP_DATA, "+0~+.05 >", "+.02~+.05 >", "time"),
     Mutation(TCP_DATA, "[10]) = 0", "[11]) = 0", "argument 3"),
     Mutation(TCP_DATA, "1000) = 10\n", "1000) = 11\n", "return value"),
     Mutation(TCP_DATA, "EAGAIN", "EINVAL", "errno"),
