@@ -22,6 +22,8 @@ class StackSettings:
     add_addr_timeout_us: int = 120 * SECOND_US
     close_timeout_us: int = 60 * SECOND_US
     syn_retrans_before_tcp_fallback: int = 2
+    blackhole_timeout_us: int = 3600 * SECOND_US
+    """How long active opens are plain TCP after a path that dropped MP_CAPABLE; 0: not at all."""
     stale_loss_cnt: int = 4
 
     tcp_timestamps: bool = True
@@ -67,6 +69,7 @@ _SYSCTL_FLAGS = {
 _SYSCTL_SECONDS = {
     "net.mptcp.add_addr_timeout": "add_addr_timeout_us",
     "net.mptcp.close_timeout": "close_timeout_us",
+    "net.mptcp.blackhole_timeout": "blackhole_timeout_us",
     "net.ipv4.tcp_fin_timeout": "tcp_fin_timeout_us",
 }
 _SYSCTL_NUMBERS = {

@@ -16,6 +16,7 @@ from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp import crypto, handshake
+from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.states import ResetReason
@@ -51,6 +52,7 @@ class Stack:
         self.environment = Environment(self.settings, self.counters, TimerQueue(), self.ip, random_bytes)
         self.ip.on_path_mtu_change = partial(on_path_mtu_change, self.environment)
         self.path_manager = EndpointPathManager(self.environment, self.connections)
+        self.blackholes = BlackholeMemory()
         self._scheduler = LowestRtt()
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._connections: dict[Connection, None] = {}
@@ -151,9 +153,7 @@ class Stack:
             raise OSError(EADDRNOTAVAIL, "the address pair is in use")
         if len(self._connections) >= self.settings.maximum_connections:
             raise OSError(ENFILE, "too many connections")
-        key = self._new_key() if is_mptcp else None
-        if is_mptcp and key is None:
-            self.counters.increment("MPTcpExtMPFallbackTokenInit")
+        key = self._new_active_key() if is_mptcp else None
         connection = self._new_connection(
             key, (local, chosen_port), (remote, port), is_client=True, is_ipv6_socket=is_ipv6_socket
         )
@@ -161,6 +161,18 @@ class Stack:
             self.counters.increment("MPTcpExtMPCapableSYNTX")
         connection.open_initial()
         return connection
+
+    def _new_active_key(self) -> Key | None:
+        """None when the connection has to be plain TCP from its first segment."""
+        environment = self.environment
+        timeout_us = environment.settings.blackhole_timeout_us
+        if self.blackholes.pauses_mptcp(timeout_us, environment.timers.clock_us):
+            self.counters.increment("MPTcpExtMPCapableSYNTXDisabled")
+            return None
+        key = self._new_key()
+        if key is None:
+            self.counters.increment("MPTcpExtMPFallbackTokenInit")
+        return key
 
     def _speaks_mptcp(self, protocol: str) -> bool:
         if protocol not in PROTOCOLS:

@@ -151,8 +151,17 @@ def on_syn_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now_us: i
         counters.increment("MPTcpExtMPCapableSYNACKRX")
         take_capable_flags(connection, option)
         connection.take_remote_key(option.sender_key)
+        if not subflow.environment.ip.is_local(subflow.remote):
+            connection.host.blackholes.forget()
         return True
-    fallback.fall_back(connection, "MPTcpExtMPCapableFallbackSYNACK" if subflow.sends_mp_capable else None)
+    if subflow.sends_mp_capable:
+        fallback.fall_back(connection, "MPTcpExtMPCapableFallbackSYNACK")
+        return True
+    settings = subflow.environment.settings
+    if subflow.syn_retransmissions == settings.syn_retrans_before_tcp_fallback + 1:
+        # The first SYN without the option was answered, those with it were not.
+        connection.host.blackholes.on_detected(settings.blackhole_timeout_us, now_us, counters)
+    fallback.fall_back(connection, None)
     return True
 
 

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from mptcp_stack.wire.mptcp_options import AddAddr
 
 if TYPE_CHECKING:
+    from mptcp_stack.mptcp.blackholes import BlackholeMemory
     from mptcp_stack.mptcp.connection import Connection
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 
 class ConnectionHost(Protocol):
     """The stack, as a connection sees it."""
+
+    @property
+    def blackholes(self) -> BlackholeMemory:
+        """What is known of paths that drop MP_CAPABLE."""
 
     def schedule(self, connection: Connection) -> None:
         """Have ``connection.dispatch`` called soon."""
