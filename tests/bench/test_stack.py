@@ -1,0 +1,52 @@
+"""``testbed bench stack``: its options, its figures on a small scale, its table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+
+from testbed.bench import stack
+from testbed.errors import UsageError
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    stack.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize(("protocol", "gso_bytes"), [("mptcp", 0), ("tcp", 0), ("mptcp", 65536)])
+def test_a_transfer_counts_its_segments(protocol: str, gso_bytes: int) -> None:
+    result = stack.measure_transfer("any", protocol, gso_bytes, 1 << 20)
+    assert 720 <= result.segments <= 780
+    assert result.sender_s > 0
+    assert result.receiver_s > 0
+    slower_s = max(result.sender_s, result.receiver_s)
+    assert result.goodput_gbit_s == pytest.approx((1 << 23) / slower_s / 1e9)
+
+
+def test_connections_are_opened_measured_and_closed() -> None:
+    result = stack.measure_connections(300)
+    assert result.open_s > 0
+    assert result.close_s > 0
+    assert 1_000 < result.bytes_each < 20_000, result
+
+
+def test_the_report_is_printed_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    assert stack.run(parsed("--megabytes", "1", "--connections", "150", "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["transfers"][0]["name"] == "mptcp, MTU-size"
+    assert len(report["profile"]) == stack.PROFILED_LINES
+    assert stack.run(parsed("--megabytes", "1", "--connections", "150", "--no-profile")) == 0
+    printed = capsys.readouterr().out
+    assert "150 connections open at once" in printed
+    assert "profile" not in printed
+
+
+def test_every_bad_number_is_told_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        stack.run(parsed("--megabytes", "0", "--connections", "-1"))
+    assert "--megabytes" in str(caught.value)
+    assert "--connections" in str(caught.value)
