@@ -70,7 +70,7 @@ def _next_signal(subflow: MptcpSubflow) -> MptcpOption | None:
     counters = subflow.environment.counters
     timestamps = TIMESTAMP_OPTION_BYTES if subflow.timestamps_enabled else 0
     while subflow.pending_signals:
-        signal = subflow.pending_signals.popleft()
+        signal = subflow.pending_signals.pop(0)
         padded = (mptcp_option_length(signal) + 3) // 4 * 4
         fits = padded + timestamps <= MAXIMUM_OPTIONS_BYTES
         if isinstance(signal, AddAddr):

@@ -30,7 +30,10 @@ class Outstanding:
 
 
 class SendBuffer:
-    """``una`` and ``nxt`` are the data-level snd_una and snd_nxt, ``window_edge`` the window's right edge."""
+    """``una`` and ``nxt`` are the data-level snd_una and snd_nxt, ``window_edge`` the window's right edge.
+
+    The runs that are outstanding are None while there are none: an idle connection is to stay small.
+    """
 
     __slots__ = ("_limit", "_outstanding", "_reinjections", "nxt", "una", "unsent", "window_edge")
 
@@ -38,7 +41,7 @@ class SendBuffer:
         self._limit = limit
         self.una = self.nxt = self.window_edge = 1
         self.unsent = ByteQueue()
-        self._outstanding: deque[Outstanding] = deque()
+        self._outstanding: deque[Outstanding] | None = None
         self._reinjections: list[tuple[int, Outstanding]] = []
 
     @property
@@ -67,6 +70,8 @@ class SendBuffer:
         payload = self.unsent.take(length)
         run = Outstanding(self.nxt, self.nxt + length, payload, carrier)
         self.nxt += length
+        if self._outstanding is None:
+            self._outstanding = deque()
         self._outstanding.append(run)
         return run
 
@@ -75,14 +80,17 @@ class SendBuffer:
         if position > self.nxt or position <= self.una:
             return position == self.una
         self.una = position
-        while self._outstanding and self._outstanding[0].end <= position:
-            self._outstanding.popleft()
+        if self._outstanding is not None:
+            while self._outstanding and self._outstanding[0].end <= position:
+                self._outstanding.popleft()
+            if not self._outstanding:
+                self._outstanding = None
         return True
 
     def queue_again(self, carrier: MptcpSubflow) -> int:
         """What ``carrier`` has not delivered is to be sent once more; returns the number of runs."""
         count = 0
-        for run in self._outstanding:
+        for run in self._outstanding or ():
             if run.carrier is carrier and not run.is_queued_again:
                 self._queue_run(run)
                 count += 1
@@ -131,7 +139,8 @@ class SendBuffer:
         run.payload = slice_parts(run.payload, 0, cut)
         run.end, run.carrier, run.is_queued_again = position, carrier, False
         self._reinjections[0] = (position, rest)
-        self._outstanding.insert(self._outstanding.index(run) + 1, rest)
+        if self._outstanding is not None:
+            self._outstanding.insert(self._outstanding.index(run) + 1, rest)
 
     def forget_reinjections(self) -> None:
         """From now on the subflow alone repeats what is lost."""
@@ -139,5 +148,5 @@ class SendBuffer:
 
     def clear(self) -> None:
         self.unsent.clear()
-        self._outstanding.clear()
+        self._outstanding = None
         self._reinjections.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -94,7 +93,7 @@ class MptcpSubflow(Subflow):
         self.failure: Failure | None = None
         self.sends_mp_capable = True
         self.mappings = MappingTable()
-        self.pending_signals: deque[MptcpOption] = deque()
+        self.pending_signals: list[MptcpOption] = []
         self.reset_reason: int | None = None
         super().__init__(environment, *local, *remote)
         self.socket_options = connection.socket_options

@@ -32,38 +32,47 @@ def slice_parts(parts: Parts, start: int, stop: int) -> Parts:
 
 
 class ByteQueue:
-    """A first-in-first-out of bytes; what goes in is kept as it is and never copied on the way."""
+    """A first-in-first-out of bytes; what goes in is kept as it is and never copied on the way.
+
+    While it is empty it has no deque: one takes as much memory as all the rest of an idle subflow.
+    """
 
     __slots__ = ("_parts", "length")
 
     def __init__(self) -> None:
-        self._parts: deque[Buffer] = deque()
+        self._parts: deque[Buffer] | None = None
         self.length = 0
 
     def append(self, part: Buffer) -> None:
         if len(part):
+            if self._parts is None:
+                self._parts = deque()
             self._parts.append(part)
             self.length += len(part)
 
     def take(self, limit: int) -> Parts:
         """Up to ``limit`` bytes from the front."""
         result: list[Buffer] = []
-        wanted = min(limit, self.length)
+        wanted, parts = min(limit, self.length), self._parts
+        if parts is None:
+            return ()
         self.length -= wanted
         while wanted:
-            part = self._parts[0]
+            part = parts[0]
             if len(part) <= wanted:
-                result.append(self._parts.popleft())
+                result.append(parts.popleft())
                 wanted -= len(part)
             else:
                 view = memoryview(part)
                 result.append(view[:wanted])
-                self._parts[0] = view[wanted:]
+                parts[0] = view[wanted:]
                 wanted = 0
+        if not parts:
+            self._parts = None
         if len(result) > _MAXIMUM_PARTS:
             return (b"".join(result),)
         return tuple(result)
 
     def clear(self) -> None:
-        self._parts.clear()
+        self._parts = None
         self.length = 0
