@@ -43,7 +43,7 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPRcvCollapsed TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
     TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger PAWSActive PAWSEstab TCPOFOQueue TCPOFODrop
     TCPOFOMerge TCPChallengeACK TCPSYNChallenge TCPSynRetrans TCPOrigDataSent TCPKeepAlive TCPDelivered
-    TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv
+    TCPDeliveredCE TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv
     TCPHystartDelayDetect TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq TCPACKSkippedFinWait2
     TCPACKSkippedTimeWait TCPRcvQDrop
     TCPTimeWaitOverflow TCPReqQFullDrop OutOfWindowIcmps
@@ -62,6 +62,8 @@ IP_NAMES: tuple[str, ...] = tuple(
     Ip6ReasmFails IpExtReasmOverlaps IcmpOutErrors IcmpOutRateLimitGlobal IcmpOutRateLimitHost
     IcmpOutDestUnreachs IcmpOutTimeExcds IcmpOutParmProbs Icmp6OutErrors Icmp6OutRateLimitHost
     Icmp6OutDestUnreachs Icmp6OutTimeExcds Icmp6OutParmProblems
+    IpExtInNoECTPkts IpExtInECT1Pkts IpExtInECT0Pkts IpExtInCEPkts Ip6InNoECTPkts Ip6InECT1Pkts Ip6InECT0Pkts
+    Ip6InCEPkts
     """.split()
 )
 

@@ -28,6 +28,9 @@ class StackSettings:
 
     tcp_timestamps: bool = True
     tcp_sack: bool = True
+    tcp_ecn: int = 2
+    """0: never, 1: ask for it, 2: agree to it."""
+    tcp_ecn_fallback: bool = True
     tcp_syn_retries: int = 6
     tcp_synack_retries: int = 5
     tcp_retries2: int = 15
@@ -63,6 +66,7 @@ _SYSCTL_FLAGS = {
     "net.mptcp.allow_join_initial_addr_port": "allow_join_initial_addr_port",
     "net.ipv4.tcp_timestamps": "tcp_timestamps",
     "net.ipv4.tcp_sack": "tcp_sack",
+    "net.ipv4.tcp_ecn_fallback": "tcp_ecn_fallback",
     "net.ipv4.tcp_slow_start_after_idle": "tcp_slow_start_after_idle",
     "net.ipv4.tcp_rfc1337": "tcp_rfc1337",
 }
@@ -80,7 +84,9 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_retries2": "tcp_retries2",
     "net.ipv4.tcp_max_tw_buckets": "tcp_max_tw_buckets",
     "net.ipv4.tcp_tw_reuse": "tcp_tw_reuse",
+    "net.ipv4.tcp_ecn": "tcp_ecn",
 }
+_SYSCTL_LARGEST = {"net.ipv4.tcp_ecn": 2}
 _SYSCTL_CHOICES = {
     "net.ipv4.tcp_congestion_control": ("tcp_congestion_control", CONGESTION_CONTROLS),
 }
@@ -110,6 +116,8 @@ def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSetting
     elif name in _SYSCTL_SECONDS:
         changes = {_SYSCTL_SECONDS[name]: number * SECOND_US}
     elif name in _SYSCTL_NUMBERS:
+        if number > _SYSCTL_LARGEST.get(name, number):
+            raise ConfigurationError(f"{name}: expected at most {_SYSCTL_LARGEST[name]}, got {number}")
         changes = {_SYSCTL_NUMBERS[name]: number}
     else:
         known = ", ".join(SYSCTL_NAMES)

@@ -251,6 +251,7 @@ class Stack:
             self.counters.increment("TcpInErrs")
             self.counters.increment("StackDropMalformedTcp")
             return
+        segment.congestion = datagram.traffic_class & 3
         segments = -(-len(segment.payload) // datagram.gso_size) if datagram.gso_size else 1
         self.counters.increment("TcpInSegs", max(1, segments))
         local, remote = datagram.destination, datagram.source

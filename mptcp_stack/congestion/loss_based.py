@@ -132,7 +132,9 @@ class LossBasedController(CongestionController):
         self.congestion_window = self.slow_start_threshold
 
     def on_congestion_notification(self) -> None:
+        """As for a loss, but a mark is no error that could be undone."""
         self.on_loss()
+        self._prior_window = 0
 
     def on_recovery_end(self) -> None:
         self.congestion_window = min(

@@ -308,6 +308,9 @@ class IpLayer:
         except MalformedPacketError:
             self._counters.increment("IpInHdrErrors")
             raise DroppedPacketError("StackDropMalformedIp") from None
+        self._counters.increment(
+            _ECN_COUNTERS_V4[packet.traffic_class & 3], _segments_of(frame, packet) if frame.gso_size else 1
+        )
         if packet.protocol == PROTOCOL_TCP and packet.fragment is None:
             return self._receive_tcp(packet, frame, interface, link, now_us)
         if packet.fragment is not None:
@@ -323,6 +326,9 @@ class IpLayer:
         except MalformedPacketError:
             self._counters.increment("Ip6InHdrErrors")
             raise DroppedPacketError("StackDropMalformedIp") from None
+        self._counters.increment(
+            _ECN_COUNTERS_V6[packet.traffic_class & 3], _segments_of(frame, packet) if frame.gso_size else 1
+        )
         if packet.protocol == PROTOCOL_TCP and packet.fragment is None:
             return self._receive_tcp(packet, frame, interface, link, now_us)
         if packet.fragment is not None:
@@ -474,6 +480,17 @@ def _is_neighbour_discovery(packet: IpPacket) -> bool:
     return packet.payload[0] in NEIGHBOUR_DISCOVERY_TYPES
 
 
+# In the order of the field's values.
+_ECN_COUNTERS_V4 = ("IpExtInNoECTPkts", "IpExtInECT1Pkts", "IpExtInECT0Pkts", "IpExtInCEPkts")
+_ECN_COUNTERS_V6 = ("Ip6InNoECTPkts", "Ip6InECT1Pkts", "Ip6InECT0Pkts", "Ip6InCEPkts")
+
+
+def _segments_of(frame: Frame, packet: IpPacket) -> int:
+    """How many packets a wire would have carried, as far as the length tells."""
+    return max(1, -(-(len(packet.payload) - _LEAST_TCP_HEADER) // frame.gso_size))
+
+
+_LEAST_TCP_HEADER = 20
 _REASSEMBLED = Frame(b"")
 """In the place of a frame whose device could have judged the checksum."""
 

@@ -219,6 +219,8 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
         _update_window(subflow, sequence, acknowledgement, window)
     if not len(segment.payload):
         counters.increment("TcpExtTCPPureAcks")
+    if subflow.explicit_congestion is not None:
+        subflow.explicit_congestion.on_acknowledgement(subflow, segment.flags, acknowledgement)
     moved = acknowledgement > subflow.snd_una
     if acknowledgement >= subflow.snd_una and (len(subflow.retransmission_queue) or moved):
         on_acknowledgement(subflow, acknowledgement, segment.options, is_duplicate, now_us)
@@ -275,7 +277,7 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
     edge = max(subflow.rcv_right_edge, subflow.rcv_nxt + subflow.receive_window())
     if sequence + len(payload) > edge:
         payload = payload[: edge - sequence]
-    _report_gaps(subflow, sequence, now_us)
+    _prepare_acknowledgement(subflow, segment, sequence, now_us)
     placement, ready = subflow.reassembly.insert(sequence, payload)
     if placement is not Placement.IN_ORDER:
         if placement is Placement.REFUSED:
@@ -315,6 +317,14 @@ def _wants_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: in
     return True
 
 
+def _prepare_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
+    """What the data says about acknowledging, before it is known to continue the rest or not."""
+    if not subflow.reassembly.is_empty:
+        _report_gaps(subflow, sequence, now_us)
+    if subflow.explicit_congestion is not None:
+        subflow.explicit_congestion.on_data(subflow, segment, now_us)
+
+
 def _report_gaps(subflow: Subflow, sequence: int, now_us: int) -> None:
     """Sends the acknowledgement that is owed before a segment that does not continue the latest range.
 
@@ -322,7 +332,7 @@ def _report_gaps(subflow: Subflow, sequence: int, now_us: int) -> None:
     ranges only, since beside MPTCP's options there is room for one block, and the peer would think the
     others lost. Without SACK every segment out of order has to bring its duplicate (RFC 5681 §4.2).
     """
-    if subflow.acknowledge is not Acknowledge.NOW or subflow.reassembly.is_empty:
+    if subflow.acknowledge is not Acknowledge.NOW:
         return
     if not subflow.sack_enabled or not subflow.reassembly.continues_latest(sequence):
         output.send_acknowledgement(subflow, now_us)

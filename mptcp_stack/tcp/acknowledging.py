@@ -97,14 +97,14 @@ class AcknowledgementTiming:
                 return
         self.pushes = 2 if self.pushes else 1
 
-    def _be_quick(self, subflow: Subflow) -> None:
+    def _be_quick(self, subflow: Subflow, limit: int = MAXIMUM_QUICK) -> None:
         window = subflow.rcv_right_edge - subflow.rcv_nxt
         count = window // (2 * self.segment_bytes) or _LEAST_QUICK
-        self.quick_count = max(self.quick_count, min(count, MAXIMUM_QUICK))
+        self.quick_count = max(self.quick_count, min(count, limit))
 
-    def enter_quick_mode(self, subflow: Subflow) -> None:
-        """The peer sends what we have: it seems to miss acknowledgements."""
-        self._be_quick(subflow)
+    def enter_quick_mode(self, subflow: Subflow, limit: int = MAXIMUM_QUICK) -> None:
+        """The peer sends what we have, or says otherwise that it needs acknowledgements soon."""
+        self._be_quick(subflow, limit)
         self.is_scheduled = True
         self.is_interactive = False
         self.delay_us = self._shortest_us

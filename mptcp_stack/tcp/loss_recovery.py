@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mptcp_stack.tcp.explicit_congestion import is_window_held, reduce_for_loss
 from mptcp_stack.tcp.output import SEQUENCE_MASK, timestamp_now
 from mptcp_stack.tcp.retransmission_queue import DUPLICATE_THRESHOLD, Acknowledged
 from mptcp_stack.tcp.states import Recovery
@@ -20,9 +21,10 @@ def on_acknowledgement(
     queue = subflow.retransmission_queue
     result = queue.acknowledge(acknowledgement, _sack_blocks(subflow, options))
     _take_round_trip_sample(subflow, result, options, now_us)
-    subflow.environment.counters.increment(
-        "TcpExtTCPDelivered", -(-result.newly_delivered_bytes // subflow.segment_bytes)
-    )
+    segments = -(-result.newly_delivered_bytes // subflow.segment_bytes)
+    subflow.environment.counters.increment("TcpExtTCPDelivered", segments)
+    if subflow.explicit_congestion is not None:
+        subflow.explicit_congestion.on_delivered(subflow, segments)
     if result.cumulative_bytes:
         subflow.snd_una = acknowledgement
         subflow.duplicate_acknowledgements = 0
@@ -35,7 +37,7 @@ def on_acknowledgement(
     if subflow.recovery is not Recovery.NONE and subflow.snd_una >= subflow.recovery_point:
         subflow.recovery = Recovery.NONE
         subflow.congestion.on_recovery_end()
-    elif result.cumulative_bytes and subflow.recovery is not Recovery.FAST:
+    elif result.cumulative_bytes and subflow.recovery is not Recovery.FAST and not is_window_held(subflow):
         subflow.congestion.on_acknowledged(result.newly_delivered_bytes, now_us)
     if not len(queue):
         subflow.retransmission_timer.cancel()
@@ -99,7 +101,7 @@ def _detect_loss(subflow: Subflow, result: Acknowledged, is_duplicate: bool) -> 
     if lost_bytes and subflow.recovery is Recovery.NONE:
         subflow.recovery = Recovery.FAST
         subflow.recovery_point = subflow.snd_nxt
-        subflow.congestion.on_loss()
+        reduce_for_loss(subflow)
         name = "TcpExtTCPSackRecovery" if subflow.sack_enabled else "TcpExtTCPRenoRecovery"
         subflow.environment.counters.increment(name)
     if queue.lost_count or is_duplicate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from errno import ETIMEDOUT
 from typing import TYPE_CHECKING
 
+from mptcp_stack.tcp.explicit_congestion import ECT_0, is_window_held, syn_flags
 from mptcp_stack.tcp.states import Acknowledge, Recovery, State
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions, options_length
@@ -61,7 +62,8 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
         subflow.rcv_right_edge = subflow.rcv_nxt + window
         subflow.last_acknowledged = subflow.rcv_nxt
     subflow.environment.counters.increment("TcpOutSegs")
-    segment = _segment(subflow, chunk.sequence, chunk.flags, window, options)
+    flags = chunk.flags | syn_flags(subflow, chunk)
+    segment = _segment(subflow, chunk.sequence, flags, window, options)
     if not is_answer:
         segment.acknowledgement = 0
     _send(subflow, segment, (), 0, now_us)
@@ -85,6 +87,7 @@ def _send(
     payload: tuple[bytes | bytearray | memoryview, ...],
     gso_size: int,
     now_us: int,
+    traffic_class: int = 0,
 ) -> None:
     environment = subflow.environment
     environment.ip.send(
@@ -95,6 +98,7 @@ def _send(
         payload,
         checksum_offset=CHECKSUM_OFFSET,
         gso_size=gso_size,
+        traffic_class=traffic_class,
         now_us=now_us,
     )
 
@@ -126,8 +130,16 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     """A segment or super-segment with data, or a FIN."""
     mptcp = subflow.data_options(chunk) if chunk.payload else subflow.acknowledgement_options()
     options = _options(subflow, mptcp, now_us)
-    segment = _segment(subflow, chunk.sequence, chunk.flags, _window_field(subflow), options)
     length = chunk.length if chunk.payload else 0
+    flags, traffic_class = chunk.flags, 0
+    congestion = subflow.explicit_congestion
+    if congestion is not None:
+        if length and chunk.transmissions == 1:
+            flags |= congestion.on_new_data(subflow)
+            traffic_class = ECT_0
+        else:
+            flags |= congestion.flags()
+    segment = _segment(subflow, chunk.sequence, flags, _window_field(subflow), options)
     gso_size = subflow.segment_bytes if length > subflow.segment_bytes else 0
     counters = subflow.environment.counters
     segments = max(1, -(-length // subflow.segment_bytes))
@@ -135,7 +147,7 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     if length:
         counters.increment("TcpExtTCPOrigDataSent", segments)
         subflow.acknowledging.on_data_sent(now_us)
-    _send(subflow, segment, chunk.payload, gso_size, now_us)
+    _send(subflow, segment, chunk.payload, gso_size, now_us, traffic_class)
     _on_acknowledgement_sent(subflow)
 
 
@@ -173,7 +185,9 @@ def _send_empty(subflow: Subflow, sequence: int, mptcp: tuple[MptcpOption, ...],
         if room > 0:
             blocks = _held_ranges(subflow)[:room]
             options.sack_blocks = tuple((start & SEQUENCE_MASK, end & SEQUENCE_MASK) for start, end in blocks)
-    segment = _segment(subflow, sequence, ACK, _window_field(subflow), options)
+    congestion = subflow.explicit_congestion
+    flags = ACK if congestion is None else ACK | congestion.flags()
+    segment = _segment(subflow, sequence, flags, _window_field(subflow), options)
     subflow.environment.counters.increment("TcpOutSegs")
     _send(subflow, segment, (), 0, now_us)
     _on_acknowledgement_sent(subflow)
@@ -225,7 +239,8 @@ def on_retransmission_timer(subflow: Subflow, now_us: int) -> None:
     if is_handshake:
         subflow.syn_retransmissions += 1
     else:
-        subflow.congestion.on_timeout(subflow.recovery is not Recovery.TIMEOUT)
+        is_first = subflow.recovery is not Recovery.TIMEOUT and not is_window_held(subflow)
+        subflow.congestion.on_timeout(is_first)
         subflow.recovery = Recovery.TIMEOUT
         subflow.recovery_point = subflow.snd_nxt
     subflow.environment.counters.increment("TcpExtTCPTimeouts")

@@ -15,6 +15,7 @@ from mptcp_stack.tcp import output
 from mptcp_stack.tcp.acknowledging import AcknowledgementTiming
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
+from mptcp_stack.tcp.explicit_congestion import ExplicitCongestion, negotiate
 from mptcp_stack.tcp.owner import SubflowOwner
 from mptcp_stack.tcp.reassembly import Reassembly
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping, RetransmissionQueue
@@ -50,6 +51,7 @@ class Subflow(SubflowOwner):
         "delayed_ack_timer",
         "duplicate_acknowledgements",
         "environment",
+        "explicit_congestion",
         "fin_position",
         "fin_wanted",
         "irs",
@@ -124,6 +126,7 @@ class Subflow(SubflowOwner):
         self.retransmission_queue = RetransmissionQueue()
         self.round_trip = RoundTripEstimator(settings.minimum_rto_us, settings.maximum_rto_us)
         self.recovery = Recovery.NONE
+        self.explicit_congestion: ExplicitCongestion | None = None
         self.recovery_point = 0
         self.duplicate_acknowledgements = 0
         self.must_retransmit = False
@@ -232,6 +235,7 @@ class Subflow(SubflowOwner):
             self.rcv_wnd_scale = 0
         self.snd_wnd = segment.window
         self.snd_wl1 = self.irs
+        negotiate(self, segment)
         peer_mss = options.maximum_segment_size
         if peer_mss is not None:
             # RFC 9293 §3.7.1 sets no floor; a tiny one only costs us, so Linux's minimum is taken.

@@ -114,6 +114,8 @@ def test_a_mark_reduces_like_a_loss(name: str) -> None:
     by_mark.congestion.on_congestion_notification()
     by_loss.congestion.on_loss()
     assert by_mark.window == by_loss.window < 40
+    by_mark.congestion.on_spurious_loss()
+    assert by_mark.window == by_loss.window
 
 
 def test_reno_adds_a_segment_in_a_round_trip() -> None:
