@@ -37,6 +37,7 @@ TCP_NAMES: tuple[str, ...] = tuple(
 TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     "TcpExt" + name
     for name in """
+    SyncookiesSent SyncookiesRecv SyncookiesFailed
     TW TWRecycled PAWSTimewait DelayedACKs DelayedACKLost ListenOverflows ListenDrops TCPPureAcks
     TCPRenoRecovery TCPSackRecovery
     TCPLossUndo TCPLostRetransmit TCPFastRetrans TCPSlowStartRetrans TCPTimeouts TCPSackRecoveryFail
@@ -46,7 +47,7 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPDeliveredCE TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv
     TCPHystartDelayDetect TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq TCPACKSkippedFinWait2
     TCPACKSkippedTimeWait TCPRcvQDrop
-    TCPTimeWaitOverflow TCPReqQFullDrop OutOfWindowIcmps
+    TCPTimeWaitOverflow TCPReqQFullDoCookies TCPReqQFullDrop OutOfWindowIcmps
     """.split()
 )
 

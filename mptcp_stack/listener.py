@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
+from mptcp_stack.tcp.states import State
+
+_MAXIMUM_HALF_OPEN_JOINS = 16
+"""Of one connection, before further ones are answered by cookies."""
+
+
+class Answer(Enum):
+    """What a SYN gets."""
+
+    CONNECTION = auto()
+    COOKIE = auto()
+    """A SYN/ACK that makes us keep nothing."""
+    NONE = auto()
 
 
 class Listener:
@@ -23,6 +37,7 @@ class Listener:
         "_ready",
         "address",
         "backlog",
+        "cookies_until_us",
         "is_closed",
         "is_ipv6",
         "is_mptcp",
@@ -49,21 +64,45 @@ class Listener:
         self.on_change: Callable[[], None] | None = None
         self.socket_options = DEFAULT_SOCKET_OPTIONS
         """What connections that come have from their first segment on."""
+        self.cookies_until_us = 0
+        """Until when a third packet may belong to a SYN of which nothing was kept."""
         self.is_closed = False
         self._counters = counters
         self._on_close = on_close
         self._half_open: set[Connection] = set()
         self._ready: deque[Connection] = deque()
 
-    def has_room(self) -> bool:
-        """Whether one more SYN may be answered; counts the refusal."""
-        if len(self._ready) >= self.backlog:
-            self._counters.increment("TcpExtListenOverflows")
-        elif len(self._half_open) < self.backlog:
+    def answer_to_syn(self, tcp_syncookies: int) -> Answer:
+        """What one more SYN is to get, by the setting; counts the refusal."""
+        if tcp_syncookies < 2 and len(self._half_open) < self.backlog:
+            return Answer.CONNECTION if self.has_room_for_ready() else Answer.NONE
+        if not tcp_syncookies:
+            self._counters.increment("TcpExtTCPReqQFullDrop")
+            self._count_drop()
+            return Answer.NONE
+        self._counters.increment("TcpExtTCPReqQFullDoCookies")
+        return Answer.COOKIE if self.has_room_for_ready() else Answer.NONE
+
+    def answers_joins_by_cookie(self, connection: Connection, tcp_syncookies: int) -> bool:
+        """As for first SYNs; also when one connection has many joins half open, whose token is known then."""
+        half_open = sum(subflow.state is State.SYN_RECEIVED for subflow in connection.subflows)
+        is_full = half_open >= _MAXIMUM_HALF_OPEN_JOINS or len(self._half_open) >= self.backlog
+        if not tcp_syncookies or (tcp_syncookies == 1 and not is_full):
+            return False
+        self._counters.increment("TcpExtTCPReqQFullDoCookies")
+        return True
+
+    def has_room_for_ready(self) -> bool:
+        """Whether one more connection may wait to be accepted; counts the refusal."""
+        if len(self._ready) < self.backlog:
             return True
+        self._counters.increment("TcpExtListenOverflows")
+        self._count_drop()
+        return False
+
+    def _count_drop(self) -> None:
         self._counters.increment("TcpExtListenDrops")
         self._counters.increment("StackDropListenQueueFull")
-        return False
 
     def on_syn(self, connection: Connection) -> None:
         self._half_open.add(connection)

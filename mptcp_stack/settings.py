@@ -33,6 +33,8 @@ class StackSettings:
     tcp_ecn_fallback: bool = True
     tcp_syn_retries: int = 6
     tcp_synack_retries: int = 5
+    tcp_syncookies: int = 1
+    """0 never, 1 when as many connections are half open as a listener may have, 2 always."""
     tcp_retries2: int = 15
     tcp_congestion_control: str = "cubic"
     tcp_slow_start_after_idle: bool = True
@@ -81,6 +83,7 @@ _SYSCTL_NUMBERS = {
     "net.mptcp.syn_retrans_before_tcp_fallback": "syn_retrans_before_tcp_fallback",
     "net.ipv4.tcp_syn_retries": "tcp_syn_retries",
     "net.ipv4.tcp_synack_retries": "tcp_synack_retries",
+    "net.ipv4.tcp_syncookies": "tcp_syncookies",
     "net.ipv4.tcp_retries2": "tcp_retries2",
     "net.ipv4.tcp_max_tw_buckets": "tcp_max_tw_buckets",
     "net.ipv4.tcp_tw_reuse": "tcp_tw_reuse",

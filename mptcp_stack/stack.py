@@ -14,15 +14,17 @@ from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
-from mptcp_stack.listener import Listener
+from mptcp_stack.listener import Answer, Listener
 from mptcp_stack.mptcp import crypto, handshake
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.states import ResetReason
+from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.path_managers.endpoints import EndpointPathManager
 from mptcp_stack.schedulers.lowest_rtt import LowestRtt
 from mptcp_stack.settings import StackSettings
+from mptcp_stack.stateless_answers import StatelessAnswers
 from mptcp_stack.tcp import acceptance
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
@@ -32,7 +34,7 @@ from mptcp_stack.tcp.states import State
 from mptcp_stack.tcp.timers import TimerQueue
 from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
 from mptcp_stack.wire.frame import Frame
-from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinSyn, MptcpOption, MpTcpRst
+from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinAck, MpJoinSyn, MptcpOption, MpTcpRst
 from mptcp_stack.wire.tcp_options import TcpOptions
 from mptcp_stack.wire.tcp_segment import ACK, RST, SYN, TcpSegment, emit_tcp_header, parse_tcp
 
@@ -54,6 +56,7 @@ class Stack:
         self.path_manager = EndpointPathManager(self.environment, self.connections)
         self.blackholes = BlackholeMemory()
         self._scheduler = LowestRtt()
+        self._stateless_answers = StatelessAnswers(self.environment)
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._connections: dict[Connection, None] = {}
         self._tokens: dict[int, Connection] = {}
@@ -278,7 +281,9 @@ class Stack:
             self._receive_syn(datagram, segment, now_us, sequence)
         elif segment.flags & (SYN | ACK | RST) == SYN:
             self._receive_syn(datagram, segment, now_us)
-        else:
+        elif segment.flags & (SYN | ACK | RST) != ACK or not self._receive_cookie(
+            four_tuple, datagram, segment, now_us
+        ):
             self._refuse(datagram, segment, now_us)
 
     def _listener_for(self, address: bytes, port: int) -> Listener | None:
@@ -297,9 +302,16 @@ class Stack:
         if listener is None:
             self._refuse(datagram, segment, now_us)
         elif join is not None and listener.is_mptcp:
-            self._receive_join(datagram, segment, join, now_us)
-        elif listener.has_room() and len(self._connections) < self.settings.maximum_connections:
-            self._receive_first_syn(listener, datagram, segment, now_us, sequence)
+            self._receive_join(listener, datagram, segment, join, now_us)
+        else:
+            # As in Linux, who was connected before is not the one that makes up addresses.
+            tcp_syncookies = self.settings.tcp_syncookies if sequence is None else 0
+            match listener.answer_to_syn(tcp_syncookies):
+                case Answer.COOKIE:
+                    four_tuple = _four_tuple(datagram, segment)
+                    self._stateless_answers.answer(listener, four_tuple, segment, now_us)
+                case Answer.CONNECTION if len(self._connections) < self.settings.maximum_connections:
+                    self._receive_first_syn(listener, datagram, segment, now_us, sequence)
 
     def _receive_first_syn(
         self,
@@ -316,23 +328,26 @@ class Stack:
             key = self._new_key()
             if key is None:
                 self.counters.increment("MPTcpExtMPFallbackTokenInit")
-        connection = self._new_connection(
-            key,
-            (datagram.destination, segment.destination_port),
-            (datagram.source, segment.source_port),
-            is_client=False,
-            is_ipv6_socket=listener.is_ipv6,
-        )
+        connection = self._new_passive(listener, key, _four_tuple(datagram, segment))
         if key is not None and option is not None:
             handshake.take_capable_flags(connection, option)
-        connection.socket_options = listener.socket_options
-        listener.on_syn(connection)
         subflow = connection.accept_initial()
         if sequence is not None:
             subflow.begin_at(sequence)
         subflow.open_passively(segment, now_us)
 
-    def _receive_join(self, datagram: Datagram, segment: TcpSegment, join: MpJoinSyn, now_us: int) -> None:
+    def _new_passive(self, listener: Listener, key: Key | None, four_tuple: FourTuple) -> Connection:
+        local, remote = four_tuple[:2], four_tuple[2:]
+        connection = self._new_connection(
+            key, local, remote, is_client=False, is_ipv6_socket=listener.is_ipv6
+        )
+        connection.socket_options = listener.socket_options
+        listener.on_syn(connection)
+        return connection
+
+    def _receive_join(
+        self, listener: Listener, datagram: Datagram, segment: TcpSegment, join: MpJoinSyn, now_us: int
+    ) -> None:
         """RFC 8684 §3.2: the token names the connection."""
         self.counters.increment("MPTcpExtMPJoinSynRx")
         if join.backup:
@@ -343,16 +358,62 @@ class Stack:
             reset = MpTcpRst(reason=ResetReason.MPTCP_SPECIFIC, transient=False)
             self._refuse(datagram, segment, now_us, (reset,))
             return
-        if len(connection.subflows) >= _MAXIMUM_SUBFLOWS:
+        four_tuple = _four_tuple(datagram, segment)
+        if listener.answers_joins_by_cookie(connection, self.settings.tcp_syncookies):
+            self._stateless_answers.answer_join(listener, four_tuple, segment, join, connection, now_us)
+        elif len(connection.subflows) >= _MAXIMUM_SUBFLOWS:
             self.counters.increment("StackDropListenQueueFull")
-            return
-        subflow = connection.accept_join(
-            (datagram.destination, segment.destination_port), (datagram.source, segment.source_port)
-        )
+        else:
+            self._new_join(connection, four_tuple, join).open_passively(segment, now_us)
+
+    def _new_join(self, connection: Connection, four_tuple: FourTuple, join: MpJoinSyn) -> MptcpSubflow:
+        subflow = connection.accept_join(four_tuple[:2], four_tuple[2:])
         subflow.remote_id, subflow.remote_nonce = join.address_id, join.nonce
         subflow.peer_backup = join.backup
-        subflow.local_id = self.path_manager.local_id_for(connection, datagram.destination)
-        subflow.open_passively(segment, now_us)
+        subflow.local_id = self.path_manager.local_id_for(connection, four_tuple[0])
+        return subflow
+
+    def _receive_cookie(
+        self, four_tuple: FourTuple, datagram: Datagram, segment: TcpSegment, now_us: int
+    ) -> bool:
+        """The third packet of a handshake of which nothing was kept. False when it is none."""
+        listener = self._listener_for(four_tuple[0], four_tuple[1])
+        if listener is None:
+            return False
+        answered = self._stateless_answers.check(listener, four_tuple, segment, now_us)
+        if answered is None:
+            return False
+        remembered = self._stateless_answers.take_join(four_tuple, answered.sequence)
+        subflow: MptcpSubflow
+        if remembered is not None:
+            joined = self._tokens.get(remembered.connection_token)
+            if joined is None or not joined.is_open_for_joins or len(joined.subflows) >= _MAXIMUM_SUBFLOWS:
+                return False
+            subflow = self._new_join(joined, four_tuple, remembered.request)
+            subflow.local_nonce = remembered.local_nonce
+        elif handshake.find_option(segment, MpJoinAck) is not None:
+            return False
+        elif not listener.has_room_for_ready() or len(self._connections) >= self.settings.maximum_connections:
+            return True
+        else:
+            key = self._echoed_key(listener, four_tuple, answered.sequence, segment)
+            subflow = self._new_passive(listener, key, four_tuple).accept_initial()
+        subflow.open_answered(answered.syn, answered.sequence, now_us)
+        acceptance.process(subflow, segment, now_us)
+        if subflow.state is State.SYN_RECEIVED:
+            # It was not taken. Nothing repeats a SYN/ACK that this subflow did not send.
+            subflow.finish(None, now_us)
+        return True
+
+    def _echoed_key(
+        self, listener: Listener, four_tuple: FourTuple, cookie: int, segment: TcpSegment
+    ) -> Key | None:
+        """Falls back when the token was given away meanwhile."""
+        key = self._stateless_answers.echoed_key(four_tuple, cookie, segment) if listener.is_mptcp else None
+        if key is not None and key.token in self._tokens:
+            self.counters.increment("MPTcpExtMPFallbackTokenInit")
+            return None
+        return key
 
     def _refuse(
         self,
@@ -425,6 +486,10 @@ class Stack:
 
     def _on_listener_closed(self, listener: Listener) -> None:
         self._listeners.pop((listener.address, listener.port), None)
+
+
+def _four_tuple(datagram: Datagram, segment: TcpSegment) -> FourTuple:
+    return datagram.destination, segment.destination_port, datagram.source, segment.source_port
 
 
 _NO_KEY = Key(b"", 0, 0)

@@ -13,6 +13,7 @@ from mptcp_stack.wire.tcp_segment import TcpSegment
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
     from mptcp_stack.mptcp.subflow import MptcpSubflow
+    from mptcp_stack.settings import StackSettings
 
 VERSION = 1
 CHECKSUM_REQUIRED = 0x80
@@ -33,9 +34,13 @@ def find_option(segment: TcpSegment, kind: type[OptionType]) -> OptionType | Non
 
 
 def capable_flags(connection: Connection) -> int:
-    settings = connection.environment.settings
+    return flags_for(connection.environment.settings, connection.checksum_enabled)
+
+
+def flags_for(settings: StackSettings, checksum_enabled: bool) -> int:
+    """Of an MP_CAPABLE that this host sends."""
     flags = HMAC_SHA256
-    if connection.checksum_enabled:
+    if checksum_enabled:
         flags |= CHECKSUM_REQUIRED
     if not settings.allow_join_initial_addr_port:
         flags |= DENY_JOIN_INITIAL

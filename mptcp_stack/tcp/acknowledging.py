@@ -166,9 +166,9 @@ class AcknowledgementTiming:
     def on_room(self, subflow: Subflow, limit: int, now_us: int) -> None:
         """Reading has made room; the peer is told when that doubles its window (RFC 9293 §3.8.6.2.2)."""
         told = subflow.rcv_right_edge - subflow.rcv_nxt
-        if 2 * told <= limit and subflow.receive_window() >= max(
-            2 * told, min(limit // 2, self.segment_bytes), 1
-        ):
+        # Without window scaling there may be more room than the field can tell.
+        tellable = min(subflow.receive_window(), 0xFFFF << subflow.rcv_wnd_scale)
+        if 2 * told <= limit and tellable >= max(2 * told, min(limit // 2, self.segment_bytes), 1):
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)
 
     def on_data_sent(self, now_us: int) -> None:

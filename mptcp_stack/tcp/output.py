@@ -12,6 +12,8 @@ from mptcp_stack.wire.tcp_options import TcpOptions, options_length
 from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment, emit_tcp_header
 
 if TYPE_CHECKING:
+    from mptcp_stack.settings import StackSettings
+    from mptcp_stack.tcp.environment import Environment
     from mptcp_stack.tcp.retransmission_queue import Chunk
     from mptcp_stack.tcp.subflow import Subflow
 
@@ -27,8 +29,18 @@ _LINEAR_SYN_TIMEOUTS = 4
 
 def local_mss(subflow: Subflow) -> int:
     """What the MTU of the path leaves for TCP payload (RFC 6691)."""
-    mtu = subflow.environment.ip.path_mtu(subflow.local, subflow.remote)
-    return min(mtu, 65535) - _IP_HEADER_BYTES[len(subflow.local)] - _TCP_HEADER_BYTES
+    return mss_towards(subflow.environment, subflow.local, subflow.remote)
+
+
+def mss_towards(environment: Environment, local: bytes, remote: bytes) -> int:
+    """As ``local_mss``, without a subflow."""
+    mtu = environment.ip.path_mtu(local, remote)
+    return min(mtu, 65535) - _IP_HEADER_BYTES[len(local)] - _TCP_HEADER_BYTES
+
+
+def syn_window(settings: StackSettings) -> int:
+    """What a SYN or SYN/ACK offers; never scaled (RFC 7323 §2.2)."""
+    return min(settings.receive_buffer_bytes, 65535)
 
 
 def super_segment_limit(subflow: Subflow) -> int:
@@ -48,7 +60,6 @@ def timestamp_now(subflow: Subflow, now_us: int) -> int:
 def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     """SYN or SYN/ACK with the options that negotiate."""
     is_answer = bool(chunk.flags & ACK)
-    settings = subflow.environment.settings
     options = TcpOptions(
         maximum_segment_size=local_mss(subflow),
         window_scale=subflow.rcv_wnd_scale if subflow.window_scale_enabled else None,
@@ -57,7 +68,7 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
         timestamp_echo=subflow.timestamp_recent if is_answer else 0,
         mptcp=subflow.syn_options(),
     )
-    window = min(settings.receive_buffer_bytes, 65535)
+    window = syn_window(subflow.environment.settings)
     if is_answer:
         subflow.rcv_right_edge = subflow.rcv_nxt + window
         subflow.last_acknowledged = subflow.rcv_nxt
@@ -279,6 +290,7 @@ __all__ = [
     "SEQUENCE_MASK",
     "answer_without_socket",
     "local_mss",
+    "mss_towards",
     "on_retransmission_timer",
     "send_acknowledgement",
     "send_again",
@@ -287,5 +299,6 @@ __all__ = [
     "send_reset",
     "send_syn",
     "super_segment_limit",
+    "syn_window",
     "timestamp_now",
 ]

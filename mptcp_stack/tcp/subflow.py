@@ -210,6 +210,16 @@ class Subflow(SubflowOwner):
         self.take_syn(segment, now_us)
         self._send_syn(SYN | ACK, now_us)
 
+    def open_answered(self, syn: TcpSegment, initial_sequence: int, now_us: int) -> None:
+        """As if the SYN had been answered by this subflow; its third packet is to be processed at once."""
+        self.environment.subflows[self.four_tuple] = self
+        self.environment.counters.increment("TcpPassiveOpens")
+        self.begin_at(initial_sequence)
+        self.snd_una = self.snd_nxt = initial_sequence + 1
+        self.change_state(Event.SYN_RECEIVED)
+        self.take_syn(syn, now_us)
+        self.rcv_right_edge = self.rcv_nxt + output.syn_window(self.environment.settings)
+
     def _send_syn(self, flags: int, now_us: int) -> None:
         chunk = Chunk(self.snd_nxt, self.snd_nxt + 1, (), flags, now_us)
         self.retransmission_queue.append(chunk)

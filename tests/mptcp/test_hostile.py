@@ -289,5 +289,5 @@ def test_syn_flood_leaves_no_more_than_the_backlog() -> None:
             network.server, parse_address("10.0.1.77"), parse_address("10.0.1.1"), attacker.syn(1024 + number)
         )
         assert len(list(network.server.connections())) <= 16
-    assert network.server.counters["StackDropListenQueueFull"] == 300 - 16
+    assert network.server.counters["TcpExtSyncookiesSent"] == 300 - 16
     must_come_to_rest(network, attacker)
