@@ -36,6 +36,8 @@ class StackSettings:
     tcp_syncookies: int = 1
     """0 never, 1 when as many connections are half open as a listener may have, 2 always."""
     tcp_retries2: int = 15
+    tcp_orphan_retries: int = 0
+    """0: eight, or none when the back-off has reached its longest wait."""
     tcp_congestion_control: str = "cubic"
     tcp_slow_start_after_idle: bool = True
     tcp_fin_timeout_us: int = 60 * SECOND_US
@@ -85,6 +87,7 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_synack_retries": "tcp_synack_retries",
     "net.ipv4.tcp_syncookies": "tcp_syncookies",
     "net.ipv4.tcp_retries2": "tcp_retries2",
+    "net.ipv4.tcp_orphan_retries": "tcp_orphan_retries",
     "net.ipv4.tcp_max_tw_buckets": "tcp_max_tw_buckets",
     "net.ipv4.tcp_tw_reuse": "tcp_tw_reuse",
     "net.ipv4.tcp_ecn": "tcp_ecn",

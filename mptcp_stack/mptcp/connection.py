@@ -12,6 +12,7 @@ from errno import ECONNRESET, ENOTCONN, EPIPE
 from mptcp_stack.mptcp import crypto, dispatch, ending
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.interfaces import ConnectionHost, PathManager, Scheduler
+from mptcp_stack.mptcp.push_marks import PushMarks
 from mptcp_stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcp_stack.mptcp.send_buffer import SendBuffer
 from mptcp_stack.mptcp.states import (
@@ -67,9 +68,11 @@ class Connection:
         "local",
         "local_key",
         "mode",
+        "more_follows",
         "on_change",
         "path_manager",
         "peer_denies_join_initial",
+        "push_marks",
         "receive_buffer",
         "remote",
         "remote_key",
@@ -116,12 +119,13 @@ class Connection:
         self.uses_64bit_data_ack = False
         self.had_join = self.confirmed_once = self.forbids_joins = False
         self.write_closed = self.app_closed = self.abort_wanted = False
-        self.data_fin_is_due = False
+        self.data_fin_is_due = self.more_follows = False
         self.data_fin_tries = self.data_retransmissions = 0
         self.socket_options = DEFAULT_SOCKET_OPTIONS
         self.last_data_sent_us = self.last_data_received_us = environment.timers.clock_us
         self.last_ack_received_us = environment.timers.clock_us
         self.retransmitted_bytes = 0
+        self.push_marks: PushMarks | None = None
         self.error: int | None = None
         self.on_change: Callable[[], None] | None = None
         self._identifiers = 0
@@ -183,18 +187,32 @@ class Connection:
             if not subflow.acknowledging.on_read(subflow, is_emptied, now_us):
                 subflow.acknowledging.on_room(subflow, limit, now_us)
 
-    def write(self, data: Buffer) -> int:
-        """The number of bytes taken, 0 when the send buffer is full. Raises OSError when none can be sent."""
+    def write(self, data: Buffer, *, more_follows: bool = False) -> int:
+        """The number of bytes taken, 0 when the send buffer is full. Raises OSError when none can be sent.
+
+        With ``more_follows`` (MSG_MORE) what does not fill a segment waits a little for the next write.
+        """
         if self.error is not None:
             raise OSError(self.error, "the connection has failed")
         if self.write_closed:
             raise OSError(EPIPE, "sending was shut down")
         if self.state not in CAN_WRITE:
             raise OSError(ENOTCONN if self.state is DataState.CONNECTING else EPIPE, "not connected")
+        start = self.send_buffer.written
         accepted = self.send_buffer.write(data)
         if accepted:
+            self.more_follows = more_follows
+            if self.mode is Mode.PLAIN_TCP and self.subflows:
+                self._mark_push(start, start + accepted, more_follows)
             self.request_output()
         return accepted
+
+    def _mark_push(self, start: int, end: int, more_follows: bool) -> None:
+        if self.push_marks is None:
+            self.push_marks = PushMarks(start)
+        sent, subflow = self.send_buffer.nxt, self.subflows[0]
+        largest_window = subflow.largest_send_window
+        self.push_marks.on_write(start, end, sent, subflow.segment_bytes, largest_window, more_follows)
 
     def shutdown_write(self) -> None:
         """Nothing more will be written; what was written is still delivered."""

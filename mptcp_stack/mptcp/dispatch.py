@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp import mapping_faults
 from mptcp_stack.mptcp.outgoing import data_checksum
+from mptcp_stack.mptcp.small_segments import sendable_length
 from mptcp_stack.mptcp.states import CAN_WRITE, DataEvent, DataState, Mode
 from mptcp_stack.tcp.buffers import Parts, parts_length
 from mptcp_stack.tcp.retransmission_queue import Mapping
@@ -31,6 +32,7 @@ def run(connection: Connection, now_us: int) -> None:
         writable_before = connection.send_buffer.writable_bytes
         _send_again(connection, now_us)
         _send_new(connection, now_us)
+        connection.more_follows = False
         _send_end(connection, now_us)
         if connection.send_buffer.writable_bytes != writable_before:
             connection.notify()
@@ -64,19 +66,51 @@ def _send_new(connection: Connection, now_us: int) -> None:
     while buffer.unsent.length:
         subflow = connection.scheduler.choose(connection.subflows, for_reinjection=False)
         room = 0 if subflow is None else _room(connection, subflow)
-        if subflow is None or room <= 0:
+        length = 0
+        if subflow is not None and room > 0:
+            length = sendable_length(connection, subflow, min(room, _largest_run(connection, subflow)))
+        if subflow is None or not length:
             _want_probe(connection, now_us)
             break
-        length = min(room, buffer.unsent.length, _largest_run(connection, subflow))
-        if length < buffer.unsent.length:
-            whole = length // subflow.segment_bytes * subflow.segment_bytes
-            if not whole and subflow.retransmission_queue.bytes_in_flight:
-                # Silly window avoidance (RFC 9293 §3.8.6.2.1): an acknowledgement will open more.
-                break
-            length = whole or length
-        outstanding = buffer.take(length, subflow)
-        is_last = not buffer.unsent.length
-        _send_run(connection, subflow, outstanding.start, outstanding.payload, is_last, now_us)
+        _send_length(connection, subflow, length, now_us)
+
+
+def _send_length(connection: Connection, subflow: MptcpSubflow, length: int, now_us: int) -> None:
+    """New data; the last of it takes the FIN of plain TCP with it (RFC 9293 §3.10.4)."""
+    buffer = connection.send_buffer
+    marks = connection.push_marks
+    mark = marks.next_after(buffer.nxt) if marks is not None else buffer.written
+    if mark is not None:
+        length = min(length, mark - buffer.nxt)
+    is_end = (
+        connection.write_closed
+        and connection.mode is Mode.PLAIN_TCP
+        and length == buffer.unsent.length
+        and subflow.window_edge() - subflow.snd_nxt > length
+    )
+    outstanding = buffer.take(length, subflow)
+    if is_end:
+        connection.last_data_sent_us = now_us
+        connection.change_state(DataEvent.FIN_SENT)
+        subflow.send_data(outstanding.payload, length, None, True, now_us, is_end=True)
+        return
+    push = mark == buffer.nxt and not (marks is None and connection.more_follows)
+    _send_run(connection, subflow, outstanding.start, outstanding.payload, push, now_us)
+
+
+def send_waiting(connection: Connection, subflow: MptcpSubflow, now_us: int) -> bool:
+    """It has waited long enough: what the window takes goes out, a small segment as well."""
+    waiting = connection.send_buffer.unsent.length
+    if not waiting:
+        subflow.flush(now_us)
+        return len(subflow.retransmission_queue) > 0
+    length = min(waiting, subflow.segment_bytes, _room(connection, subflow))
+    if length <= 0 or not subflow.is_usable:
+        return False
+    outstanding = connection.send_buffer.take(length, subflow)
+    _send_run(connection, subflow, outstanding.start, outstanding.payload, True, now_us)
+    connection.request_output()
+    return True
 
 
 def _want_probe(connection: Connection, now_us: int) -> None:

@@ -53,6 +53,11 @@ class SendBuffer:
         return self.unsent.length + self.nxt - self.una
 
     @property
+    def written(self) -> int:
+        """The position after the last byte written."""
+        return self.nxt + self.unsent.length
+
+    @property
     def has_outstanding(self) -> bool:
         return bool(self._outstanding)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import handshake, incoming, outgoing
+from mptcp_stack.mptcp import dispatch, handshake, incoming, outgoing
 from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
 from mptcp_stack.mptcp.states import DataState, Mode
@@ -169,6 +169,12 @@ class MptcpSubflow(Subflow):
     def is_reader_gone(self) -> bool:
         connection = self.connection
         return connection.app_closed and connection.mode is Mode.PLAIN_TCP
+
+    def has_waiting(self) -> bool:
+        return self.fin_wanted or self.connection.send_buffer.unsent.length > 0
+
+    def send_waiting(self, now_us: int) -> bool:
+        return dispatch.send_waiting(self.connection, self, now_us)
 
     def request_output(self) -> None:
         self.connection.request_output()

@@ -23,7 +23,7 @@ class LowestRtt:
     def choose(self, subflows: Sequence[MptcpSubflow], for_reinjection: bool) -> MptcpSubflow | None:
         best: MptcpSubflow | None = None
         for subflow in _candidates(subflows):
-            if not _has_room(subflow):
+            if not _has_room(subflow, for_reinjection):
                 continue
             if best is None or _round_trip_us(subflow) < _round_trip_us(best):
                 best = subflow
@@ -45,10 +45,12 @@ def _seems_dead(subflow: MptcpSubflow) -> bool:
     return subflow.is_stale or subflow.consecutive_timeouts >= TIMEOUTS_OF_A_DEAD_PATH
 
 
-def _has_room(subflow: MptcpSubflow) -> bool:
-    """For a full segment, or for anything when nothing is in flight (RFC 9293 §3.8.6.2.1)."""
+def _has_room(subflow: MptcpSubflow, for_reinjection: bool) -> bool:
+    """For a full segment or all that waits, or for anything when nothing is in flight."""
     room = subflow.sendable_bytes()
-    return room >= subflow.segment_bytes or (room > 0 and not subflow.retransmission_queue.bytes_in_flight)
+    if room >= subflow.segment_bytes or (room > 0 and not subflow.retransmission_queue.bytes_in_flight):
+        return True
+    return not for_reinjection and 0 < subflow.connection.send_buffer.unsent.length <= room
 
 
 def _round_trip_us(subflow: MptcpSubflow) -> int:

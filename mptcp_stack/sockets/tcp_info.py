@@ -93,7 +93,7 @@ def tcp_info(subflow: Subflow, unsent_bytes: int) -> dict[str, int]:
         "tcpi_state": TCP_STATES[subflow.state],
         "tcpi_ca_state": _congestion_state(subflow),
         "tcpi_retransmits": subflow.consecutive_timeouts,
-        "tcpi_probes": subflow.unanswered_probes,
+        "tcpi_probes": subflow.probing.unanswered if subflow.probing is not None else 0,
         "tcpi_backoff": subflow.consecutive_timeouts,
         "tcpi_options": options,
         "tcpi_snd_wscale": subflow.snd_wnd_scale,

@@ -190,6 +190,7 @@ def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
     subflow.on_handshake_end()
     # RFC 7323 §2.2: the window of a segment with SYN is never scaled.
     subflow.snd_wnd = segment.window << (0 if segment.flags & SYN else subflow.snd_wnd_scale)
+    subflow.on_window_told(subflow.snd_wnd)
     subflow.snd_wl1 = subflow.rcv_nxt - 1
     subflow.snd_wl2 = acknowledgement
     subflow.on_established(now_us)
@@ -205,7 +206,8 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
         counters.increment("StackDropBadAcknowledgement")
         _challenge(subflow, now_us)
         return False
-    subflow.unanswered_probes = 0
+    if subflow.probing is not None:
+        subflow.probing.on_acknowledgement()
     _update_timestamp(subflow, segment, sequence)
     window = segment.window << subflow.snd_wnd_scale
     is_duplicate = (
@@ -248,7 +250,7 @@ def _update_window(subflow: Subflow, sequence: int, acknowledgement: int, window
             subflow.request_output()
         subflow.snd_wnd = window
         subflow.snd_wl1, subflow.snd_wl2 = sequence, acknowledgement
-        subflow.largest_send_window = max(subflow.largest_send_window, window)
+        subflow.on_window_told(window)
 
 
 def _on_fin_acknowledged(subflow: Subflow, now_us: int) -> bool:

@@ -29,7 +29,6 @@ def on_acknowledgement(
         subflow.snd_una = acknowledgement
         subflow.duplicate_acknowledgements = 0
         subflow.consecutive_timeouts = 0
-        subflow.probe_count = 0
     elif is_duplicate:
         subflow.duplicate_acknowledgements += 1
     _detect_lost_retransmissions(subflow, result, now_us)

@@ -141,7 +141,7 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     """A segment or super-segment with data, or a FIN."""
     mptcp = subflow.data_options(chunk) if chunk.payload else subflow.acknowledgement_options()
     options = _options(subflow, mptcp, now_us)
-    length = chunk.length if chunk.payload else 0
+    length = chunk.data_length
     flags, traffic_class = chunk.flags, 0
     congestion = subflow.explicit_congestion
     if congestion is not None:
@@ -165,7 +165,7 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
 def send_again(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     """Retransmits a chunk of any kind."""
     counters = subflow.environment.counters
-    counters.increment("TcpRetransSegs", max(1, -(-chunk.length // subflow.segment_bytes)))
+    counters.increment("TcpRetransSegs", max(1, -(-chunk.data_length // subflow.segment_bytes)))
     if subflow.recovery is Recovery.FAST:
         counters.increment("TcpExtTCPFastRetrans")
     elif subflow.recovery is Recovery.TIMEOUT:

@@ -39,6 +39,14 @@ class SubflowOwner(ABC):
         """Nobody will read what still comes, so that it is to be refused."""
 
     @abstractmethod
+    def has_waiting(self) -> bool:
+        """There is something that this subflow would send if it might."""
+
+    @abstractmethod
+    def send_waiting(self, now_us: int) -> bool:
+        """Sends what the window takes, little as it is; True if that was anything."""
+
+    @abstractmethod
     def request_output(self) -> None:
         """There is something to send: have ``flush`` called soon."""
 

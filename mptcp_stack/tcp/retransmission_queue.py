@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from mptcp_stack.tcp.buffers import Parts, slice_parts
-from mptcp_stack.wire.tcp_segment import PSH
+from mptcp_stack.wire.tcp_segment import FIN, PSH, SYN
 
 DUPLICATE_THRESHOLD = 3
 """RFC 5681 §3.2, RFC 6675 §2 (DupThresh)."""
@@ -51,6 +51,11 @@ class Chunk:
     @property
     def length(self) -> int:
         return self.end - self.sequence
+
+    @property
+    def data_length(self) -> int:
+        """Without the numbers that SYN and FIN take."""
+        return self.end - self.sequence - bool(self.flags & (SYN | FIN)) if self.payload else 0
 
 
 @dataclass(slots=True)
@@ -189,8 +194,8 @@ class RetransmissionQueue:
             chunk.is_lost,
         )
         chunk.payload = slice_parts(chunk.payload, 0, cut)
-        chunk.flags &= ~PSH
         chunk.end = position
+        chunk.flags &= ~(FIN | PSH)
         self.chunks.insert(index + 1, second)
         self._starts.insert(index + 1, position)
         if chunk.is_lost:
@@ -242,7 +247,7 @@ class RetransmissionQueue:
         """Without SACK: the first unacknowledged segment is lost (RFC 6582 §3.2). Returns the bytes."""
         if not self.chunks or self.chunks[0].is_lost:
             return 0
-        if self.chunks[0].length > segment_bytes:
+        if self.chunks[0].data_length > segment_bytes:
             self._split(0, self.chunks[0].sequence + segment_bytes)
         return self._mark_lost(self.chunks[0])
 
@@ -250,7 +255,7 @@ class RetransmissionQueue:
         """What does not fit into one segment now that the path's MTU is smaller. Returns the bytes."""
         lost = 0
         for chunk in self.chunks:
-            if chunk.is_sacked or chunk.length <= segment_bytes:
+            if chunk.is_sacked or chunk.data_length <= segment_bytes:
                 continue
             lost += chunk.length
             if not chunk.is_lost:

@@ -7,16 +7,15 @@ methods of ``SubflowOwner``; TCP itself knows nothing of MPTCP but that options 
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
-
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.registry import create_controller
-from mptcp_stack.tcp import output
+from mptcp_stack.tcp import output, probing
 from mptcp_stack.tcp.acknowledging import AcknowledgementTiming
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.explicit_congestion import ExplicitCongestion, negotiate
 from mptcp_stack.tcp.owner import SubflowOwner
+from mptcp_stack.tcp.probing import Probing
 from mptcp_stack.tcp.reassembly import Reassembly
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping, RetransmissionQueue
 from mptcp_stack.tcp.round_trip import RoundTripEstimator
@@ -60,14 +59,13 @@ class Subflow(SubflowOwner):
         "last_answer_us",
         "last_challenge_us",
         "last_received_us",
+        "last_small_end",
         "local",
         "local_port",
         "must_retransmit",
         "peer_fin_position",
         "peer_mss",
-        "probe_count",
-        "probe_timer",
-        "probe_wanted",
+        "probing",
         "rcv_nxt",
         "rcv_right_edge",
         "rcv_wnd_scale",
@@ -94,7 +92,6 @@ class Subflow(SubflowOwner):
         "timestamp_offset",
         "timestamp_recent",
         "timestamps_enabled",
-        "unanswered_probes",
         "waiting_fin_position",
         "window_scale_enabled",
     )
@@ -112,14 +109,13 @@ class Subflow(SubflowOwner):
         timers = environment.timers
         self.retransmission_timer = timers.timer(self._on_retransmission_timer)
         self.delayed_ack_timer = timers.timer(self._on_delayed_ack_timer)
-        self.probe_timer = timers.timer(self._on_probe_timer)
 
     def _initialise_sender(self) -> None:
         environment, settings = self.environment, self.environment.settings
         self.begin_at(environment.numbers.initial_sequence(self.four_tuple, environment.timers.clock_us))
         self.snd_wnd = self.snd_wl1 = self.snd_wl2 = 0
         self.snd_wnd_scale = 0
-        self.largest_send_window = 65535
+        self.largest_send_window = 0
         self.last_challenge_us = -(1 << 62)
         self.fin_wanted = False
         self.fin_position: int | None = None
@@ -132,8 +128,7 @@ class Subflow(SubflowOwner):
         self.must_retransmit = False
         self.consecutive_timeouts = 0
         self.syn_retransmissions = 0
-        self.probe_count = self.unanswered_probes = 0
-        self.probe_wanted = False
+        self.probing: Probing | None = None
         self.peer_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
         self.base_mss = self.segment_bytes = self.peer_mss
         self.congestion: CongestionController = self._new_controller()
@@ -176,6 +171,8 @@ class Subflow(SubflowOwner):
     def begin_at(self, initial_sequence: int) -> None:
         """Before anything was sent: with which number to begin."""
         self.snd_iss = self.snd_una = self.snd_nxt = initial_sequence
+        self.last_small_end = initial_sequence
+        """Where the last segment ended that was not full."""
 
     @property
     def four_tuple(self) -> FourTuple:
@@ -252,12 +249,27 @@ class Subflow(SubflowOwner):
             self.peer_mss = max(peer_mss, 88)
         self.update_segment_bytes()
         self.congestion = self._new_controller()
+        self.on_window_told(self.snd_wnd)
 
     def update_segment_bytes(self) -> None:
         """The payload of a full segment: what the options leave of the MSS and the path's MTU (RFC 6691)."""
         self.base_mss = min(self.peer_mss, output.local_mss(self))
         timestamps = TIMESTAMP_OPTION_BYTES if self.timestamps_enabled else 0
-        self.segment_bytes = max(1, self.base_mss - timestamps - self.data_option_bytes())
+        payload = self.base_mss - timestamps
+        largest = self.largest_send_window
+        if largest:
+            # Silly windows (RFC 9293 §3.8.6.2.1): two segments go into any window but a tiny one.
+            fitting = largest // 2 if largest > DEFAULT_MSS_IPV4 else largest
+            payload = min(payload, max(fitting, 68 - 20 - timestamps))
+        self.segment_bytes = max(1, payload - self.data_option_bytes())
+
+    def on_window_told(self, window: int) -> None:
+        """The largest window that the peer has shown bounds segments, and how old its answers may be."""
+        if window > self.largest_send_window:
+            is_bound = self.largest_send_window < 2 * self.base_mss
+            self.largest_send_window = window
+            if is_bound:
+                self.update_segment_bytes()
 
     def on_handshake_end(self) -> None:
         """What the handshake told of the path; a repeated one tells little good."""
@@ -309,15 +321,35 @@ class Subflow(SubflowOwner):
         return min(limit, share) // self.segment_bytes * self.segment_bytes
 
     def send_data(
-        self, payload: Parts, length: int, mapping: Mapping | None, push: bool, now_us: int
+        self,
+        payload: Parts,
+        length: int,
+        mapping: Mapping | None,
+        push: bool,
+        now_us: int,
+        *,
+        is_end: bool = False,
     ) -> None:
-        """Sends new bytes at once. The caller has asked ``sendable_bytes`` before."""
+        """Sends new bytes at once, with the FIN if ``is_end``. The caller has asked ``sendable_bytes``."""
         flags = ACK | PSH if push else ACK
-        chunk = Chunk(self.snd_nxt, self.snd_nxt + length, payload, flags, now_us, mapping)
+        if length % self.segment_bytes:
+            self.last_small_end = self.snd_nxt + length
+        if is_end:
+            flags |= FIN
+            self.fin_wanted = True
+            self.fin_position = self.snd_nxt + length
+        chunk = Chunk(self.snd_nxt, self.snd_nxt + length + is_end, payload, flags, now_us, mapping)
+        self._send_first_time(chunk, now_us)
+
+    def _send_first_time(self, chunk: Chunk, now_us: int) -> None:
+        if self.probing is not None:
+            self.probing.stop()
         self.retransmission_queue.append(chunk)
-        self.snd_nxt += length
-        self.congestion.on_sent(self.retransmission_queue.bytes_in_flight, now_us)
-        self.probe_wanted = False
+        self.snd_nxt = chunk.end
+        if chunk.payload:
+            self.congestion.on_sent(self.retransmission_queue.bytes_in_flight, now_us)
+        if chunk.flags & FIN:
+            self.change_state(Event.FIN_SENT)
         output.send_chunk(self, chunk, now_us)
         if not self.retransmission_timer.is_set:
             self.retransmission_timer.set(now_us + self.round_trip.rto_us)
@@ -346,14 +378,12 @@ class Subflow(SubflowOwner):
             self._send_fin(now_us)
 
     def _send_fin(self, now_us: int) -> None:
+        """It takes one byte of the window, like data."""
+        if self.window_edge() <= self.snd_nxt:
+            self.want_window_probe(now_us)
+            return
         self.fin_position = self.snd_nxt
-        chunk = Chunk(self.snd_nxt, self.snd_nxt + 1, (), FIN | ACK, now_us)
-        self.retransmission_queue.append(chunk)
-        self.snd_nxt += 1
-        self.change_state(Event.FIN_SENT)
-        output.send_chunk(self, chunk, now_us)
-        if not self.retransmission_timer.is_set:
-            self.retransmission_timer.set(now_us + self.round_trip.rto_us)
+        self._send_first_time(Chunk(self.snd_nxt, self.snd_nxt + 1, (), FIN | ACK, now_us), now_us)
 
     def flush_acknowledgement(self, now_us: int) -> None:
         """Sends the acknowledgement that is owed, if no segment has carried it meanwhile."""
@@ -368,16 +398,8 @@ class Subflow(SubflowOwner):
             self.acknowledging.schedule(self, now_us)
 
     def want_window_probe(self, now_us: int) -> None:
-        """Data waits for a window and nothing is in flight that would bring an update (RFC 9293 §3.8.6.1)."""
-        self.probe_wanted = True
-        if not self.probe_timer.is_set and not len(self.retransmission_queue):
-            self.probe_timer.set(
-                now_us
-                + min(
-                    self.round_trip.rto_us << min(self.probe_count, 10),
-                    self.environment.settings.maximum_rto_us,
-                )
-            )
+        """Data waits, and nothing is in flight that would bring news (RFC 9293 §3.8.6.1)."""
+        probing.start(self, now_us)
 
     # --- ending ---
 
@@ -418,8 +440,10 @@ class Subflow(SubflowOwner):
         self.on_closed(None, now_us)
 
     def _forget(self) -> None:
-        for timer in (self.retransmission_timer, self.delayed_ack_timer, self.probe_timer):
+        for timer in (self.retransmission_timer, self.delayed_ack_timer):
             timer.cancel()
+        if self.probing is not None:
+            self.probing.stop()
         self.retransmission_queue.clear()
         self.reassembly = Reassembly(self.rcv_nxt)
         if self.environment.subflows.get(self.four_tuple) is self:
@@ -440,16 +464,3 @@ class Subflow(SubflowOwner):
             self.environment.counters.increment("TcpExtDelayedACKs")
             self.acknowledging.on_timer(self)
             self.want_acknowledgement(Acknowledge.NOW, now_us)
-
-    def _on_probe_timer(self, now_us: int) -> None:
-        if not self.probe_wanted or len(self.retransmission_queue) or self.state not in CAN_SEND:
-            return
-        self.probe_count += 1
-        self.unanswered_probes += 1
-        if self.unanswered_probes > self.environment.settings.tcp_retries2:
-            self.environment.counters.increment("TcpExtTCPAbortOnTimeout")
-            self.finish(ETIMEDOUT, now_us)
-            return
-        self.environment.counters.increment("TcpExtTCPWinProbe")
-        output.send_probe(self, now_us)
-        self.want_window_probe(now_us)

@@ -208,7 +208,7 @@ def _sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
     def attempt(_now_us: int) -> Done | None:
         nonlocal sent
         try:
-            accepted = _write_some(endpoint, data[sent:])
+            accepted = _write_some(endpoint, data[sent:], bool(flags & socket.MSG_MORE))
         except OSError:
             if sent:
                 return Done(sent)
@@ -222,7 +222,7 @@ def _sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
     return attempt
 
 
-def _write_some(endpoint: StreamSocket, data: bytes) -> int:
+def _write_some(endpoint: StreamSocket, data: bytes, more_follows: bool) -> int:
     """As tcp_sendmsg() has it: the connection's error once, from then on EPIPE."""
     connection = endpoint.connection
     if connection is None or endpoint.listener is not None:
@@ -234,7 +234,7 @@ def _write_some(endpoint: StreamSocket, data: bytes) -> int:
         raise OSError(EPIPE, "sending was shut down")
     if endpoint.is_connecting or not data:
         return 0
-    return connection.write(data)
+    return connection.write(data, more_follows=more_follows)
 
 
 def _with_outputs(attempt: Try, outputs: dict[int, Value]) -> Try:

@@ -272,11 +272,13 @@ def test_answered_probes_go_on_and_unanswered_ones_give_up() -> None:
 def test_window_that_opens_a_little_is_used_when_nothing_is_in_flight() -> None:
     """RFC 9293 §3.8.6.2.1: no tiny segments while an acknowledgement is to come."""
     exchange = Exchange()
-    exchange.establish(window=1500)
+    exchange.establish(window=2500)
     exchange.write(bytes(5000))
-    assert sequences(exchange) == [1]
-    exchange.send("A", 1, 1001, window=300)
-    assert sequences(exchange) == [1001]
+    assert sequences(exchange) == [1, 1001]
+    exchange.send("A", 1, 2001, window=300)
+    exchange.expect_nothing()
+    exchange.advance(exchange.subflow.round_trip.rto_us)
+    assert sequences(exchange) == [2001]
 
 
 def test_shrunken_window_is_respected() -> None:
