@@ -69,8 +69,8 @@ class StatelessAnswers:
         if listener.is_mptcp and option is not None and handshake.is_acceptable_capable(option):
             self._environment.counters.increment("MPTcpExtMPCapableSYNRX")
             settings = self._environment.settings
-            is_checked = settings.checksum_enabled or bool(option.flags & handshake.CHECKSUM_REQUIRED)
-            flags = handshake.flags_for(settings, is_checked)
+            # What the peer requires, its third packet says again.
+            flags = handshake.flags_for(settings, settings.checksum_enabled)
             key = self._key(four_tuple, cookie)
             mptcp = (MpCapable(handshake.VERSION, flags, key.value, None, None, None),)
         self._send(four_tuple, syn, cookie, mptcp, now_us)

@@ -11,7 +11,7 @@ from mptcp_stack.settings import StackSettings, apply_sysctl
 from mptcp_stack.stateless_answers import MAXIMUM_JOINS
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.addresses import parse_address
-from mptcp_stack.wire.mptcp_options import MpCapable, MptcpOption
+from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinAck, MpJoinSyn, MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions
 from mptcp_stack.wire.tcp_segment import ACK, SYN, TcpSegment
 from tests.mptcp.attacker import MASK_32, Attacker
@@ -164,6 +164,25 @@ def test_another_key_than_ours_is_plain_tcp() -> None:
     (connection,) = network.server.connections()
     assert connection.mode is Mode.PLAIN_TCP
     assert not network.server._tokens
+
+
+def test_join_that_was_forgotten_becomes_no_connection_of_its_own() -> None:
+    """Another join took its slot before the third packet came."""
+    network = Network(server_settings=ALWAYS)
+    near, far = network.establish()
+    join_all(network, near, far, 1)
+    attacker = Attacker(network, 1)
+    answers, listener = network.server._stateless_answers, next(network.server.listeners())
+    first = syn(0, MpJoinSyn(False, 1, far.local_key.token, 1))
+    attacker.inject(network.server, spoofed(0), SERVER, first)
+    four_tuple = SERVER, PORT, spoofed(0), first.source_port
+    cookie = answers._cookie(listener, four_tuple, first, network.simulator.now_us)
+    assert answers.take_join(four_tuple, cookie) is not None
+    resets = network.server.counters["TcpOutRsts"]
+    attacker.inject(network.server, spoofed(0), SERVER, third_packet(0, cookie, MpJoinAck(bytes(20))))
+    assert network.server.counters["TcpOutRsts"] == resets + 1
+    assert list(network.server.connections()) == [far]
+    assert len(far.subflows) == 1
 
 
 def test_full_accept_queue_takes_neither_syns_nor_cookies() -> None:
