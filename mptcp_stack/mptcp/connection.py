@@ -400,6 +400,8 @@ class Connection:
         if not self.confirmed_once and not subflow.is_join:
             self.confirmed_once = True
             self.path_manager.on_confirmed(self, now_us)
+        elif subflow.is_join:
+            self.path_manager.review(self, now_us)
         self.request_output()
 
     def on_subflow_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:

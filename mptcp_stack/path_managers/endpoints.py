@@ -1,9 +1,9 @@
 """The path manager that follows endpoints and limits, as ``ip mptcp`` means them.
 
 An endpoint with ``signal`` is announced to the peer (ADD_ADDR), one address at a time: the next when the
-echo came or the repetitions ended. One with ``subflow`` is used by the client's side for a further subflow to
-the peer's initial address. ``backup`` marks the subflows made from it. Addresses that the peer announces are
-connected to while the limits allow.
+echo came or the repetitions ended. One with ``subflow`` is used for a further subflow to the peer's initial
+address; with ``fullmesh`` to every address of the peer that is in use or announced. ``backup`` marks the
+subflows made from it. Addresses that the peer announces are connected to while the limits allow.
 """
 
 from __future__ import annotations
@@ -17,28 +17,16 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.interfaces import PathCounts
 from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
+from mptcp_stack.path_managers.table import Endpoint, EndpointTable
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.tcp.timers import Timer
-from mptcp_stack.wire.addresses import format_address, is_multicast, is_unspecified
+from mptcp_stack.wire.addresses import is_multicast
 from mptcp_stack.wire.mptcp_options import AddAddr, MpPrio, RemoveAddr
 
-FLAGS = frozenset({"signal", "subflow", "backup"})
-MAXIMUM_ENDPOINTS = 8
 MAXIMUM_LIMIT = 8
-"""Those of Linux 6.18; later kernels take more."""
+"""That of Linux 6.18; later kernels take more."""
 ADD_ADDR_RETRANSMISSIONS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A local address and what it may be used for. ``is_implicit``: made by the stack, not by the user."""
-
-    identifier: int
-    address: bytes
-    flags: frozenset[str] = frozenset()
-    interface: str | None = None
-    is_implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +62,13 @@ class ConnectionPaths:
 class EndpointPathManager:
     """The ``PathManager`` that a stack has unless it is given another one."""
 
-    __slots__ = ("_connections", "_endpoints", "_environment", "_next_identifier", "_paths", "limits")
+    __slots__ = ("_connections", "_environment", "_paths", "_table", "limits")
 
     def __init__(self, environment: Environment, connections: Callable[[], Iterable[Connection]]) -> None:
         self._environment = environment
         self._connections = connections
-        self._endpoints: dict[int, Endpoint] = {}
+        self._table = EndpointTable()
         self._paths: dict[Connection, ConnectionPaths] = {}
-        self._next_identifier = 1
         self.limits = Limits()
 
     # --- what users say ---
@@ -96,7 +83,7 @@ class EndpointPathManager:
             connection.request_path_review()
 
     def endpoints(self) -> list[Endpoint]:
-        return [self._endpoints[identifier] for identifier in sorted(self._endpoints)]
+        return self._table.all()
 
     def add_endpoint(
         self,
@@ -108,50 +95,10 @@ class EndpointPathManager:
         port: int | None = None,
     ) -> int:
         """Returns the id. Raises ConfigurationError, with the kernel's rules for what goes together."""
-        self._check_new(address, flags, identifier, port)
-        chosen = identifier if identifier is not None else self._free_identifier()
-        for known in list(self._endpoints.values()):
-            if known.is_implicit and known.address == address:
-                if identifier is not None and identifier != known.identifier:
-                    raise ConfigurationError(
-                        f"endpoint {format_address(address)} is in use as id {known.identifier}"
-                    )
-                chosen = known.identifier
-        self._endpoints[chosen] = Endpoint(chosen, address, flags, interface)
+        chosen = self._table.add(address, flags, interface, identifier, port)
         for connection in self._open_connections():
             connection.request_path_review()
         return chosen
-
-    def _check_new(
-        self, address: bytes, flags: frozenset[str], identifier: int | None, port: int | None
-    ) -> None:
-        if unknown := flags - FLAGS:
-            names, known = ", ".join(sorted(unknown)), ", ".join(sorted(FLAGS))
-            raise ConfigurationError(f"endpoint flags {names}: the bundled stack knows {known}")
-        if port is not None:
-            raise ConfigurationError("endpoint port: the bundled stack can't announce a port of its own yet")
-        if is_unspecified(address):
-            raise ConfigurationError(f"endpoint address {format_address(address)} names no interface")
-        visible = [endpoint for endpoint in self._endpoints.values() if not endpoint.is_implicit]
-        if any(endpoint.address == address for endpoint in visible):
-            raise ConfigurationError(f"endpoint {format_address(address)} exists already")
-        if len(visible) >= MAXIMUM_ENDPOINTS:
-            raise ConfigurationError(
-                f"there are {MAXIMUM_ENDPOINTS} endpoints already, the most there can be"
-            )
-        if identifier is not None and not 1 <= identifier <= 255:
-            raise ConfigurationError(f"endpoint id: expected 1 to 255, got {identifier}")
-        if identifier in self._endpoints and self._endpoints[identifier].address != address:
-            raise ConfigurationError(f"endpoint id {identifier} is taken")
-
-    def _free_identifier(self) -> int:
-        """The next id in turn, as the kernel counts them: wrapping at 255, skipping those in use."""
-        for _ in range(255):
-            candidate = self._next_identifier
-            self._next_identifier = candidate % 255 + 1
-            if candidate not in self._endpoints:
-                return candidate
-        raise ConfigurationError("all 255 endpoint ids are taken")
 
     def delete_endpoint(self, identifier: int, address: bytes | None = None) -> None:
         """Withdraws the address everywhere and closes what runs over it.
@@ -164,38 +111,43 @@ class EndpointPathManager:
                 if address is None or connection.local[0] == address:
                     self._withdraw(connection, 0, True, now_us)
             return
-        endpoint = self._endpoints.get(identifier)
-        if endpoint is None or (address is not None and endpoint.address != address):
-            raise ConfigurationError(f"there is no endpoint with id {identifier}")
-        del self._endpoints[identifier]
+        endpoint = self._table.delete(identifier, address)
         for connection in self._open_connections():
             local_id = 0 if connection.local[0] == endpoint.address else identifier
             self._withdraw(connection, local_id, not endpoint.is_implicit, now_us, identifier)
 
     def flush_endpoints(self) -> None:
-        for endpoint in self.endpoints():
-            self.delete_endpoint(endpoint.identifier)
-        self._next_identifier = 1
-
-    def set_flags(self, identifier: int, flags: frozenset[str]) -> None:
-        """Changes the backup flag and tells the peers (MP_PRIO). Raises ConfigurationError when unknown."""
-        endpoint = self._endpoints.get(identifier)
-        if endpoint is None:
-            raise ConfigurationError(f"there is no endpoint with id {identifier}")
-        if unknown := flags - {"backup"}:
-            raise ConfigurationError(
-                f"endpoint flags {', '.join(sorted(unknown))} can't be changed, only backup can"
-            )
-        is_backup = "backup" in flags
-        kept = endpoint.flags - {"backup"}
-        self._endpoints[identifier] = Endpoint(
-            identifier, endpoint.address, kept | flags, endpoint.interface, endpoint.is_implicit
-        )
+        """As Linux has it: one REMOVE_ADDR for all that was announced, and the subflows close."""
+        endpoints = self._table.flush()
         now_us = self._environment.timers.clock_us
         for connection in self._open_connections():
-            for subflow in connection.subflows:
-                if subflow.local == endpoint.address and subflow.is_backup != is_backup:
+            paths = self._paths_of(connection)
+            addresses = {endpoint.address for endpoint in endpoints}
+            announced = tuple(
+                endpoint.identifier
+                for endpoint in endpoints
+                if _forget(paths, endpoint.identifier) and endpoint.address != connection.local[0]
+            )
+            leaving = [subflow for subflow in connection.subflows if subflow.local in addresses]
+            self._remove(connection, announced, leaving, now_us)
+
+    def set_flags(self, identifier: int, flags: frozenset[str]) -> None:
+        """Sets exactly these of backup and fullmesh. Raises ConfigurationError when that is not possible.
+
+        The peers learn of backup by MP_PRIO; for fullmesh the subflows are made anew.
+        """
+        endpoint, changed = self._table.change(identifier, flags)
+        is_backup = "backup" in endpoint.flags
+        now_us = self._environment.timers.clock_us
+        for connection in self._open_connections():
+            own = [subflow for subflow in connection.subflows if subflow.local == endpoint.address]
+            for subflow in own:
+                if subflow.is_backup != is_backup:
                     self._set_priority(subflow, is_backup, now_us)
+            if "fullmesh" in changed and "subflow" in endpoint.flags:
+                self._paths_of(connection).used_endpoints.discard(identifier)
+                self._remove(connection, (), own, now_us)
+                connection.request_path_review()
 
     def _set_priority(self, subflow: MptcpSubflow, is_backup: bool, now_us: int) -> None:
         subflow.is_backup = is_backup
@@ -211,8 +163,7 @@ class EndpointPathManager:
 
     def on_confirmed(self, connection: Connection, now_us: int) -> None:
         paths = self._paths_of(connection)
-        paths.is_confirmed = True
-        endpoint = self._endpoint_at(connection.local[0])
+        endpoint = self._table.at(connection.local[0])
         if endpoint is not None:
             # The initial subflow's address needs neither a subflow nor an announcement of its own.
             paths.used_endpoints.add(endpoint.identifier)
@@ -220,7 +171,21 @@ class EndpointPathManager:
             if "backup" in endpoint.flags:
                 for subflow in connection.subflows:
                     self._set_priority(subflow, True, now_us)
+        if not connection.is_client:
+            self._miss_subflows(connection, paths)
+        paths.is_confirmed = True
         self._use_paths(connection, now_us)
+
+    def _miss_subflows(self, connection: Connection, paths: ConnectionPaths) -> None:
+        """A connection that nobody has accepted yet can't have a socket made for it: Linux misses these."""
+        if connection.peer_denies_join_initial or not self.limits.subflows:
+            return
+        for endpoint in self._table.all():
+            if "subflow" not in endpoint.flags or endpoint.identifier in paths.used_endpoints:
+                continue
+            paths.used_endpoints.add(endpoint.identifier)
+            for _ in self._targets(connection, endpoint):
+                self._environment.counters.increment("MPTcpExtMPJoinSynTxCreatSkErr")
 
     def review(self, connection: Connection, now_us: int) -> None:
         self._use_paths(connection, now_us)
@@ -243,16 +208,32 @@ class EndpointPathManager:
     # --- subflows from our own endpoints ---
 
     def _open_subflows(self, connection: Connection, paths: ConnectionPaths) -> None:
-        if not connection.is_client or connection.peer_denies_join_initial:
+        if connection.peer_denies_join_initial:
             return
-        for endpoint in self.endpoints():
+        for endpoint in self._table.all():
             if paths.extra_subflows >= self.limits.subflows:
                 return
             if "subflow" not in endpoint.flags or endpoint.identifier in paths.used_endpoints:
                 continue
-            if self._families_match(connection, endpoint.address, connection.remote[0]):
-                paths.used_endpoints.add(endpoint.identifier)
-                self._open(connection, paths, endpoint.address, endpoint, connection.remote, 0)
+            paths.used_endpoints.add(endpoint.identifier)
+            for remote, remote_id in self._targets(connection, endpoint):
+                if paths.extra_subflows < self.limits.subflows:
+                    self._open(connection, paths, endpoint.address, endpoint, remote, remote_id)
+
+    def _targets(self, connection: Connection, endpoint: Endpoint) -> list[tuple[tuple[bytes, int], int]]:
+        """Where an endpoint's subflows go: the initial address or, with fullmesh, all that are in use."""
+        candidates = [(connection.remote, 0)]
+        if "fullmesh" in endpoint.flags:
+            local_id = self.local_id_for(connection, endpoint.address)
+            staying = [other for other in connection.subflows if not other.fin_wanted]
+            reached = {other.remote_id for other in staying if other.local_id == local_id}
+            ends = {
+                other.remote_id: (other.remote, other.remote_port)
+                for other in reversed(staying)
+                if other.remote_id not in reached
+            }
+            candidates = [(remote, remote_id) for remote_id, remote in reversed(ends.items())]
+        return [each for each in candidates if self._families_match(connection, endpoint.address, each[0][0])]
 
     def _families_match(self, connection: Connection, local: bytes, remote: bytes) -> bool:
         """One family in a subflow; an IPv4 socket has IPv4 subflows only (as Linux has it)."""
@@ -290,9 +271,8 @@ class EndpointPathManager:
             return
         if subflow.is_join and (subflow.was_established or not subflow.is_passive):
             paths.extra_subflows -= 1
-        if subflow.is_join and not subflow.was_established:
-            # A failed attempt leaves room for the next endpoint.
-            self._use_paths(connection, now_us)
+        # It leaves room for the next endpoint.
+        self._use_paths(connection, now_us)
 
     # --- announcing ---
 
@@ -364,15 +344,30 @@ class EndpointPathManager:
         remote = (option.address, option.port if option.port is not None else connection.remote[1])
         if any((subflow.remote, subflow.remote_port) == remote for subflow in connection.subflows):
             return
-        local = self._environment.ip.select_source(option.address)
-        if local is None or not self._families_match(connection, local, option.address):
-            if len(option.address) == 4 or connection.is_ipv6_socket:
-                self._environment.counters.increment("MPTcpExtMPJoinSynTxConnectErr")
-            return
-        endpoint = self._endpoint_at(local)
-        if self._open(connection, paths, local, endpoint, remote, option.address_id):
+        opened = [
+            self._open(connection, paths, local, self._table.at(local), remote, option.address_id)
+            for local in self._sources_for(connection, option.address)
+            if paths.extra_subflows < self.limits.subflows
+        ]
+        if any(opened):
             paths.add_addr_accepted += 1
             paths.accepted_ids.add(option.address_id)
+
+    def _sources_for(self, connection: Connection, remote: bytes) -> list[bytes]:
+        """Each fullmesh endpoint; without any, what the routes choose."""
+        mesh = [
+            endpoint.address
+            for endpoint in self._table.all()
+            if "fullmesh" in endpoint.flags and self._families_match(connection, endpoint.address, remote)
+        ]
+        if mesh:
+            return mesh
+        local = self._environment.ip.select_source(remote)
+        if local is not None and self._families_match(connection, local, remote):
+            return [local]
+        if len(remote) == 4 or connection.is_ipv6_socket:
+            self._environment.counters.increment("MPTcpExtMPJoinSynTxConnectErr")
+        return []
 
     def on_address_removed(self, connection: Connection, address_id: int, now_us: int) -> None:
         paths = self._paths_of(connection)
@@ -394,20 +389,18 @@ class EndpointPathManager:
         now_us: int,
         endpoint_id: int | None = None,
     ) -> None:
-        paths = self._paths_of(connection)
-        endpoint_id = local_id if endpoint_id is None else endpoint_id
-        was_announced = local_id != 0 and endpoint_id in paths.announced
-        paths.announced.discard(endpoint_id)
-        paths.used_endpoints.discard(endpoint_id)
-        announcement = paths.announcement
-        if announcement is not None and announcement.option.address_id == endpoint_id:
-            announcement.timer.cancel()
-            paths.announcement = None
+        was_announced = _forget(self._paths_of(connection), local_id if endpoint_id is None else endpoint_id)
         leaving = [subflow for subflow in connection.subflows if subflow.local_id == local_id]
-        if was_announced or (leaving and is_forced):
-            carrier = _signalling_subflow(connection, besides=leaving)
-            if carrier is not None:
-                carrier.signal(RemoveAddr((local_id,)), now_us)
+        is_told = (was_announced and local_id != 0) or (bool(leaving) and is_forced)
+        self._remove(connection, (local_id,) if is_told else (), leaving, now_us)
+
+    def _remove(
+        self, connection: Connection, address_ids: tuple[int, ...], leaving: list[MptcpSubflow], now_us: int
+    ) -> None:
+        """Tells the peer of the addresses on what stays, if anything does, then closes what leaves."""
+        carrier = _signalling_subflow(connection, besides=leaving) if address_ids else None
+        if carrier is not None:
+            carrier.signal(RemoveAddr(address_ids), now_us)
         for subflow in leaving:
             self._environment.counters.increment("MPTcpExtRmSubflow")
             _close_removed(connection, subflow)
@@ -425,17 +418,11 @@ class EndpointPathManager:
         """0 for the initial address; else the endpoint's id, of an implicit one if there is none."""
         if address == connection.local[0]:
             return 0
-        endpoint = self._endpoint_at(address)
-        if endpoint is None:
-            endpoint = Endpoint(self._free_identifier(), address, is_implicit=True)
-            self._endpoints[endpoint.identifier] = endpoint
-        return endpoint.identifier
+        endpoint = self._table.at(address)
+        return (endpoint or self._table.add_implicit(address)).identifier
 
     def counts(self, connection: Connection) -> PathCounts:
         paths = self._paths.get(connection) or ConnectionPaths()
-
-        def with_flag(flag: str) -> int:
-            return sum(flag in endpoint.flags for endpoint in self._endpoints.values())
 
         return PathCounts(
             extra_subflows=paths.extra_subflows,
@@ -444,17 +431,23 @@ class EndpointPathManager:
             local_addr_used=len(paths.used_endpoints),
             extra_subflows_limit=self.limits.subflows,
             add_addr_accepted_limit=self.limits.add_addr_accepted,
-            signal_endpoints=with_flag("signal"),
-            subflow_endpoints=with_flag("subflow"),
-            laminar_endpoints=with_flag("laminar"),
-            fullmesh_endpoints=with_flag("fullmesh"),
+            signal_endpoints=self._table.count("signal"),
+            subflow_endpoints=self._table.count("subflow"),
+            laminar_endpoints=self._table.count("laminar"),
+            fullmesh_endpoints=self._table.count("fullmesh"),
         )
 
-    def _endpoint_at(self, address: bytes) -> Endpoint | None:
-        for endpoint in self._endpoints.values():
-            if endpoint.address == address:
-                return endpoint
-        return None
+
+def _forget(paths: ConnectionPaths, endpoint_id: int) -> bool:
+    """Makes nothing of the endpoint's any more; returns whether it had been announced."""
+    was_announced = endpoint_id in paths.announced
+    paths.announced.discard(endpoint_id)
+    paths.used_endpoints.discard(endpoint_id)
+    announcement = paths.announcement
+    if announcement is not None and announcement.option.address_id == endpoint_id:
+        announcement.timer.cancel()
+        paths.announcement = None
+    return was_announced
 
 
 def _signalling_subflow(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.ip.interface import Interface, InterfaceAddress
-from mptcp_stack.path_managers.endpoints import Endpoint
+from mptcp_stack.path_managers.table import Endpoint
 from mptcp_stack.settings import SYSCTL_NAMES, apply_sysctl
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import format_address, parse_address
@@ -19,6 +19,7 @@ from testbed.counters.nstat import GAUGES, format_columns, format_json, without_
 
 MAXIMUM_COMMAND_CHARACTERS = 10_000
 _SEPARATORS = frozenset({";", "&&"})
+_CHANGED_FLAGS = frozenset({"backup", "nobackup", "fullmesh", "nofullmesh"})
 _ENDPOINT_FLAGS = frozenset({"signal", "subflow", "backup", "fullmesh", "laminar"})
 
 
@@ -102,14 +103,17 @@ class Commands:
             case _:
                 raise ConfigurationError(
                     f"ip mptcp endpoint {' '.join(words)}: expected add ADDRESS [id N] [dev NAME] [signal]"
-                    " [subflow] [backup], delete id N, change id N [no]backup, flush or show"
+                    " [subflow] [backup], delete id N, change id N [no]backup [no]fullmesh, flush or show"
                 )
         return ""
 
     def _change_endpoint(self, identifier: int, flags: list[str]) -> None:
-        if len(flags) != 1 or flags[0] not in ("backup", "nobackup"):
-            raise ConfigurationError(f"ip mptcp endpoint change: expected backup or nobackup, got {flags}")
-        self._stack.path_manager.set_flags(identifier, frozenset(flags) - {"nobackup"})
+        given = frozenset(flags)
+        if not given or given - _CHANGED_FLAGS:
+            raise ConfigurationError(
+                f"ip mptcp endpoint change: expected [no]backup or [no]fullmesh, got {' '.join(flags)!r}"
+            )
+        self._stack.path_manager.set_flags(identifier, given - {"nobackup", "nofullmesh"})
 
     def _limits(self, words: list[str]) -> str:
         manager = self._stack.path_manager

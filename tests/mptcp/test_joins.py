@@ -225,7 +225,8 @@ def test_add_addr_is_repeated_without_an_echo() -> None:
 @pytest.mark.parametrize(
     ("flags", "identifier", "problem"),
     [
-        ({"fullmesh"}, None, "fullmesh"),
+        ({"fullmesh", "signal"}, None, "fullmesh exclude each other"),
+        ({"laminar"}, None, "laminar"),
         ({"subflow"}, 256, "1 to 255"),
         ({"subflow"}, 7, "id 7 is taken"),
     ],
