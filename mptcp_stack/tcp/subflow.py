@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.registry import create_controller
-from mptcp_stack.tcp import output, probing
+from mptcp_stack.tcp import keep_alive, output, probing
 from mptcp_stack.tcp.acknowledging import AcknowledgementTiming
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.explicit_congestion import ExplicitCongestion, negotiate
+from mptcp_stack.tcp.keep_alive import KeepAlive
 from mptcp_stack.tcp.owner import SubflowOwner
 from mptcp_stack.tcp.probing import Probing
 from mptcp_stack.tcp.reassembly import Reassembly
@@ -54,6 +55,7 @@ class Subflow(SubflowOwner):
         "fin_position",
         "fin_wanted",
         "irs",
+        "keep_alive",
         "largest_send_window",
         "last_acknowledged",
         "last_answer_us",
@@ -129,6 +131,7 @@ class Subflow(SubflowOwner):
         self.consecutive_timeouts = 0
         self.syn_retransmissions = 0
         self.probing: Probing | None = None
+        self.keep_alive: KeepAlive | None = None
         self.peer_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
         self.base_mss = self.segment_bytes = self.peer_mss
         self.congestion: CongestionController = self._new_controller()
@@ -164,6 +167,7 @@ class Subflow(SubflowOwner):
             after.congestion_window = before.congestion_window
             after.slow_start_threshold = before.slow_start_threshold
             self.congestion = after
+        keep_alive.follow_options(self, self.environment.timers.clock_us)
 
     def count(self, counter: str) -> None:
         self.environment.counters.increment(counter)
@@ -280,6 +284,8 @@ class Subflow(SubflowOwner):
         if self.syn_retransmissions > 1:
             # RFC 5681 §3.1; only from the second loss on, as in Linux.
             self.congestion.congestion_window = self.segment_bytes
+        if self.socket_options.keep_alive:
+            keep_alive.follow_options(self, self.environment.timers.clock_us)
 
     # --- sending ---
 
@@ -444,6 +450,8 @@ class Subflow(SubflowOwner):
             timer.cancel()
         if self.probing is not None:
             self.probing.stop()
+        if self.keep_alive is not None:
+            self.keep_alive.stop()
         self.retransmission_queue.clear()
         self.reassembly = Reassembly(self.rcv_nxt)
         if self.environment.subflows.get(self.four_tuple) is self:
