@@ -2,16 +2,18 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help selftest test lint format clean-venv
+.PHONY: help selftest soak test lint format clean-venv
 
 # PYTHON=/path/to/python3 chooses the interpreter of a new .venv; ARGS=... goes on to the command.
 export PYTHON
 ARGS ?=
+RUNS ?= 10000
 
 help:
 	@printf '%s\n' \
 	  'make selftest [ARGS=...]  set up what is needed, then run the selftest matrix' \
 	  'make test [ARGS=...]      set up what is needed, then ruff, mypy and pytest with branch coverage' \
+	  'make soak [RUNS=10000]    set up what is needed, then run so many seeds over bad networks in virtual time' \
 	  'make lint                 ruff and mypy only' \
 	  'make format               let ruff put the files into their form' \
 	  'make clean-venv           remove .venv; the next run makes it anew' \
@@ -22,6 +24,10 @@ help:
 selftest:
 	@scripts/set_up runtime
 	@.venv/bin/python -m testbed selftest --tap $(ARGS)
+
+soak:
+	@scripts/set_up runtime
+	@.venv/bin/python -m testbed soak --runs $(RUNS) $(ARGS)
 
 test:
 	@scripts/set_up dev

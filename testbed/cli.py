@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "counters": "print a host's counters as nstat does",
     "selftest": "run the selftest matrix",
     "packetdrill": "play packet scripts against both stacks",
+    "soak": "run two stacks over bad networks in virtual time",
     "plan": "print a topology with everything derived",
     "check": "look for problems in a topology file",
     "clean": "remove what killed runs left behind",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 from mptcp_stack.device.interface import LARGEST_GSO_PAYLOAD, DeviceCounters, LinkLayer
-from mptcp_stack.device.link_model import LinkCounters, LinkModel, LinkSettings, flip_bit
+from mptcp_stack.device.link_model import LinkCounters, LinkModel, LinkSettings, Passage, flip_bit
 from mptcp_stack.device.segmentation import segment_frame
 from mptcp_stack.errors import DeviceError, MalformedPacketError
 from mptcp_stack.wire.frame import Frame
@@ -21,6 +21,8 @@ Rewriter = Callable[[bytes, int], Iterable[bytes]]
 """Given a packet's bytes and its index on the wire, the packets that go on in its place."""
 Corruptor = Callable[[bytes, int], bytes]
 """Given a packet's bytes and the number of a bit, the packet that goes on, damaged."""
+Observer = Callable[[int, bytes, str], None]
+"""Told of every packet: the time, its bytes as they were sent, and in words what becomes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Wire:
         "is_up",
         "link_layer",
         "name",
+        "observer",
         "rewrite",
     )
 
@@ -99,6 +102,7 @@ class Wire:
         """A middlebox. It sees packets as on a real wire and mends the checksums of what it changes."""
         self.corruptor: Corruptor = flip_bit
         """What ``corrupt`` does to a packet."""
+        self.observer: Observer | None = None
         self.is_up = True
         self._settings = settings
         self._must_cut = settings.must_cut
@@ -122,6 +126,7 @@ class Wire:
         """Put a frame on the wire and return the packets that it became, lost ones included."""
         if not self.is_up:
             self.counters.sent_while_down += 1
+            self._tell(frame, now_us, "link down")
             return []
         packets = self._packets_of(frame)
         for packet in packets:
@@ -144,8 +149,10 @@ class Wire:
         counters.offered += 1
         if self._is_oversized(packet):
             counters.oversized += 1
+            self._tell(packet, now_us, "too long")
         elif self.drop_if is not None and self.drop_if(packet.to_bytes(), index):
             counters.filtered += 1
+            self._tell(packet, now_us, "filtered")
         elif self.rewrite is None:
             self._enqueue(packet, now_us)
         else:
@@ -160,12 +167,19 @@ class Wire:
         return not packet.gso_size or packet.gso_size > self._mtu
 
     def _enqueue(self, packet: Frame, now_us: int) -> None:
-        for arrival_us, flipped_bit in self._model.carry(len(packet), now_us):
+        passages = self._model.carry(len(packet), now_us)
+        if self.observer is not None:
+            self._tell(packet, now_us, ", ".join(_in_words(passage) for passage in passages) or "lost")
+        for arrival_us, flipped_bit in passages:
             frame = packet
             if flipped_bit is not None:
                 frame = Frame(self.corruptor(packet.to_bytes(), flipped_bit), is_ipv6=packet.is_ipv6)
             self._order += 1
             heappush(self._in_flight, (arrival_us, self._order, frame))
+
+    def _tell(self, packet: Frame, now_us: int, fate: str) -> None:
+        if self.observer is not None:
+            self.observer(now_us, packet.to_bytes(), fate)
 
     @property
     def frames_in_flight(self) -> int:
@@ -189,6 +203,11 @@ class Wire:
         self.counters.lost += len(self._in_flight)
         self._in_flight.clear()
         self._model.clear()
+
+
+def _in_words(passage: Passage) -> str:
+    damage = "" if passage.flipped_bit is None else f" with bit {passage.flipped_bit} flipped"
+    return f"arrives at {passage.arrival_us / 1_000_000:.6f}{damage}"
 
 
 class InMemoryDevice:

@@ -25,7 +25,7 @@ from mptcp_stack.wire.mptcp_options import (
     RemoveAddr,
 )
 from mptcp_stack.wire.sequence import unwrap
-from mptcp_stack.wire.tcp_segment import TcpSegment
+from mptcp_stack.wire.tcp_segment import FIN, TcpSegment
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.subflow import MptcpSubflow
@@ -47,10 +47,15 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
             _on_signal(subflow, option, now_us)
         if subflow.state is State.CLOSED:
             return False
-    if not subflow.is_confirmed and subflow.snd_una > subflow.snd_iss + 1 and not segment.options.mptcp:
-        # Our first data was acknowledged as TCP only: the peer never saw its options (RFC 8684 §3.7).
+    if not subflow.is_confirmed and not segment.options.mptcp and _is_answer_of_plain_tcp(subflow, segment):
         fallback.fall_back(connection, "MPTcpExtMPCapableDataFallback")
     return True
+
+
+def _is_answer_of_plain_tcp(subflow: MptcpSubflow, segment: TcpSegment) -> bool:
+    """Without options, our first data acknowledged, or all of the peer's ended (RFC 8684 §3.7)."""
+    has_end = bool(segment.flags & FIN) and unwrap(segment.sequence, subflow.rcv_nxt) == subflow.rcv_nxt
+    return subflow.snd_una > subflow.snd_iss + 1 or has_end
 
 
 def _confirm_by(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:

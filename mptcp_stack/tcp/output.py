@@ -257,7 +257,7 @@ def on_retransmission_timer(subflow: Subflow, now_us: int) -> None:
     subflow.environment.counters.increment("TcpExtTCPTimeouts")
     subflow.duplicate_acknowledgements = 0
     queue.mark_all_lost()
-    if not is_handshake or subflow.syn_retransmissions > _LINEAR_SYN_TIMEOUTS:
+    if subflow.state is not State.SYN_SENT or subflow.syn_retransmissions > _LINEAR_SYN_TIMEOUTS:
         subflow.round_trip.back_off()
     first = queue.next_lost(subflow.segment_bytes, subflow.segment_bytes)
     if first is not None:

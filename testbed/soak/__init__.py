@@ -1,0 +1,1 @@
+"""Seeded runs of two bundled stacks over bad networks in virtual time."""

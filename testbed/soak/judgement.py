@@ -1,0 +1,173 @@
+"""What must hold after a run, and what its troubles excuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from errno import EHOSTUNREACH, ETIMEDOUT
+
+from mptcp_stack.counters import Counters
+from mptcp_stack.stack import Stack
+from testbed.soak.conversation import Conversation, Party
+from testbed.soak.hosts import Hosts
+from testbed.soak.scenario import DISORDERS, LOSES, Scenario, Trouble
+
+_MANGLING = frozenset({Trouble.STRIPPING, Trouble.DATA_CORRUPTION})
+_SIGNS_OF_MANGLING = tuple(
+    "MPTcpExt" + name
+    for name in """
+    MPJoinSynAckHMacFailure MPJoinAckHMacFailure DSSNotMatching DSSCorruptionFallback DSSCorruptionReset
+    DSSNoMatchTCP DataCsumErr MPFailTx MPFailRx InfiniteMapTx InfiniteMapRx FallbackFailed AddAddrDrop
+    NoDSSInWindow
+    """.split()
+)
+"""Events that only happen where somebody changed what was sent."""
+_FALLBACKS = ("MPTcpExtMPCapableDataFallback", "MPTcpExtDssFallback")
+_SIGNS_OF_DAMAGE = ("TcpInErrs", "TcpInCsumErrors", "StackDropMalformedTcp", "StackDropMalformedIp")
+_SIGNS_OF_LOSS = ("TcpRetransSegs", "TcpExtTCPTimeouts", "TcpExtTCPSynRetrans", "MPTcpExtMPTCPRetrans")
+CALM_ROUND_TRIP_US = 300_000
+"""With the neighbour asked for first, a handshake ends before the first SYN is repeated."""
+_GAUGES = ("TcpCurrEstab", "MPTcpExtMPCurrEstab")
+
+
+def problems_of_data(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
+    """What did not arrive as it was sent, and ends that nobody wanted."""
+    scenario = hosts.scenario
+    client, server = conversation.client, conversation.server
+    if conversation.plan.is_aborted:
+        yield from _problems_of_prefixes(conversation)
+        return
+    for name, party, other in (("client", client, server), ("server", server, client)):
+        where = f"conversation {conversation.number}, {name}"
+        if party.error is not None or party.has_aborted:
+            if not _is_excused(scenario, party):
+                yield f"{where}: error {party.error}, {len(party.received)} of {len(other.data)} bytes read"
+            continue
+        if party.connection is None:
+            continue
+        if _is_excused(scenario, other) and (other.error is not None or other.has_aborted):
+            continue
+        if party.offset < len(party.data):
+            yield f"{where}: only {party.offset} of {len(party.data)} bytes were taken"
+        if bytes(party.received) != other.data and not _may_be_mangled(scenario, party):
+            yield f"{where}: {_difference(bytes(party.received), other.data)}"
+    yield from _problems_of_mode(hosts, conversation)
+
+
+def _problems_of_prefixes(conversation: Conversation) -> Iterator[str]:
+    """After an abort not all arrives, but what does is right."""
+    for name, party, other in (
+        ("client", conversation.client, conversation.server),
+        ("server", conversation.server, conversation.client),
+    ):
+        received = bytes(party.received)
+        if received != other.data[: len(received)]:
+            yield f"conversation {conversation.number}, {name}: {_difference(received, other.data)}"
+
+
+def _difference(received: bytes, sent: bytes) -> str:
+    position = next(
+        (index for index, (one, other) in enumerate(zip(received, sent, strict=False)) if one != other), None
+    )
+    if position is None:
+        return f"{len(received)} bytes came, {len(sent)} were sent"
+    return f"wrong from byte {position} on ({len(received)} bytes came, {len(sent)} were sent)"
+
+
+def _is_excused(scenario: Scenario, party: Party) -> bool:
+    """Whether the network was bad enough for this end."""
+    if Trouble.DATA_CORRUPTION in scenario.troubles or scenario.strips_later:
+        # A subflow with damaged data is reset, and where it was the only one the connection with it.
+        return True
+    if Trouble.DEATH in scenario.troubles and not party.was_established:
+        return True
+    never_connected = not party.was_established and party.error in (ETIMEDOUT, EHOSTUNREACH, None)
+    may_be_late = scenario.may_lose_packets or Trouble.SPIKES in scenario.troubles
+    return may_be_late and never_connected
+
+
+def _may_be_mangled(scenario: Scenario, party: Party) -> bool:
+    """After a fallback nobody checks any more whether the data is as it was sent."""
+    if Trouble.DATA_CORRUPTION not in scenario.troubles:
+        return False
+    return party.connection is None or not party.connection.is_mptcp
+
+
+def _problems_of_mode(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
+    """MPTCP where both speak it and nothing is in the way, and nowhere else."""
+    plan, scenario = conversation.plan, hosts.scenario
+    both = plan.client_protocol == plan.server_protocol == "mptcp"
+    for name, party in conversation.parties:
+        connection = party.connection
+        if connection is None or not party.was_established:
+            continue
+        if connection.is_mptcp and not both:
+            yield f"conversation {conversation.number}, {name}: MPTCP with a host that does not speak it"
+        if not connection.is_mptcp and both and not _may_fall_back(hosts, scenario):
+            yield f"conversation {conversation.number}, {name}: fell back to TCP without cause"
+
+
+def _may_fall_back(hosts: Hosts, scenario: Scenario) -> bool:
+    """RFC 8684 §3.7: the options of the handshake did not come through, or in another order."""
+    if scenario.troubles & _MANGLING:
+        return True
+    if not scenario.troubles & (LOSES | DISORDERS):
+        return False
+    given_up = hosts.client.counters["MPTcpExtMPCapableSYNTXDrop"]
+    overtaken = hosts.server.counters["MPTcpExtMPCapableFallbackACK"]
+    return given_up + overtaken > 0
+
+
+def problems_of_counters(hosts: Hosts) -> Iterator[str]:
+    """Gauges are back at zero, and nothing was counted that this seed has no cause for."""
+    scenario = hosts.scenario
+    for name, stack in hosts.stacks:
+        counters = stack.counters
+        for counter, value in counters.snapshot().items():
+            if value < 0:
+                yield f"{name}: {counter} is {value}"
+        yield from _counted(name, counters, _GAUGES)
+        if not scenario.troubles & _MANGLING:
+            yield from _counted(name, counters, _SIGNS_OF_MANGLING)
+        if not _may_fall_back(hosts, scenario):
+            yield from _counted(name, counters, _FALLBACKS)
+        if Trouble.CORRUPTION not in scenario.troubles:
+            yield from _counted(name, counters, _SIGNS_OF_DAMAGE)
+        if _is_calm(scenario):
+            yield from _counted(name, counters, _SIGNS_OF_LOSS)
+
+
+def _is_calm(scenario: Scenario) -> bool:
+    """Nothing is lost, and no answer comes so late that its question would be asked again."""
+    return not scenario.troubles and all(
+        path.forward.delay_us + path.backward.delay_us <= CALM_ROUND_TRIP_US for path in scenario.paths
+    )
+
+
+def _counted(name: str, counters: Counters, expected_zero: tuple[str, ...]) -> Iterator[str]:
+    for counter in expected_zero:
+        if counters[counter]:
+            yield f"{name}: {counter} is {counters[counter]}"
+
+
+def leftovers(hosts: Hosts) -> list[str]:
+    """What a stack still holds although everything was closed; it gets some time before this counts."""
+    found = []
+    for name, stack in hosts.stacks:
+        found += [f"{name}: {what}" for what in _held_by(stack)]
+    for link in hosts.simulator.links().values():
+        for wire in (link.forward, link.backward):
+            if wire.frames_in_flight:
+                found.append(f"{wire.frames_in_flight} frames on {wire.name}")
+    return found
+
+
+def _held_by(stack: Stack) -> Iterator[str]:
+    if connections := len(list(stack.connections())):
+        yield f"{connections} connections"
+    if stack.environment.subflows:
+        states = sorted(subflow.state.name for subflow in stack.environment.subflows.values())
+        yield f"subflows in {', '.join(states)}"
+    if listeners := len(list(stack.listeners())):
+        yield f"{listeners} listeners"
+    if stack.environment.timers.next_deadline_us() is not None:
+        yield "a timer"

@@ -1,0 +1,129 @@
+"""The soak finds what is wrong: each defect here is planted in a run that passes without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import ECONNRESET
+
+import pytest
+
+from mptcp_stack.device.in_memory import WireSettings
+from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.settings import StackSettings
+from mptcp_stack.simulator import Simulator
+from mptcp_stack.stack import Stack
+from testbed.soak import run
+from testbed.soak.run import Soak, run_seed
+from testbed.soak.scenario import ConversationPlan, Pace, PathPlan, Pattern, Scenario, Stripping, Trouble
+
+WIRE = WireSettings(delay_us=5_000)
+
+
+def scenario(
+    *troubles: Trouble, path: PathPlan | None = None, pace: Pace | None = None, paths: int = 1
+) -> Scenario:
+    plan = ConversationPlan(0, False, "mptcp", "mptcp", Pattern.BOTH_AT_ONCE, 50_000, 30_000, pace or Pace())
+    return Scenario(
+        1,
+        frozenset(troubles),
+        (path or PathPlan(WIRE, WIRE),) * paths,
+        StackSettings(),
+        StackSettings(),
+        (plan,),
+    )
+
+
+def problems(drawn: Scenario, prepare: Callable[[Soak], None] = lambda soak: None) -> list[str]:
+    soak = Soak(drawn)
+    prepare(soak)
+    return list(soak.problems())
+
+
+def test_nothing_wrong() -> None:
+    assert problems(scenario()) == []
+
+
+def test_changed_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Connection.read
+    monkeypatch.setattr(Connection, "read", lambda self, limit: read(self, limit).replace(b"\x07", b"\x08"))
+    found = problems(scenario())
+    assert len(found) == 2
+    assert "conversation 0, client: wrong from byte " in found[0]
+
+
+def test_missing_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Connection.read
+    monkeypatch.setattr(Connection, "read", lambda self, limit: read(self, limit)[:-1])
+    assert any("bytes came, 30000 were sent" in problem for problem in problems(scenario()))
+
+
+def test_a_change_that_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "notify", lambda self: None)
+    monkeypatch.setattr(run, "FINISH_LIMIT_US", 100_000_000)
+    found = problems(scenario())
+    assert found[0].startswith("does not end: ")
+    assert "0 of 50000 bytes written" in found[1]
+
+
+def test_a_reset_without_cause() -> None:
+    def reset_later(soak: Soak) -> None:
+        def reset() -> None:
+            for connection in soak.hosts.server.connections():
+                connection.abort()
+
+        soak.hosts.simulator.call_at(26_000, reset)
+
+    found = problems(scenario(), reset_later)
+    assert any(f"conversation 0, client: error {ECONNRESET}" in problem for problem in found)
+
+
+def test_a_fallback_without_cause() -> None:
+    stripping = PathPlan(WIRE, WIRE, stripping=Stripping.ALL)
+    found = problems(scenario(path=stripping))
+    assert "conversation 0, client: fell back to TCP without cause" in found
+    assert problems(scenario(Trouble.STRIPPING, path=stripping)) == []
+
+
+def test_a_retransmission_without_cause() -> None:
+    lossy = WireSettings(delay_us=5_000, loss=0.05)
+    found = problems(scenario(path=PathPlan(lossy, lossy)))
+    assert any("TcpRetransSegs is" in problem for problem in found)
+    assert problems(scenario(Trouble.LOSS, path=PathPlan(lossy, lossy))) == []
+
+
+def test_a_gauge_that_does_not_come_back() -> None:
+    found = problems(scenario(), lambda soak: soak.hosts.client.counters.increment("TcpCurrEstab"))
+    assert found == ["client: TcpCurrEstab is 1"]
+
+
+def test_a_connection_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stack, "forget", lambda self, connection: None)
+    monkeypatch.setattr(run, "REST_LIMIT_US", 100_000_000)
+    (found,) = problems(scenario())
+    assert found == "left behind: client: 1 connections, server: 1 connections"
+
+
+def test_a_timer_that_is_left() -> None:
+    def leave_a_timer(soak: Soak) -> None:
+        soak.hosts.client.environment.timers.timer(lambda now_us: None).set(10**12)
+
+    (found,) = problems(scenario(), leave_a_timer)
+    assert found == "left behind: client: a timer"
+
+
+def test_an_exception_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Simulator) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr(Simulator, "next_event_us", fail)
+    result = run_seed(1)
+    assert len(result.problems) == 1
+    assert result.problems[0].startswith("ValueError: planted")
+
+
+def test_after_an_abort_what_came_is_still_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    aborting = scenario(pace=Pace(aborts_after_bytes=70_000))
+    assert problems(aborting) == []
+    read = Connection.read
+    monkeypatch.setattr(Connection, "read", lambda self, limit: read(self, limit).replace(b"\x07", b"\x08"))
+    assert any("wrong from byte" in problem for problem in problems(aborting))

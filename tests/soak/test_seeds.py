@@ -1,0 +1,39 @@
+"""A few hundred seeds of the soak, always the same; ``make soak`` runs thousands."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from mptcp_stack.wire.frame import Frame
+from testbed.soak.run import Soak, run_seed
+from testbed.soak.session import failure_text
+
+SEEDS = 320
+BATCHES = 8
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_what_is_sent_arrives_and_nothing_is_left(batch: int) -> None:
+    results = [run_seed(seed) for seed in range(batch, SEEDS, BATCHES)]
+    failures = [failure_text(result) for result in results if result.problems]
+    assert not failures, "\n".join(failures)
+    assert sum(result.bytes_received for result in results) > 100_000
+
+
+def test_a_seed_is_the_same_packets_again() -> None:
+    def packets(seed: int) -> str:
+        digest = hashlib.sha256()
+
+        def prepare(soak: Soak) -> None:
+            soak.hosts.simulator.add_tap(note)
+
+        def note(now_us: int, wire: str, direction: str, frame: Frame) -> None:
+            digest.update(f"{now_us} {wire} {direction} ".encode() + frame.to_bytes())
+
+        run_seed(seed, prepare)
+        return digest.hexdigest()
+
+    assert packets(5) == packets(5)
+    assert packets(5) != packets(6)
