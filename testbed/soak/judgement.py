@@ -34,7 +34,7 @@ def problems_of_data(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
     scenario = hosts.scenario
     client, server = conversation.client, conversation.server
     if conversation.plan.is_aborted:
-        yield from _problems_of_prefixes(conversation)
+        yield from _problems_of_prefixes(hosts, conversation)
         return
     for name, party, other in (("client", client, server), ("server", server, client)):
         where = f"conversation {conversation.number}, {name}"
@@ -48,19 +48,19 @@ def problems_of_data(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
             continue
         if party.offset < len(party.data):
             yield f"{where}: only {party.offset} of {len(party.data)} bytes were taken"
-        if bytes(party.received) != other.data and not _may_be_mangled(scenario, party):
+        if bytes(party.received) != other.data and not _may_be_mangled(hosts, party):
             yield f"{where}: {_difference(bytes(party.received), other.data)}"
     yield from _problems_of_mode(hosts, conversation)
 
 
-def _problems_of_prefixes(conversation: Conversation) -> Iterator[str]:
+def _problems_of_prefixes(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
     """After an abort not all arrives, but what does is right."""
     for name, party, other in (
         ("client", conversation.client, conversation.server),
         ("server", conversation.server, conversation.client),
     ):
         received = bytes(party.received)
-        if received != other.data[: len(received)]:
+        if received != other.data[: len(received)] and not _may_be_mangled(hosts, party):
             yield f"conversation {conversation.number}, {name}: {_difference(received, other.data)}"
 
 
@@ -85,10 +85,12 @@ def _is_excused(scenario: Scenario, party: Party) -> bool:
     return may_be_late and never_connected
 
 
-def _may_be_mangled(scenario: Scenario, party: Party) -> bool:
+def _may_be_mangled(hosts: Hosts, party: Party) -> bool:
     """After a fallback nobody checks any more whether the data is as it was sent."""
-    if Trouble.DATA_CORRUPTION not in scenario.troubles:
+    if Trouble.DATA_CORRUPTION not in hosts.scenario.troubles:
         return False
+    if any(stack.counters["MPTcpExtDSSCorruptionFallback"] for _, stack in hosts.stacks):
+        return True
     return party.connection is None or not party.connection.is_mptcp
 
 
