@@ -89,7 +89,7 @@ def _may_be_mangled(hosts: Hosts, party: Party) -> bool:
     """After a fallback nobody checks any more whether the data is as it was sent."""
     if Trouble.DATA_CORRUPTION not in hosts.scenario.troubles:
         return False
-    if any(stack.counters["MPTcpExtDSSCorruptionFallback"] for _, stack in hosts.stacks):
+    if any(stack.counters["MPTcpExtMPFailTx"] for _, stack in hosts.stacks):
         return True
     return party.connection is None or not party.connection.is_mptcp
 
