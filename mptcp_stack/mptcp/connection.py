@@ -28,6 +28,7 @@ from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.frame import Buffer
+from mptcp_stack.wire.mptcp_options import MpTcpRst
 
 DATA_SEQUENCE_MASK = (1 << 64) - 1
 SHORT_DATA_SEQUENCE_MASK = (1 << 32) - 1
@@ -65,6 +66,7 @@ class Connection:
         "last_ack_received_us",
         "last_data_received_us",
         "last_data_sent_us",
+        "last_reset",
         "local",
         "local_key",
         "mode",
@@ -125,6 +127,7 @@ class Connection:
         self.last_data_sent_us = self.last_data_received_us = environment.timers.clock_us
         self.last_ack_received_us = environment.timers.clock_us
         self.retransmitted_bytes = 0
+        self.last_reset: MpTcpRst | None = None
         self.push_marks: PushMarks | None = None
         self.error: int | None = None
         self.on_change: Callable[[], None] | None = None
@@ -272,6 +275,9 @@ class Connection:
             "client": self.is_client,
             "token": f"{self.local_key.token:08x}",
             "error": self.error,
+            "last_reset": None
+            if self.last_reset is None
+            else {"reason": self.last_reset.reason, "transient": self.last_reset.transient},
             "unsent": send.unsent.length,
             "data_una": send.una,
             "data_nxt": send.nxt,

@@ -202,6 +202,7 @@ def on_reset(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
         if isinstance(option, MpTcpRst):
             subflow.environment.counters.increment("MPTcpExtMPRstRx")
             subflow.reset_reason = option.reason
+            subflow.connection.last_reset = option
         elif isinstance(option, MpFail):
             subflow.environment.counters.increment("MPTcpExtMPFailRx")
     for option in segment.options.mptcp:

@@ -326,3 +326,16 @@ def test_lost_fourth_packet_is_sent_again() -> None:
     join_all(network, near, far)
     assert not is_first
     assert near.subflows[1].is_confirmed
+
+
+def test_reason_of_a_received_reset_is_told() -> None:
+    network = Network(2)
+    network.client.path_manager.add_endpoint(client_address(4, 2), flags=SUBFLOW)
+    network.server.path_manager.set_limits(0, 0)
+    near, far = establish(network, 4)
+    assert near.describe()["last_reset"] is None
+    transfer = Transfer(near, far, 1).without_shutdown()
+    network.simulator.run_until(transfer.advance)
+    network.simulator.run_until(lambda: network.client.counters["MPTcpExtMPRstRx"] == 1)
+    assert near.describe()["last_reset"] == {"reason": 3, "transient": False}
+    assert far.describe()["last_reset"] is None
