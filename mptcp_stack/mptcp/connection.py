@@ -185,7 +185,8 @@ class Connection:
         is_emptied = not self.receive_buffer.readable_bytes
         limit = self.receive_buffer.limit
         for subflow in self.subflows:
-            if subflow.state is State.CLOSED:
+            if subflow.state is State.CLOSED or not subflow.was_established:
+                # An acknowledgement amid a join's handshake would pass for its fourth packet.
                 continue
             if not subflow.acknowledging.on_read(subflow, is_emptied, now_us):
                 subflow.acknowledging.on_room(subflow, limit, now_us)
