@@ -11,9 +11,8 @@ from mptcp_stack.counters import Counters
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.settings import StackSettings
-from mptcp_stack.tcp.states import Acknowledge
 from mptcp_stack.wire.addresses import parse_address
-from tests.mptcp.network import PORT, Network, Transfer, advance_all, both_ways, join_all
+from tests.mptcp.network import Network, Transfer, advance_all, both_ways, join_all
 
 SUBFLOW = frozenset({"subflow"})
 SIGNAL = frozenset({"signal"})
@@ -340,16 +339,3 @@ def test_reason_of_a_received_reset_is_told() -> None:
     network.simulator.run_until(lambda: network.client.counters["MPTcpExtMPRstRx"] == 1)
     assert near.describe()["last_reset"] == {"reason": 3, "transient": False}
     assert far.describe()["last_reset"] is None
-
-
-def test_reading_sends_nothing_amid_the_handshake_of_a_join() -> None:
-    """An acknowledgement without SYN from there would pass for the fourth packet."""
-    network = Network(links=2)
-    near, far = network.establish()
-    transfer = Transfer(near, far, 1000).without_shutdown()
-    network.simulator.run_until(transfer.advance)
-    far.accept_join((parse_address("10.0.2.1"), PORT), (parse_address("10.0.2.2"), 50000))
-    joining = far.subflows[-1]
-    again = Transfer(near, far, 1000).without_shutdown()
-    network.simulator.run_until(again.advance)
-    assert joining.acknowledge is Acknowledge.NOTHING
