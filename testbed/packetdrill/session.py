@@ -172,6 +172,7 @@ class _Screen:
         self._options = options
         self._stdout, self._stderr = stdout, stderr
         self._runs = tuple(_run_of(cell) for cell in cells)
+        self._stacks = [stack for stack in STACKS if options.stack in (stack, "both")]
         self._repeated = 0
         self._tap = TapWriter(stdout, self._runs, 0) if options.tap else None
         if self._tap is not None:
@@ -204,24 +205,22 @@ class _Screen:
     def finish(self, results: Sequence[RunResult], interrupted: bool, seconds: float) -> None:
         if self._tap is not None:
             self._tap.finish(interrupted=interrupted)
+        # Standard output is TAP's alone.
         stream = self._stderr if self._tap is not None else self._stdout
-        if self._options.verbosity < 0:
-            return
-        for stack in sorted({result.run.stacks for result in results}, reverse=True):
-            counts = Counter(result.outcome for result in results if result.run.stacks == stack)
-            said = ", ".join(f"{counts[outcome]} {word}" for outcome, word in _WORDS if counts[outcome])
-            stream.write(f"{stack}: {said}\n")
-        if self._repeated:
-            stream.write(f"kernel: {self._repeated} runs played again, for the machine was late in them\n")
-        missing = len(self._runs) - len(results)
-        tail = f", {missing} not played" if missing else ""
-        stream.write(f"{len(results)} runs in {seconds:.1f} s{tail}\n")
+        if self._options.verbosity >= 0:
+            if self._repeated:
+                stream.write(
+                    f"{self._repeated} runs on the kernel played again: the machine was late in them\n"
+                )
+            missing = len(self._runs) - len(results)
+            tail = f", {missing} not played" if missing else ""
+            stream.write(f"{len(results)} runs in {seconds:.1f} s{tail}\n")
+        stream.writelines(_count_line(stack, results) for stack in self._stacks)
         stream.flush()
 
 
-_WORDS = (
-    (Outcome.PASS, "passed"),
-    (Outcome.FAIL, "failed"),
-    (Outcome.ERROR, "broken"),
-    (Outcome.SKIP, "skipped"),
-)
+def _count_line(stack: str, results: Sequence[RunResult]) -> str:
+    """What other programs read, always in this form. What broke off has failed."""
+    counts = Counter(result.outcome for result in results if result.run.stacks == stack)
+    failed = counts[Outcome.FAIL] + counts[Outcome.ERROR]
+    return f"{stack}: {counts[Outcome.PASS]} passed, {failed} failed, {counts[Outcome.SKIP]} skipped\n"

@@ -168,5 +168,5 @@ def test_repetitions_are_counted_and_said(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("testbed.packetdrill.session.play_all", lambda *_: results)
     code, text = session(SessionOptions((path,), stack="kernel"))
     assert code is ExitCode.PASS
-    assert "kernel: 1 passed" in text
-    assert "2 runs played again, for the machine was late in them" in text
+    assert "kernel: 1 passed, 0 failed, 0 skipped\n" in text
+    assert "2 runs on the kernel played again: the machine was late in them" in text

@@ -14,7 +14,7 @@ from testbed.packetdrill import userspace_stack
 from testbed.packetdrill.errors import PacketScriptError
 from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.parser import parse_script
-from testbed.packetdrill.playing import PlayOptions
+from testbed.packetdrill.playing import PlayOptions, PlayResult
 from testbed.packetdrill.runner import WorkerCounts, play_all
 from testbed.packetdrill.session import SessionOptions, run_session
 from testbed.packetdrill.stack_under_test import IpVersion
@@ -46,11 +46,26 @@ def failing(tmp_path: Path) -> Path:
 
 
 def test_counts_and_exit_codes(passing: Path, failing: Path) -> None:
-    assert session(SessionOptions((passing,)))[0] is ExitCode.PASS
+    code, text = session(SessionOptions((passing,)))
+    assert code is ExitCode.PASS
+    assert text.splitlines()[-1] == "userspace: 1 passed, 0 failed, 0 skipped"
     code, text = session(SessionOptions((passing.parent,)))
     assert code is ExitCode.FAIL
     assert f"{failing}:9: read(): expected to return at once" in text
-    assert "userspace: 1 passed, 1 failed" in text
+    assert text.splitlines()[-1] == "userspace: 1 passed, 1 failed, 0 skipped"
+
+
+@pytest.mark.parametrize("verbosity", [-1, 0, 1])
+def test_the_last_lines_are_the_counts_of_each_stack(
+    passing: Path, verbosity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = iter([(0, PlayResult(Outcome.ERROR, "broke off")), (1, PlayResult(Outcome.SKIP, "no root"))])
+    monkeypatch.setattr("testbed.packetdrill.session.play_all", lambda *_: broken)
+    _, text = session(SessionOptions((passing,), stack="both", verbosity=verbosity))
+    assert text.splitlines()[-2:] == [
+        "userspace: 0 passed, 1 failed, 0 skipped",
+        "kernel: 0 passed, 0 failed, 1 skipped",
+    ]
 
 
 def test_tap_and_junit(passing: Path, failing: Path, tmp_path: Path) -> None:
