@@ -1,6 +1,6 @@
-"""ICMP and ICMPv6 for this host: answers echo requests, hands errors about our own packets upward.
+"""ICMP and ICMPv6 for this host: has echo requests answered, hands errors about our own packets upward.
 
-It sends no errors itself. Redirects, timestamps, multicast listener queries and the like are counted and
+Redirects, timestamps, multicast listener queries and the like are counted and
 ignored.
 """
 
@@ -10,12 +10,12 @@ from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.datagrams import DroppedPacketError, IcmpError, IcmpErrorKind
 from mptcp_stack.ip.host_configuration import HostConfiguration
+from mptcp_stack.ip.icmp_output import IcmpOutput
 from mptcp_stack.ip.interface import Interface
-from mptcp_stack.ip.output import PacketOutput
 from mptcp_stack.ip.rate_limit import TokenBucket
 from mptcp_stack.wire import icmp
 from mptcp_stack.wire.addresses import is_multicast
-from mptcp_stack.wire.ip_packet import PROTOCOL_ICMP, PROTOCOL_ICMPV6, IpPacket, parse_quoted_packet
+from mptcp_stack.wire.ip_packet import IpPacket, parse_quoted_packet
 
 ECHO_REPLIES_PER_SECOND = 1000
 ECHO_BURST = 200
@@ -47,7 +47,7 @@ _V6_UNREACHABLE_KINDS = {
 class IcmpInput:
     """What arrives for this host in ICMP, except neighbour discovery."""
 
-    def __init__(self, configuration: HostConfiguration, output: PacketOutput, counters: Counters) -> None:
+    def __init__(self, configuration: HostConfiguration, output: IcmpOutput, counters: Counters) -> None:
         self._configuration = configuration
         self._output = output
         self._counters = counters
@@ -87,33 +87,7 @@ class IcmpInput:
             source = interface.source_for(packet.source)
         if source is None:
             raise DroppedPacketError("StackDropNotForUs")
-        self._send_echo_reply(source, packet.source, message, now_us)
-
-    def _send_echo_reply(
-        self, source: bytes, destination: bytes, message: icmp.IcmpEcho, now_us: int
-    ) -> None:
-        reply = icmp.IcmpEcho(True, message.identifier, message.sequence, message.data)
-        if len(source) == 16:
-            protocol = PROTOCOL_ICMPV6
-            encoded = icmp.emit_icmpv6(reply, source, destination)
-            self._counters.increment("Icmp6OutMsgs")
-            self._counters.increment("Icmp6OutEchoReplies")
-        else:
-            protocol = PROTOCOL_ICMP
-            encoded = icmp.emit_icmpv4(reply)
-            self._counters.increment("IcmpOutMsgs")
-            self._counters.increment("IcmpOutEchoReps")
-        self._output.send(
-            source,
-            destination,
-            protocol,
-            bytearray(encoded),
-            (),
-            checksum_offset=None,
-            gso_size=0,
-            traffic_class=0,
-            now_us=now_us,
-        )
+        self._output.send_echo_reply(message, source, packet.source, now_us)
 
     def _receive_error(self, packet: IpPacket, message: icmp.IcmpMessage) -> IcmpError:
         is_ipv6 = len(packet.source) == 16

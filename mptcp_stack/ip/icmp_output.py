@@ -1,4 +1,7 @@
-"""ICMP errors about packets that this host received and could not take (RFC 1122 §3.2.2, RFC 4443 §2.4)."""
+"""ICMP that this host sends: answers to echo requests, and errors about packets that it could not take.
+
+RFC 1122 §3.2.2, RFC 4443 §2.4 and §4.2.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ V6_QUOTED_BYTES = 1232
 
 ErrorMessage = icmp.IcmpDestinationUnreachable | icmp.IcmpTimeExceeded | icmp.IcmpParameterProblem
 _COUNTED_AS = {
+    icmp.IcmpEcho: ("IcmpOutEchoReps", "Icmp6OutEchoReplies"),
     icmp.IcmpDestinationUnreachable: ("IcmpOutDestUnreachs", "Icmp6OutDestUnreachs"),
     icmp.IcmpTimeExceeded: ("IcmpOutTimeExcds", "Icmp6OutTimeExcds"),
     icmp.IcmpParameterProblem: ("IcmpOutParmProbs", "Icmp6OutParmProblems"),
@@ -33,7 +37,7 @@ _V6_REDIRECT = 137
 
 
 class IcmpOutput:
-    """Sends errors, at a bounded rate in all and to each host."""
+    """Sends errors at a bounded rate in all and to each host, and echo replies as often as it is asked."""
 
     def __init__(self, configuration: HostConfiguration, output: PacketOutput, counters: Counters) -> None:
         self._configuration = configuration
@@ -56,7 +60,17 @@ class IcmpOutput:
         if not self._take_token(offender.source, is_ipv6, now_us):
             return False
         message.quoted = message.quoted[: V6_QUOTED_BYTES if is_ipv6 else V4_QUOTED_BYTES]
-        source, destination = offender.destination, offender.source
+        return self._send(message, offender.destination, offender.source, now_us)
+
+    def send_echo_reply(self, request: icmp.IcmpEcho, source: bytes, destination: bytes, now_us: int) -> bool:
+        """Repeats the request's data (RFC 792). False where there is no way to ``destination``."""
+        reply = icmp.IcmpEcho(True, request.identifier, request.sequence, request.data)
+        return self._send(reply, source, destination, now_us)
+
+    def _send(
+        self, message: ErrorMessage | icmp.IcmpEcho, source: bytes, destination: bytes, now_us: int
+    ) -> bool:
+        is_ipv6 = len(source) == 16
         if is_ipv6:
             protocol, encoded = PROTOCOL_ICMPV6, icmp.emit_icmpv6(message, source, destination)
         else:

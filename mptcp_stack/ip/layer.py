@@ -64,10 +64,10 @@ class IpLayer:
         self._discovery: dict[int, NeighbourDiscovery] = {}
         self._caches: tuple[NeighbourCache, ...] = ()
         self._output = PacketOutput(self._configuration, counters, self._neighbours_of)
-        self._icmp = IcmpInput(self._configuration, self._output, counters)
         self.on_path_mtu_change: Callable[[bytes | None], None] = lambda destination: None
         """Told of a destination, or of None for all of them, when `path_mtu` has changed."""
         self._icmp_output = IcmpOutput(self._configuration, self._output, counters)
+        self._icmp_input = IcmpInput(self._configuration, self._icmp_output, counters)
         self._reassembly = {
             4: FragmentReassembly(counters, is_ipv6=False),
             16: FragmentReassembly(counters, is_ipv6=True),
@@ -436,7 +436,7 @@ class IpLayer:
             return None
         if is_unspecified(packet.source):
             raise self._address_error("StackDropMartian", packet)
-        return self._icmp.receive(packet, interface, now_us)
+        return self._icmp_input.receive(packet, interface, now_us)
 
     def _address_problem(self, packet: IpPacket, interface: Interface) -> str | None:
         """Why a packet between these addresses must not be taken, as the counter of the reason."""
