@@ -10,6 +10,8 @@ from mptcp_stack.errors import ConfigurationError
 SECOND_US = 1_000_000
 CONGESTION_CONTROLS = ("cubic", "reno", "lia", "olia", "balia")
 """What ``net.ipv4.tcp_available_congestion_control`` lists."""
+SCHEDULERS = ("default", "roundrobin", "redundant")
+"""What ``net.mptcp.available_schedulers`` lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class StackSettings:
     blackhole_timeout_us: int = 3600 * SECOND_US
     """How long active opens are plain TCP after a path that dropped MP_CAPABLE; 0: not at all."""
     stale_loss_cnt: int = 4
+    scheduler: str = "default"
+    """Of connections that begin from now on."""
 
     tcp_timestamps: bool = True
     tcp_sack: bool = True
@@ -95,6 +99,7 @@ _SYSCTL_NUMBERS = {
 _SYSCTL_LARGEST = {"net.ipv4.tcp_ecn": 2}
 _SYSCTL_CHOICES = {
     "net.ipv4.tcp_congestion_control": ("tcp_congestion_control", CONGESTION_CONTROLS),
+    "net.mptcp.scheduler": ("scheduler", SCHEDULERS),
 }
 SYSCTL_NAMES: tuple[str, ...] = (*_SYSCTL_FLAGS, *_SYSCTL_SECONDS, *_SYSCTL_NUMBERS, *_SYSCTL_CHOICES)
 

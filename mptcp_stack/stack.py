@@ -22,7 +22,7 @@ from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.states import ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.path_managers.endpoints import EndpointPathManager
-from mptcp_stack.schedulers.lowest_rtt import LowestRtt
+from mptcp_stack.schedulers.registry import create_scheduler
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.stateless_answers import StatelessAnswers
 from mptcp_stack.tcp import acceptance
@@ -55,7 +55,6 @@ class Stack:
         self.ip.on_path_mtu_change = partial(on_path_mtu_change, self.environment)
         self.path_manager = EndpointPathManager(self.environment, self.connections)
         self.blackholes = BlackholeMemory()
-        self._scheduler = LowestRtt()
         self._stateless_answers = StatelessAnswers(self.environment)
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._connections: dict[Connection, None] = {}
@@ -471,7 +470,7 @@ class Stack:
             self.environment,
             self,
             self.path_manager,
-            self._scheduler,
+            create_scheduler(self.environment.settings.scheduler),
             key or _NO_KEY,
             is_client=is_client,
             is_mptcp=key is not None,

@@ -14,6 +14,7 @@ from mptcp_stack.tcp.states import Acknowledge, State
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.send_buffer import Outstanding
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 MAXIMUM_MAPPING_BYTES = 65535
@@ -96,6 +97,18 @@ def _send_length(connection: Connection, subflow: MptcpSubflow, length: int, now
         return
     push = mark == buffer.nxt and not (marks is None and connection.more_follows)
     _send_run(connection, subflow, outstanding.start, outstanding.payload, push, now_us)
+    if connection.scheduler.sends_copies and connection.mode is Mode.MPTCP:
+        _send_copies(connection, outstanding, push, now_us)
+
+
+def _send_copies(connection: Connection, run: Outstanding, push: bool, now_us: int) -> None:
+    """The run on every other subflow that takes all of it now; each repeats its own copy when it is lost."""
+    length = run.end - run.start
+    for other in list(connection.subflows):
+        if other is run.carrier or not other.is_usable or other.is_stale or other.counts_as_backup:
+            continue
+        if other.failure is None and length <= min(other.sendable_bytes(), _largest_run(connection, other)):
+            _send_run(connection, other, run.start, run.payload, push, now_us)
 
 
 def send_waiting(connection: Connection, subflow: MptcpSubflow, now_us: int) -> bool:

@@ -85,5 +85,9 @@ class PathManager(Protocol):
 class Scheduler(Protocol):
     """Chooses the subflow for the next run of data (RFC 8684 §3.3.5)."""
 
+    @property
+    def sends_copies(self) -> bool:
+        """Whether every other subflow with room carries new data as well."""
+
     def choose(self, subflows: Sequence[MptcpSubflow], for_reinjection: bool) -> MptcpSubflow | None:
         """One that has room now; None when it is better to wait."""

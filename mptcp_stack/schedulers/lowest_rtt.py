@@ -20,17 +20,19 @@ class LowestRtt:
 
     __slots__ = ()
 
+    sends_copies = False
+
     def choose(self, subflows: Sequence[MptcpSubflow], for_reinjection: bool) -> MptcpSubflow | None:
         best: MptcpSubflow | None = None
-        for subflow in _candidates(subflows):
-            if not _has_room(subflow, for_reinjection):
+        for subflow in candidates(subflows):
+            if not has_room(subflow, for_reinjection):
                 continue
             if best is None or _round_trip_us(subflow) < _round_trip_us(best):
                 best = subflow
         return best
 
 
-def _candidates(subflows: Sequence[MptcpSubflow]) -> Sequence[MptcpSubflow]:
+def candidates(subflows: Sequence[MptcpSubflow]) -> Sequence[MptcpSubflow]:
     """The best class of subflows that has any member, whether it has room or not."""
     usable = [subflow for subflow in subflows if subflow.is_usable]
     if len(usable) < 2:
@@ -45,7 +47,7 @@ def _seems_dead(subflow: MptcpSubflow) -> bool:
     return subflow.is_stale or subflow.consecutive_timeouts >= TIMEOUTS_OF_A_DEAD_PATH
 
 
-def _has_room(subflow: MptcpSubflow, for_reinjection: bool) -> bool:
+def has_room(subflow: MptcpSubflow, for_reinjection: bool) -> bool:
     """For a full segment or all that waits, or for anything when nothing is in flight."""
     room = subflow.sendable_bytes()
     if room >= subflow.segment_bytes or (room > 0 and not subflow.retransmission_queue.bytes_in_flight):
