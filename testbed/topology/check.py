@@ -68,11 +68,10 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
 def _check_words(file: TopologyFile, findings: Findings) -> None:
     """Known words that cannot be realised yet."""
     for name, node in file.nodes.items():
-        for word in ("path_manager", "scheduler"):
-            if node.mptcp is not None and getattr(node.mptcp, word) is not None:
-                where = ("nodes", name, "mptcp", word)
-                hint = "remove it: the kernel's default is used"
-                findings.at_key(where, f"{word!r} can't be chosen yet", hint)
+        if node.mptcp is not None and node.mptcp.path_manager is not None:
+            where = ("nodes", name, "mptcp", "path_manager")
+            hint = "remove it: the kernel's default is used"
+            findings.at_key(where, "'path_manager' can't be chosen yet", hint)
     for index, link in enumerate(file.links):
         path: DocumentPath = ("links", index, "impair")
         for word in _unrealised(link.impair):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mptcp_stack.settings import SCHEDULERS
 from testbed.topology.addressing import Addresses
 from testbed.topology.document import DocumentPath
 from testbed.topology.findings import Findings
@@ -45,6 +46,7 @@ def check_hosts(file: TopologyFile, addresses: Addresses | None, findings: Findi
         _check_kind(node, path, findings)
         own_interfaces = None if addresses is None else _Interfaces(interfaces[name])
         if node.mptcp is not None and node.kind == "host":
+            _check_scheduler(node, (*path, "mptcp", "scheduler"), findings)
             _check_endpoints(node.mptcp, own_interfaces, (*path, "mptcp", "endpoints"), findings)
         for position, route in enumerate(node.routes if node.kind != "switch" else ()):
             _check_route(route, own_interfaces, (*path, "routes", position), findings)
@@ -61,6 +63,17 @@ def _check_kind(node: NodeFile, path: DocumentPath, findings: Findings) -> None:
         )
     if node.kind == "switch" and node.routes:
         findings.at_key((*path, "routes"), "a switch has no routes", "only hosts and routers have")
+
+
+def _check_scheduler(node: NodeFile, path: DocumentPath, findings: Findings) -> None:
+    name = node.mptcp.scheduler if node.mptcp is not None else None
+    if name is None:
+        return
+    if name not in SCHEDULERS:
+        hint = did_you_mean(name, SCHEDULERS) or f"there are {', '.join(SCHEDULERS)}"
+        findings.at_value(path, f"no scheduler is called {name!r}", hint)
+    elif node.stack == "kernel" and name != "default":
+        findings.at_value(path, f"the kernel has no scheduler {name!r}", "only the bundled stack has")
 
 
 def _check_endpoints(

@@ -139,7 +139,9 @@ class MptcpFile(_File):
         description="'auto': a subflow endpoint for each address of every interface but the first.",
     )
     path_manager: str | None = Field(default=None, description="Cannot be chosen yet.")
-    scheduler: str | None = Field(default=None, description="Cannot be chosen yet.")
+    scheduler: str | None = Field(
+        default=None, description="default; the bundled stack also has roundrobin and redundant."
+    )
 
 
 class InterfaceFile(_File):

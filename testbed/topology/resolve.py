@@ -41,7 +41,7 @@ def resolve(checked: CheckedFile, source: Path | None = None) -> Topology:
             interfaces=tuple(interfaces[name]),
             routes=tuple(routes.get(name, ())),
             mptcp=_mptcp(node.mptcp, interfaces[name]) if node.mptcp else MptcpSettings(),
-            sysctls=tuple(node.sysctls.items()),
+            sysctls=tuple(_sysctls(node).items()),
         )
         for name, node in file.nodes.items()
     )
@@ -51,6 +51,12 @@ def resolve(checked: CheckedFile, source: Path | None = None) -> Topology:
 
 def _stack(node: NodeFile) -> StackKind | None:
     return StackKind(node.stack or "userspace") if node.kind == "host" else None
+
+
+def _sysctls(node: NodeFile) -> dict[str, str]:
+    """Those of the file, and those that words of ``mptcp`` stand for."""
+    scheduler = node.mptcp.scheduler if node.mptcp else None
+    return ({"net.mptcp.scheduler": scheduler} if scheduler else {}) | node.sysctls
 
 
 def _interfaces(file: TopologyFile, wiring: Wiring, addresses: Addresses) -> dict[str, list[Interface]]:

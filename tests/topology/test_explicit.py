@@ -180,6 +180,12 @@ def test_mtu_and_sysctls_pass_through() -> None:
     assert topology.node("a").interface("eth0").mtu == topology.links[0].mtu == 9000
 
 
+def test_a_scheduler_is_a_sysctl() -> None:
+    topology = load(lab("  a: {mptcp: {scheduler: roundrobin}}\n  b: {}\n", "  - endpoints: [a, b]\n"))
+    assert topology.node("a").sysctls == (("net.mptcp.scheduler", "roundrobin"),)
+    assert topology.node("b").sysctls == ()
+
+
 def test_a_small_mtu_is_fine_without_ipv6() -> None:
     ends = "[{node: a, addresses: [10.0.0.1/24]}, {node: b, addresses: [10.0.0.2/24]}]"
     topology = load(lab(TWO_HOSTS, f"  - {{endpoints: {ends}, mtu: 68}}\n"))

@@ -213,11 +213,16 @@ CASES = {
         ["8:1: 'events' can't be realised yet — remove them"],
     ),
     "words of a host that follow": (
-        nodes("{mptcp: {scheduler: blest, path_manager: fullmesh}}"),
-        [
-            "4:20: 'scheduler' can't be chosen yet — remove it: the kernel's default is used",
-            "4:38: 'path_manager' can't be chosen yet — remove it: the kernel's default is used",
-        ],
+        nodes("{mptcp: {path_manager: fullmesh}}"),
+        ["4:20: 'path_manager' can't be chosen yet — remove it: the kernel's default is used"],
+    ),
+    "scheduler": (
+        nodes("{mptcp: {scheduler: roundrobbin}}"),
+        ["4:31: no scheduler is called 'roundrobbin' — did you mean 'roundrobin'?"],
+    ),
+    "scheduler that the kernel lacks": (
+        nodes("{stack: kernel, mptcp: {scheduler: redundant}}"),
+        ["4:46: the kernel has no scheduler 'redundant' — only the bundled stack has"],
     ),
     "sysctls": (
         nodes("{sysctls: {kernel.panic: 1, net.ipv4.ip_forward: true}}"),

@@ -23,6 +23,8 @@ BEYOND_THE_SCHEMA = {
         "impairments that follow, one way",
         "impair both ways and one way",
         "events",
+        "scheduler",
+        "scheduler that the kernel lacks",
     ),
     *("words of a host that follow", "rate of zero", "events", "interface name reserved on switches"),
 }
