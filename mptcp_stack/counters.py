@@ -41,7 +41,10 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TW TWRecycled PAWSTimewait DelayedACKs DelayedACKLost ListenOverflows ListenDrops TCPPureAcks
     TCPRenoRecovery TCPSackRecovery
     TCPLossUndo TCPLostRetransmit TCPFastRetrans TCPSlowStartRetrans TCPTimeouts TCPSackRecoveryFail
-    TCPRcvCollapsed TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
+    TCPRcvCollapsed TCPSackFailures TCPRenoFailures TCPLossFailures TCPRenoRecoveryFail
+    TCPSACKReneging TCPSACKReorder TCPRenoReorder TCPTSReorder TCPFullUndo TCPPartialUndo TCPDSACKUndo
+    TCPLossProbes TCPLossProbeRecovery TCPSpuriousRTOs TCPDSACKIgnoredDubious TCPDSACKRecvSegs
+    TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
     TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger PAWSActive PAWSEstab TCPOFOQueue TCPOFODrop
     TCPOFOMerge TCPChallengeACK TCPSYNChallenge TCPSynRetrans TCPOrigDataSent TCPKeepAlive TCPDelivered
     TCPDeliveredCE TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv

@@ -42,6 +42,10 @@ class StackSettings:
     tcp_retries2: int = 15
     tcp_orphan_retries: int = 0
     """0: eight, or none when the back-off has reached its longest wait."""
+    tcp_frto: bool = True
+    """Look for timeouts that were needless (RFC 5682)."""
+    tcp_early_retrans: bool = True
+    """Tail loss probes; Linux's value 3."""
     tcp_congestion_control: str = "cubic"
     tcp_slow_start_after_idle: bool = True
     tcp_fin_timeout_us: int = 60 * SECOND_US
@@ -75,6 +79,8 @@ _SYSCTL_FLAGS = {
     "net.ipv4.tcp_timestamps": "tcp_timestamps",
     "net.ipv4.tcp_sack": "tcp_sack",
     "net.ipv4.tcp_ecn_fallback": "tcp_ecn_fallback",
+    "net.ipv4.tcp_frto": "tcp_frto",
+    "net.ipv4.tcp_early_retrans": "tcp_early_retrans",
     "net.ipv4.tcp_slow_start_after_idle": "tcp_slow_start_after_idle",
     "net.ipv4.tcp_rfc1337": "tcp_rfc1337",
 }

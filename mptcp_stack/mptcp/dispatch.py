@@ -126,6 +126,27 @@ def send_waiting(connection: Connection, subflow: MptcpSubflow, now_us: int) -> 
     return True
 
 
+def has_unsent_data(connection: Connection) -> bool:
+    """New data that the peer's data-level window takes."""
+    buffer = connection.send_buffer
+    if not buffer.unsent.length or connection.state is DataState.CONNECTING:
+        return False
+    return connection.mode is Mode.PLAIN_TCP or buffer.nxt < buffer.window_edge
+
+
+def send_one_segment(connection: Connection, subflow: MptcpSubflow, now_us: int) -> bool:
+    """A segment of new data on this subflow, as far as the peer's window takes it (RFC 8985 §7.3)."""
+    buffer = connection.send_buffer
+    room = subflow.window_edge() - subflow.snd_nxt
+    if connection.mode is not Mode.PLAIN_TCP:
+        room = min(room, buffer.window_edge - buffer.nxt)
+    length = min(room, buffer.unsent.length, subflow.segment_bytes)
+    if length <= 0:
+        return False
+    _send_length(connection, subflow, length, now_us)
+    return True
+
+
 def _want_probe(connection: Connection, now_us: int) -> None:
     """When nothing is in flight, nothing will tell that the window has opened."""
     usable = [subflow for subflow in connection.subflows if subflow.is_usable]

@@ -176,6 +176,12 @@ class MptcpSubflow(Subflow):
     def send_waiting(self, now_us: int) -> bool:
         return dispatch.send_waiting(self.connection, self, now_us)
 
+    def has_unsent_data(self) -> bool:
+        return self.can_send and dispatch.has_unsent_data(self.connection)
+
+    def send_beyond_window(self, now_us: int) -> bool:
+        return dispatch.send_one_segment(self.connection, self, now_us)
+
     def request_output(self) -> None:
         self.connection.request_output()
 

@@ -103,7 +103,12 @@ def tcp_info(subflow: Subflow, unsent_bytes: int) -> dict[str, int]:
         "tcpi_unacked": -(-(subflow.snd_nxt - subflow.snd_una) // segment_bytes),
         "tcpi_sacked": -(-queue.sacked_bytes // segment_bytes),
         "tcpi_lost": queue.lost_count,
-        "tcpi_retrans": sum(chunk.transmissions > 1 for chunk in queue.chunks),
+        "tcpi_retrans": -(-queue.again_bytes // segment_bytes),
+        "tcpi_total_retrans": subflow.segments_sent_again,
+        "tcpi_reordering": subflow.rack.reordering,
+        "tcpi_reord_seen": subflow.rack.reordering_events,
+        "tcpi_dsack_dups": subflow.duplicate_segments_told,
+        "tcpi_min_rtt": subflow.round_trip.minimum_us or 0xFFFFFFFF,
         "tcpi_rtt": subflow.round_trip.srtt_us or 0,
         "tcpi_rttvar": subflow.round_trip.rttvar_us,
         "tcpi_snd_ssthresh": min(threshold, SHOWN_THRESHOLD_LIMIT),
@@ -120,5 +125,5 @@ def tcp_info(subflow: Subflow, unsent_bytes: int) -> dict[str, int]:
 def _congestion_state(subflow: Subflow) -> int:
     """TCP_CA_Open, TCP_CA_Disorder, TCP_CA_Recovery or TCP_CA_Loss."""
     if subflow.recovery is Recovery.NONE:
-        return 1 if subflow.duplicate_acknowledgements else 0
+        return int(subflow.is_disordered)
     return 3 if subflow.recovery is Recovery.FAST else 4

@@ -224,7 +224,7 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
     if subflow.explicit_congestion is not None:
         subflow.explicit_congestion.on_acknowledgement(subflow, segment.flags, acknowledgement)
     moved = acknowledgement > subflow.snd_una
-    if acknowledgement >= subflow.snd_una and (len(subflow.retransmission_queue) or moved):
+    if len(subflow.retransmission_queue) or moved or segment.options.sack_blocks:
         on_acknowledgement(subflow, acknowledgement, segment.options, is_duplicate, now_us)
     if moved:
         fin_position = subflow.fin_position

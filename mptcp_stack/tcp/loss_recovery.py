@@ -1,14 +1,25 @@
-"""What an acknowledgement means: delivery, round-trip samples, loss (RFC 5681, 6582, 6675, 6298)."""
+"""What an acknowledgement means: delivery, round-trip samples, loss, and the way out of it.
+
+The order of steps and the choices are Linux's: RACK with SACK (RFC 8985), NewReno without (RFC 6582), PRR
+while the window is reduced (RFC 6937), F-RTO after a timeout (RFC 5682), and reductions taken back when they
+turn out needless (RFC 4015).
+"""
 
 from __future__ import annotations
 
-from mptcp_stack.tcp.explicit_congestion import is_window_held, reduce_for_loss
+from typing import TYPE_CHECKING
+
+from mptcp_stack.tcp import duplicate_sack, recovery_phases, retransmission_timer, tail_loss_probe
+from mptcp_stack.tcp.explicit_congestion import is_window_held
 from mptcp_stack.tcp.output import SEQUENCE_MASK, timestamp_now
-from mptcp_stack.tcp.retransmission_queue import DUPLICATE_THRESHOLD, Acknowledged
+from mptcp_stack.tcp.recovery_phases import Evidence, segments_in
 from mptcp_stack.tcp.states import Recovery
-from mptcp_stack.tcp.subflow import Subflow
-from mptcp_stack.wire.sequence import unwrap
 from mptcp_stack.wire.tcp_options import TcpOptions
+
+if TYPE_CHECKING:
+    from mptcp_stack.tcp.duplicate_sack import DuplicateReport
+    from mptcp_stack.tcp.retransmission_queue import Acknowledged
+    from mptcp_stack.tcp.subflow import Subflow
 
 _LONGEST_SAMPLE_US = 120_000_000
 """An echoed timestamp that gives more than this is not ours."""
@@ -17,91 +28,114 @@ _LONGEST_SAMPLE_US = 120_000_000
 def on_acknowledgement(
     subflow: Subflow, acknowledgement: int, options: TcpOptions, is_duplicate: bool, now_us: int
 ) -> None:
-    """Takes an acceptable acknowledgement number and the SACK blocks beside it."""
+    """Takes an acknowledgement number that can be ours, and the SACK blocks beside it."""
     queue = subflow.retransmission_queue
-    result = queue.acknowledge(acknowledgement, _sack_blocks(subflow, options))
-    _take_round_trip_sample(subflow, result, options, now_us)
-    segments = -(-result.newly_delivered_bytes // subflow.segment_bytes)
+    duplicates = None
+    blocks: list[tuple[int, int]] = []
+    if options.sack_blocks and subflow.sack_enabled:
+        duplicates, blocks = duplicate_sack.read_blocks(subflow, acknowledgement, options.sack_blocks)
+    echoed_ms = _echoed_ms(subflow, options, now_us)
+    result = queue.acknowledge(acknowledgement, blocks, _credible_us(subflow, echoed_ms, now_us))
+    una_before = subflow.snd_una
+    if result.cumulative_bytes:
+        subflow.snd_una = acknowledgement
+        subflow.consecutive_timeouts = 0
+    subflow.rack.on_delivered(result, now_us)
+    _take_round_trip_sample(subflow, result, echoed_ms, now_us)
+    if subflow.sack_enabled:
+        _note_reordering(subflow, result)
+        subflow.rack.update_steps(subflow.snd_una, subflow.snd_nxt)
+    segments = segments_in(subflow, result.newly_delivered_bytes)
     subflow.environment.counters.increment("TcpExtTCPDelivered", segments)
     if subflow.explicit_congestion is not None:
         subflow.explicit_congestion.on_delivered(subflow, segments)
-    if result.cumulative_bytes:
-        subflow.snd_una = acknowledgement
-        subflow.duplicate_acknowledgements = 0
-        subflow.consecutive_timeouts = 0
-    elif is_duplicate:
-        subflow.duplicate_acknowledgements += 1
-    _detect_lost_retransmissions(subflow, result, now_us)
-    _detect_loss(subflow, result, is_duplicate)
-    if subflow.recovery is not Recovery.NONE and subflow.snd_una >= subflow.recovery_point:
-        subflow.recovery = Recovery.NONE
-        subflow.congestion.on_recovery_end()
-    elif result.cumulative_bytes and subflow.recovery is not Recovery.FAST and not is_window_held(subflow):
-        subflow.congestion.on_acknowledged(result.newly_delivered_bytes, now_us)
-    if not len(queue):
-        subflow.retransmission_timer.cancel()
+    if (
+        is_duplicate
+        or result.newly_sacked
+        or duplicates is not None
+        or subflow.recovery is not Recovery.NONE
+        or subflow.is_disordered
+        or subflow.tail_probe is not None
+    ):
+        evidence = Evidence(result, una_before, is_duplicate, echoed_ms, now_us)
+        _take_evidence(subflow, evidence, acknowledgement, duplicates)
     elif result.cumulative_bytes:
-        # RFC 6298 §5.3: the timer starts again when new data is acknowledged.
-        subflow.retransmission_timer.set(now_us + subflow.round_trip.rto_us)
+        retransmission_timer.on_progress(subflow, now_us)
+        if not is_window_held(subflow):
+            subflow.congestion.on_acknowledged(result.newly_delivered_bytes, now_us)
 
 
-def _sack_blocks(subflow: Subflow, options: TcpOptions) -> list[tuple[int, int]]:
-    """The blocks that lie within what is outstanding; others are ignored (RFC 2018 §5, hostile or stale)."""
-    blocks: list[tuple[int, int]] = []
-    if subflow.sack_enabled:
-        for left, right in options.sack_blocks:
-            start, end = unwrap(left, subflow.snd_una), unwrap(right, subflow.snd_una)
-            if subflow.snd_una <= start < end <= subflow.snd_nxt:
-                blocks.append((start, end))
-    return blocks
+def _take_evidence(
+    subflow: Subflow,
+    evidence: Evidence,
+    acknowledgement: int,
+    duplicates: DuplicateReport | None,
+) -> None:
+    """The way of acknowledgements that tell more than progress."""
+    result = evidence.result
+    evidence.delivered_bytes = result.newly_delivered_bytes
+    if duplicates is not None:
+        evidence.delivered_bytes += duplicates.segments * subflow.segment_bytes
+    if subflow.tail_probe is not None:
+        tail_loss_probe.on_acknowledgement(subflow, acknowledgement, evidence, duplicates)
+    recovery_phases.respond(subflow, evidence)
+    if result.cumulative_bytes and not evidence.has_set_timer:
+        retransmission_timer.on_progress(subflow, evidence.now_us)
+    if subflow.recovery is Recovery.FAST:
+        recovery_phases.reduce_window(subflow, evidence)
+    elif _may_grow(subflow, result):
+        subflow.congestion.on_acknowledged(result.newly_delivered_bytes, evidence.now_us)
+    subflow.request_output()
 
 
-def _take_round_trip_sample(subflow: Subflow, result: Acknowledged, options: TcpOptions, now_us: int) -> None:
-    if result.latest_sent_us is not None and not result.has_retransmitted:
-        subflow.round_trip.on_sample(now_us - result.latest_sent_us)
-    elif result.cumulative_bytes and subflow.timestamps_enabled and options.timestamp_value is not None:
+def _may_grow(subflow: Subflow, result: Acknowledged) -> bool:
+    """As in Linux what comes out of order lets a window grow only if the path is known to reorder."""
+    if not result.newly_delivered_bytes or is_window_held(subflow):
+        return False
+    return result.cumulative_bytes > 0 or subflow.rack.is_tolerant
+
+
+def _echoed_ms(subflow: Subflow, options: TcpOptions, now_us: int) -> int | None:
+    """The time that the peer echoes, on our own clock without its offset."""
+    if not subflow.timestamps_enabled or options.timestamp_value is None or not options.timestamp_echo:
+        return None
+    elapsed_ms = (timestamp_now(subflow, now_us) - options.timestamp_echo) & SEQUENCE_MASK
+    return now_us // 1000 - elapsed_ms if elapsed_ms * 1000 < _LONGEST_SAMPLE_US else None
+
+
+def _credible_us(subflow: Subflow, echoed_ms: int | None, now_us: int) -> int:
+    """RFC 8985 §6.2, step 2: an acknowledgement for an earlier transmission says nothing of the last one."""
+    limit_us = now_us - (subflow.round_trip.minimum_us or 0)
+    if echoed_ms is not None:
+        limit_us = min(limit_us, echoed_ms * 1000 + 999)
+    return limit_us
+
+
+def _take_round_trip_sample(
+    subflow: Subflow, result: Acknowledged, echoed_ms: int | None, now_us: int
+) -> None:
+    """RFC 6298 §3 (Karn's rule), RFC 7323 §4; as in Linux SACK gives samples too."""
+    sample_us: int | None = None
+    latest_us = result.last_sent_us
+    if result.first_sent_us is not None and not result.has_retransmitted:
+        sample_us = now_us - result.first_sent_us
+    elif result.first_sacked_sent_us is not None:
+        sample_us = now_us - result.first_sacked_sent_us
+    elif result.cumulative_bytes and echoed_ms is not None:
         # RFC 7323 §4.1: the echo tells which transmission arrived, so Karn's rule is not needed.
-        elapsed_us = ((timestamp_now(subflow, now_us) - options.timestamp_echo) & SEQUENCE_MASK) * 1000
-        if options.timestamp_echo and elapsed_us < _LONGEST_SAMPLE_US:
-            subflow.round_trip.on_sample(elapsed_us)
-
-
-def _detect_lost_retransmissions(subflow: Subflow, result: Acknowledged, now_us: int) -> None:
-    """RFC 8985 §6.2, for what was sent more than once: a time-out would cost the whole flight."""
-    round_trip_us = subflow.round_trip.srtt_us
-    if not subflow.sack_enabled or not subflow.retransmission_queue.lost_count or round_trip_us is None:
+        sample_us = max(0, now_us // 1000 - echoed_ms) * 1000
+    if sample_us is None:
         return
-    evidence_us = result.latest_sent_us or 0
-    again_us = result.latest_sent_again_us
-    if again_us is not None and now_us - again_us >= round_trip_us // 2:
-        # Else the acknowledgement is rather for an earlier transmission.
-        evidence_us = max(evidence_us, again_us)
-    lost_bytes = subflow.retransmission_queue.mark_lost_retransmissions(evidence_us - round_trip_us // 4)
-    if lost_bytes:
-        segments = -(-lost_bytes // subflow.segment_bytes)
-        subflow.environment.counters.increment("TcpExtTCPLostRetransmit", segments)
+    if result.last_sacked_sent_us is not None:
+        latest_us = result.last_sacked_sent_us
+    shortest_us = sample_us if latest_us is None else now_us - latest_us
+    subflow.round_trip.note_minimum(shortest_us, now_us)
+    subflow.round_trip.on_sample(sample_us, subflow.snd_una, subflow.snd_nxt)
 
 
-def _detect_loss(subflow: Subflow, result: Acknowledged, is_duplicate: bool) -> None:
-    queue = subflow.retransmission_queue
-    lost_bytes = 0
-    if subflow.sack_enabled:
-        if queue.sacked_bytes:
-            lost_bytes = queue.mark_lost_by_sack(subflow.segment_bytes)
-    elif subflow.recovery is Recovery.FAST and result.cumulative_bytes:
-        # RFC 6582 §3.2: a partial acknowledgement says that the next segment is lost too.
-        if subflow.snd_una < subflow.recovery_point:
-            lost_bytes = queue.mark_first_lost(subflow.segment_bytes)
-    elif is_duplicate and subflow.duplicate_acknowledgements == DUPLICATE_THRESHOLD:
-        lost_bytes = queue.mark_first_lost(subflow.segment_bytes)
-    if lost_bytes and (subflow.recovery is Recovery.NONE or not subflow.sack_enabled):
-        # The first one goes out whatever the window says (RFC 6675 §5, step 4.3; RFC 6582 §3.2, step 3).
-        subflow.must_retransmit = True
-    if lost_bytes and subflow.recovery is Recovery.NONE:
-        subflow.recovery = Recovery.FAST
-        subflow.recovery_point = subflow.snd_nxt
-        reduce_for_loss(subflow)
-        name = "TcpExtTCPSackRecovery" if subflow.sack_enabled else "TcpExtTCPRenoRecovery"
-        subflow.environment.counters.increment(name)
-    if queue.lost_count or is_duplicate:
-        subflow.request_output()
+def _note_reordering(subflow: Subflow, result: Acknowledged) -> None:
+    """RFC 8985 §6.2, step 3: what was sent once arrived after something above it."""
+    distance = subflow.retransmission_queue.highest_sacked - result.lowest_reordered
+    if distance > 0:
+        subflow.rack.on_reordering(distance, subflow.segment_bytes)
+        subflow.environment.counters.increment("TcpExtTCPSACKReorder")

@@ -1,12 +1,11 @@
-"""How segments leave: headers, options, windows, and the retransmission timer."""
+"""How segments leave: headers, options, windows."""
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
 from typing import TYPE_CHECKING
 
-from mptcp_stack.tcp.explicit_congestion import ECT_0, is_window_held, syn_flags
-from mptcp_stack.tcp.states import Acknowledge, Recovery, State
+from mptcp_stack.tcp.explicit_congestion import ECT_0, syn_flags
+from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions, options_length
 from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment, emit_tcp_header
@@ -23,7 +22,7 @@ SEQUENCE_MASK = 0xFFFFFFFF
 MAXIMUM_OPTIONS_BYTES = 40
 _TCP_HEADER_BYTES = 20
 _IP_HEADER_BYTES = {4: 20, 16: 40}
-_LINEAR_SYN_TIMEOUTS = 4
+LINEAR_SYN_TIMEOUTS = 4
 """Linux's tcp_syn_linear_timeouts: so many SYN retransmissions come before the back-off starts."""
 
 
@@ -162,14 +161,17 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     _on_acknowledgement_sent(subflow)
 
 
-def send_again(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
+def send_again(subflow: Subflow, chunk: Chunk, now_us: int, *, is_probe: bool = False) -> None:
     """Retransmits a chunk of any kind."""
     counters = subflow.environment.counters
-    counters.increment("TcpRetransSegs", max(1, -(-chunk.data_length // subflow.segment_bytes)))
-    if subflow.recovery is Recovery.FAST:
-        counters.increment("TcpExtTCPFastRetrans")
-    elif subflow.recovery is Recovery.TIMEOUT:
-        counters.increment("TcpExtTCPSlowStartRetrans")
+    segments = max(1, -(-chunk.data_length // subflow.segment_bytes))
+    counters.increment("TcpRetransSegs", segments)
+    subflow.segments_sent_again += segments
+    episode = subflow.episode
+    if episode is not None and not is_probe:
+        episode.on_sent_again(segments, now_us // 1000)
+        if episode.reduction is not None:
+            episode.reduction.sent_bytes += chunk.length
     subflow.retransmission_queue.on_sent_again(chunk, now_us)
     if chunk.flags & SYN:
         counters.increment("TcpExtTCPSynRetrans")
@@ -236,45 +238,6 @@ def send_reset_at(subflow: Subflow, acknowledgement: int, now_us: int) -> None:
     _send(subflow, segment, (), 0, now_us)
 
 
-def on_retransmission_timer(subflow: Subflow, now_us: int) -> None:
-    """RFC 6298 §5.4 to §5.7; gives up after the number of tries that the settings allow."""
-    queue = subflow.retransmission_queue
-    if not len(queue):
-        return
-    subflow.consecutive_timeouts += 1
-    if subflow.consecutive_timeouts > _timeout_limit(subflow):
-        subflow.environment.counters.increment("TcpExtTCPAbortOnTimeout")
-        subflow.finish(ETIMEDOUT, now_us)
-        return
-    is_handshake = subflow.state in (State.SYN_SENT, State.SYN_RECEIVED)
-    if is_handshake:
-        subflow.syn_retransmissions += 1
-    else:
-        is_first = subflow.recovery is not Recovery.TIMEOUT and not is_window_held(subflow)
-        subflow.congestion.on_timeout(is_first)
-        subflow.recovery = Recovery.TIMEOUT
-        subflow.recovery_point = subflow.snd_nxt
-    subflow.environment.counters.increment("TcpExtTCPTimeouts")
-    subflow.duplicate_acknowledgements = 0
-    queue.mark_all_lost()
-    if subflow.state is not State.SYN_SENT or subflow.syn_retransmissions > _LINEAR_SYN_TIMEOUTS:
-        subflow.round_trip.back_off()
-    first = queue.next_lost(subflow.segment_bytes, subflow.segment_bytes)
-    if first is not None:
-        send_again(subflow, first, now_us)
-    subflow.retransmission_timer.set(now_us + subflow.round_trip.rto_us)
-    subflow.on_timeout(now_us)
-
-
-def _timeout_limit(subflow: Subflow) -> int:
-    settings = subflow.environment.settings
-    if subflow.state is State.SYN_SENT:
-        return settings.tcp_syn_retries
-    if subflow.state is State.SYN_RECEIVED:
-        return settings.tcp_synack_retries
-    return settings.tcp_retries2
-
-
 def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int, int, int]:
     """Sequence, acknowledgement and flags of the RST for a segment nobody wants (RFC 9293 §3.10.7.1)."""
     if segment.flags & ACK:
@@ -291,7 +254,6 @@ __all__ = [
     "answer_without_socket",
     "local_mss",
     "mss_towards",
-    "on_retransmission_timer",
     "send_acknowledgement",
     "send_again",
     "send_chunk",

@@ -51,6 +51,14 @@ class SubflowOwner(ABC):
         """There is something to send: have ``flush`` called soon."""
 
     @abstractmethod
+    def has_unsent_data(self) -> bool:
+        """There is new data that this subflow could send, if its windows took it."""
+
+    @abstractmethod
+    def send_beyond_window(self, now_us: int) -> bool:
+        """Sends one segment of new data, whatever the congestion window says. False: there is none."""
+
+    @abstractmethod
     def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
         """In-order bytes, the first of them at ``position`` of the peer's sequence space."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mptcp_stack.congestion.loss_based import UNLIMITED
+from mptcp_stack.tcp import recovery_phases
 from mptcp_stack.tcp.environment import Environment
-from mptcp_stack.tcp.states import Recovery, State
+from mptcp_stack.tcp.states import State
 from mptcp_stack.tcp.subflow import Subflow
 
 
@@ -41,8 +42,4 @@ def send_cut_smaller(subflow: Subflow) -> None:
     """RFC 8201 §5.4: what was too big did not arrive and goes out again; that is no sign of congestion."""
     if not subflow.retransmission_queue.mark_long_lost(subflow.segment_bytes):
         return
-    subflow.must_retransmit = True
-    if subflow.recovery is not Recovery.TIMEOUT:
-        subflow.recovery = Recovery.TIMEOUT
-        subflow.recovery_point = subflow.snd_nxt
-    subflow.request_output()
+    recovery_phases.send_again_without_reduction(subflow)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.registry import create_controller
-from mptcp_stack.tcp import keep_alive, output, probing
+from mptcp_stack.tcp import keep_alive, output, probing, retransmission_timer, timeouts
 from mptcp_stack.tcp.acknowledging import AcknowledgementTiming
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
+from mptcp_stack.tcp.episode import LossEpisode
 from mptcp_stack.tcp.explicit_congestion import ExplicitCongestion, negotiate
 from mptcp_stack.tcp.keep_alive import KeepAlive
 from mptcp_stack.tcp.owner import SubflowOwner
 from mptcp_stack.tcp.probing import Probing
+from mptcp_stack.tcp.rack import Rack
 from mptcp_stack.tcp.reassembly import Reassembly
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping, RetransmissionQueue
+from mptcp_stack.tcp.retransmission_timer import Purpose
 from mptcp_stack.tcp.round_trip import RoundTripEstimator
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import (
@@ -30,6 +33,7 @@ from mptcp_stack.tcp.states import (
     State,
     follow,
 )
+from mptcp_stack.tcp.tail_loss_probe import TailProbe
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, SYN, TcpSegment
 
@@ -50,11 +54,14 @@ class Subflow(SubflowOwner):
         "consecutive_timeouts",
         "delayed_ack_timer",
         "duplicate_acknowledgements",
+        "duplicate_segments_told",
         "environment",
+        "episode",
         "explicit_congestion",
         "fin_position",
         "fin_wanted",
         "irs",
+        "is_disordered",
         "keep_alive",
         "largest_send_window",
         "last_acknowledged",
@@ -64,10 +71,10 @@ class Subflow(SubflowOwner):
         "last_small_end",
         "local",
         "local_port",
-        "must_retransmit",
         "peer_fin_position",
         "peer_mss",
         "probing",
+        "rack",
         "rcv_nxt",
         "rcv_right_edge",
         "rcv_wnd_scale",
@@ -81,6 +88,7 @@ class Subflow(SubflowOwner):
         "round_trip",
         "sack_enabled",
         "segment_bytes",
+        "segments_sent_again",
         "snd_iss",
         "snd_nxt",
         "snd_una",
@@ -91,6 +99,8 @@ class Subflow(SubflowOwner):
         "socket_options",
         "state",
         "syn_retransmissions",
+        "tail_probe",
+        "timer_purpose",
         "timestamp_offset",
         "timestamp_recent",
         "timestamps_enabled",
@@ -127,7 +137,13 @@ class Subflow(SubflowOwner):
         self.explicit_congestion: ExplicitCongestion | None = None
         self.recovery_point = 0
         self.duplicate_acknowledgements = 0
-        self.must_retransmit = False
+        self.is_disordered = False
+        """Something above the next byte has arrived, or the next byte was sent again (Linux's Disorder)."""
+        self.rack = Rack()
+        self.episode: LossEpisode | None = None
+        self.tail_probe: TailProbe | None = None
+        self.segments_sent_again = self.duplicate_segments_told = 0
+        self.timer_purpose = Purpose.RETRANSMISSION
         self.consecutive_timeouts = 0
         self.syn_retransmissions = 0
         self.probing: Probing | None = None
@@ -308,10 +324,11 @@ class Subflow(SubflowOwner):
     def bytes_on_the_way(self) -> int:
         """RFC 6675's pipe; without SACK each duplicate acknowledgement says that one segment has left it.
 
-        That is the inflation of the window in RFC 6582 §3.2, seen from the other side.
+        That is limited transmit (RFC 3042), and in recovery the inflation of the window in RFC 6582 §3.2,
+        seen from the other side.
         """
         in_flight = self.retransmission_queue.bytes_in_flight
-        if self.sack_enabled or self.recovery is not Recovery.FAST:
+        if not self.duplicate_acknowledgements:
             return in_flight
         return max(0, in_flight - self.duplicate_acknowledgements * self.segment_bytes)
 
@@ -352,13 +369,14 @@ class Subflow(SubflowOwner):
             self.probing.stop()
         self.retransmission_queue.append(chunk)
         self.snd_nxt = chunk.end
+        if self.episode is not None:
+            self.episode.on_new_data_sent(chunk.length)
         if chunk.payload:
             self.congestion.on_sent(self.retransmission_queue.bytes_in_flight, now_us)
         if chunk.flags & FIN:
             self.change_state(Event.FIN_SENT)
         output.send_chunk(self, chunk, now_us)
-        if not self.retransmission_timer.is_set:
-            self.retransmission_timer.set(now_us + self.round_trip.rto_us)
+        retransmission_timer.on_sent(self, now_us)
 
     def close(self) -> None:
         """Sends a FIN after everything that was handed over."""
@@ -370,16 +388,16 @@ class Subflow(SubflowOwner):
 
     def flush(self, now_us: int) -> None:
         """Retransmissions that the congestion window allows, and the FIN when its turn has come."""
-        queue = self.retransmission_queue
-        while queue.lost_count:
+        queue, episode = self.retransmission_queue, self.episode
+        is_held = episode is not None and episode.holds_retransmissions
+        while queue.lost_count and not is_held:
             room = self.congestion.congestion_window - self.bytes_on_the_way()
-            if room < self.segment_bytes and queue.bytes_in_flight and not self.must_retransmit:
+            if room < self.segment_bytes and queue.bytes_in_flight:
                 break
-            self.must_retransmit = False
             chunk = queue.next_lost(min(room, self.maximum_burst_bytes()), self.segment_bytes)
             if chunk is None:
                 break
-            output.send_again(self, chunk, now_us)
+            retransmission_timer.send_lost(self, chunk, now_us)
         if self.fin_wanted and self.fin_position is None and self.state in CAN_SEND:
             self._send_fin(now_us)
 
@@ -465,7 +483,7 @@ class Subflow(SubflowOwner):
     # --- timers ---
 
     def _on_retransmission_timer(self, now_us: int) -> None:
-        output.on_retransmission_timer(self, now_us)
+        timeouts.on_fired(self, now_us)
 
     def _on_delayed_ack_timer(self, now_us: int) -> None:
         if self.acknowledge is Acknowledge.DELAYED:

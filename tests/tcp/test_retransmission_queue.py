@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mptcp_stack.tcp.rack import Rack
 from mptcp_stack.tcp.retransmission_queue import Chunk, RetransmissionQueue
 
 SEGMENT = 10
@@ -56,6 +57,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.queue = RetransmissionQueue()
+        self.rack = Rack()
         self.model = Model()
         self.una = self.nxt = START
         self.now_us = 0
@@ -64,7 +66,7 @@ class Pair:
         end = self.nxt + length
         self.queue.append(Chunk(self.nxt, end, (content(self.nxt, end),), 0, self.now_us))
         for position in range(self.nxt, end):
-            self.model.bytes[position] = Byte()
+            self.model.bytes[position] = Byte(sent_us=self.now_us)
         self.nxt = end
 
     def acknowledge(self, share: float, blocks: list[tuple[float, float]]) -> None:
@@ -77,6 +79,7 @@ class Pair:
             if start < end:
                 ranges.append((start, end))
         result = self.queue.acknowledge(acknowledgement, ranges)
+        self.rack.on_delivered(result, self.now_us)
         delivered = 0
         for position in range(self.una, acknowledgement):
             delivered += self.model.deliver(position)
@@ -90,43 +93,40 @@ class Pair:
         assert result.newly_delivered_bytes == delivered
         self.una = acknowledgement
 
-    def time_out(self) -> None:
-        self.queue.mark_all_lost()
-        if self.una in self.model.bytes and self.model.bytes[self.una].is_sacked:
+    def time_out(self, spared_after_us: int) -> None:
+        first = self.queue.chunks[:1]
+        self.queue.mark_timed_out(spared_after_us)
+        was_taken_back = self.una in self.model.bytes and self.model.bytes[self.una].is_sacked
+        if was_taken_back:
             for byte in self.model.bytes.values():
                 byte.is_sacked = False
-        for byte in self.model.bytes.values():
-            if not byte.is_sacked:
+        for position, byte in self.model.bytes.items():
+            is_first = bool(first) and position < first[0].end
+            if not byte.is_sacked and (was_taken_back or is_first or byte.sent_us <= spared_after_us):
                 byte.is_lost, byte.in_pipe = True, False
 
-    def find_losses(self) -> None:
-        """RFC 6675 §4: what has more than two segments above it selectively acknowledged."""
-        sacked = [position for position, byte in self.model.bytes.items() if byte.is_sacked]
-        before = {position: byte.is_lost for position, byte in self.model.bytes.items()}
-        lost = self.queue.mark_lost_by_sack(SEGMENT)
-        found = 0
+    def find_losses(self, window_us: int) -> None:
+        """RFC 8985 §6.2, step 5: something sent later has arrived, and time has passed."""
+        rack = self.rack
+        expected: set[int] = set()
         for chunk in self.queue.chunks:
-            for position in range(chunk.sequence, chunk.end):
-                if chunk.is_lost and not before[position]:
-                    found += 1
-                    byte = self.model.bytes[position]
-                    assert not byte.is_sacked
-                    assert byte.transmissions == 1
-                    assert sacked
-                    assert chunk.end < max(sacked) + 1 - 2 * SEGMENT
-                    byte.is_lost, byte.in_pipe = True, False
-        assert found == lost
+            byte = self.model.bytes[chunk.sequence]
+            if (
+                byte.in_pipe
+                and (byte.sent_us, chunk.end) < (rack.latest_sent_us, rack.latest_end)
+                and byte.sent_us + rack.round_trip_us + window_us <= self.now_us
+            ):
+                expected.update(range(chunk.sequence, chunk.end))
+        lost, lost_again, _ = rack.detect(self.queue, window_us, self.now_us)
+        assert lost + lost_again == len(expected)
+        assert lost_again == sum(self.model.bytes[position].is_lost for position in expected)
+        for position in expected:
+            self.model.bytes[position].is_lost, self.model.bytes[position].in_pipe = True, False
 
-    def find_lost_retransmissions(self, age_us: int) -> None:
-        """RFC 8985: those that were sent longer ago than something that has arrived."""
-        before_us = self.now_us - age_us
-        lost = self.queue.mark_lost_retransmissions(before_us)
-        found = 0
+    def restore(self) -> None:
+        self.queue.restore_lost()
         for byte in self.model.bytes.values():
-            if byte.in_pipe and byte.transmissions > 1 and byte.sent_us < before_us:
-                byte.in_pipe = False
-                found += 1
-        assert found == lost
+            byte.is_lost, byte.in_pipe = False, not byte.is_sacked
 
     def retransmit(self, limit: int) -> None:
         chunk = self.queue.next_lost(limit, SEGMENT)
@@ -146,20 +146,29 @@ class Pair:
         queue = self.queue
         assert [chunk.sequence for chunk in queue.chunks] == queue._starts
         position = self.una
-        for chunk in queue.chunks:
-            assert chunk.sequence == position < chunk.end
-            assert b"".join(chunk.payload) == content(chunk.sequence, chunk.end)
-            for inside in range(chunk.sequence, chunk.end):
+        for held in queue.chunks:
+            assert held.sequence == position < held.end
+            assert b"".join(held.payload) == content(held.sequence, held.end)
+            for inside in range(held.sequence, held.end):
                 byte = self.model.bytes[inside]
-                assert (chunk.is_sacked, chunk.is_lost, chunk.in_pipe) == (
+                assert (held.is_sacked, held.is_lost, held.in_pipe) == (
                     byte.is_sacked,
                     byte.is_lost,
                     byte.in_pipe,
                 )
-            position = chunk.end
+            position = held.end
         assert position == self.nxt
         assert queue.bytes_in_flight == self.model.in_flight()
         assert queue.sacked_bytes == self.model.sacked()
+        in_pipe = [chunk for chunk in queue.chunks if chunk.in_pipe]
+        assert queue.again_bytes == sum(chunk.length for chunk in in_pipe if chunk.is_lost)
+        linked = []
+        chunk = queue.oldest
+        while chunk is not None:
+            linked.append(chunk)
+            chunk = chunk.later
+        assert linked == sorted(linked, key=lambda chunk: chunk.sent_us)
+        assert {id(chunk) for chunk in linked} == {id(chunk) for chunk in in_pipe}
         assert queue.lost_count == sum(chunk.is_lost for chunk in queue.chunks)
 
 
@@ -168,9 +177,9 @@ operations = st.one_of(
     st.tuples(st.just("send"), st.integers(1, 60)),
     st.tuples(st.just("acknowledge"), shares, st.lists(st.tuples(shares, shares), max_size=3)),
     st.tuples(st.just("selective"), shares, shares),
-    st.tuples(st.just("lose")),
-    st.tuples(st.just("time out")),
-    st.tuples(st.just("lose again"), st.integers(0, 5)),
+    st.tuples(st.just("lose"), st.integers(0, 5)),
+    st.tuples(st.just("time out"), st.integers(0, 5)),
+    st.tuples(st.just("restore")),
     st.tuples(st.just("retransmit"), st.integers(-20, 60)),
 )
 
@@ -189,12 +198,12 @@ def test_queue_agrees_with_the_model(steps: list[tuple[object, ...]]) -> None:
                 pair.acknowledge(share, blocks)
             case ("selective", float(first), float(length)):
                 pair.acknowledge(0.0, [(first, length)])
-            case ("lose",):
-                pair.find_losses()
-            case ("lose again", int(age_us)):
-                pair.find_lost_retransmissions(age_us)
-            case ("time out",):
-                pair.time_out()
+            case ("lose", int(window_us)):
+                pair.find_losses(window_us)
+            case ("time out", int(age_us)):
+                pair.time_out(pair.now_us - age_us)
+            case ("restore",):
+                pair.restore()
             case ("retransmit", int(limit)):
                 pair.retransmit(limit)
         pair.must_agree()
@@ -209,12 +218,16 @@ def queue_of(lengths: list[int], sent_us: int = 0) -> RetransmissionQueue:
     return queue
 
 
-def test_three_segments_above_make_a_loss() -> None:
+def detect(queue: RetransmissionQueue, acknowledgement: int, *blocks: tuple[int, int]) -> int:
+    """Bytes that RACK finds lost by this acknowledgement, a round trip after all was sent."""
+    rack = Rack()
+    rack.on_delivered(queue.acknowledge(acknowledgement, list(blocks)), 100)
+    return rack.detect(queue, 0, 100)[0]
+
+
+def test_what_was_sent_before_a_delivered_segment_is_lost() -> None:
     queue = queue_of([SEGMENT] * 6)
-    queue.acknowledge(0, [(10, 30)])
-    assert queue.mark_lost_by_sack(SEGMENT) == 0
-    queue.acknowledge(0, [(10, 40)])
-    assert queue.mark_lost_by_sack(SEGMENT) == SEGMENT
+    assert detect(queue, 0, (10, 40)) == SEGMENT
     assert queue.bytes_in_flight == 20
     lost = queue.next_lost(100, SEGMENT)
     assert lost is queue.chunks[0]
@@ -222,29 +235,27 @@ def test_three_segments_above_make_a_loss() -> None:
 
 def test_only_the_lost_part_of_a_super_segment_is_lost() -> None:
     queue = queue_of([60])
-    queue.acknowledge(0, [(30, 60)])
-    assert queue.mark_lost_by_sack(SEGMENT) == 30
+    assert detect(queue, 0, (30, 50)) == 30
     queue = queue_of([60])
-    queue.acknowledge(10, [(20, 60)])
-    assert queue.mark_lost_by_sack(SEGMENT) == 10
+    assert detect(queue, 10, (20, 60)) == 10
 
 
 def test_samples_by_karns_rule() -> None:
     queue = queue_of([SEGMENT] * 2, sent_us=7)
-    queue.mark_all_lost()
+    queue.mark_timed_out()
     first = queue.next_lost(SEGMENT, SEGMENT)
     assert first is not None
     queue.on_sent_again(first, 100)
     assert queue.acknowledge(10, []).has_retransmitted
     later = queue.acknowledge(20, [])
-    assert (later.has_retransmitted, later.latest_sent_us) == (False, 7)
+    assert (later.has_retransmitted, later.first_sent_us) == (False, 7)
 
 
 def test_a_selective_acknowledgement_that_was_taken_back() -> None:
     """RFC 2018 §8: after a time-out with the first byte covered by SACK, none of it counts."""
     queue = queue_of([SEGMENT] * 3)
     queue.acknowledge(0, [(0, 20)])
-    queue.mark_all_lost()
+    queue.mark_timed_out()
     assert queue.sacked_bytes == 0
     assert queue.next_lost(SEGMENT, SEGMENT) is queue.chunks[0]
 
@@ -276,11 +287,12 @@ def lines_run(action: Callable[[], object]) -> int:
 def cost_of_recovery(chunks: int) -> float:
     """Lines for each acknowledgement while all but the first segment are acknowledged selectively."""
     queue = queue_of([SEGMENT] * chunks)
+    rack = Rack()
 
     def acknowledge_all() -> None:
         for number in range(2, chunks + 1):
-            queue.acknowledge(0, [(SEGMENT, number * SEGMENT)])
-            queue.mark_lost_by_sack(SEGMENT)
+            rack.on_delivered(queue.acknowledge(0, [(SEGMENT, number * SEGMENT)]), number)
+            rack.detect(queue, 0, number)
             queue.next_lost(SEGMENT, SEGMENT)
         queue.acknowledge(chunks * SEGMENT, [])
 

@@ -1,0 +1,81 @@
+"""When a sender's timer has run out: a probe, a verdict on what was late, or a retransmission."""
+
+from __future__ import annotations
+
+from errno import ETIMEDOUT
+from typing import TYPE_CHECKING
+
+from mptcp_stack.tcp import output, recovery_phases, retransmission_timer, tail_loss_probe
+from mptcp_stack.tcp.retransmission_timer import Purpose
+from mptcp_stack.tcp.states import Recovery, State
+
+if TYPE_CHECKING:
+    from mptcp_stack.tcp.subflow import Subflow
+
+
+def on_fired(subflow: Subflow, now_us: int) -> None:
+    """Called when the timer has run out."""
+    if not len(subflow.retransmission_queue):
+        return
+    if subflow.timer_purpose is Purpose.LOSS_PROBE:
+        if tail_loss_probe.send(subflow, now_us):
+            retransmission_timer.start(subflow, now_us)
+        else:
+            retransmission_timer.wait_for_head(subflow, now_us)
+    elif subflow.timer_purpose is Purpose.REORDERING:
+        # Retransmissions follow, which give the first chunk its time.
+        retransmission_timer.wait_for_head(subflow, now_us)
+        recovery_phases.on_reordering_timer(subflow, now_us)
+    else:
+        _on_timeout(subflow, now_us)
+
+
+def _on_timeout(subflow: Subflow, now_us: int) -> None:
+    """RFC 6298 §5.4 to §5.7; gives up after the number of tries that the settings allow."""
+    queue = subflow.retransmission_queue
+    counters = subflow.environment.counters
+    if subflow.consecutive_timeouts >= _timeout_limit(subflow):
+        counters.increment("TcpExtTCPAbortOnTimeout")
+        subflow.finish(ETIMEDOUT, now_us)
+        return
+    is_handshake = subflow.state in (State.SYN_SENT, State.SYN_RECEIVED)
+    counters.increment("TcpExtTCPTimeouts")
+    if is_handshake:
+        subflow.syn_retransmissions += 1
+        queue.mark_timed_out()
+    else:
+        _count_failure(subflow)
+        recovery_phases.on_timeout(subflow, now_us)
+    subflow.consecutive_timeouts += 1
+    first = queue.next_lost(subflow.segment_bytes, subflow.segment_bytes)
+    if first is not None:
+        output.send_again(subflow, first, now_us)
+    if subflow.state is not State.SYN_SENT or subflow.syn_retransmissions > output.LINEAR_SYN_TIMEOUTS:
+        subflow.round_trip.back_off()
+    retransmission_timer.start(subflow, now_us)
+    subflow.on_timeout(now_us)
+
+
+def _count_failure(subflow: Subflow) -> None:
+    """What the timeout came after, when it is the first for its data."""
+    if subflow.consecutive_timeouts:
+        return
+    kind = "Sack" if subflow.sack_enabled else "Reno"
+    if subflow.recovery is Recovery.FAST:
+        name = f"TcpExtTCP{kind}RecoveryFail"
+    elif subflow.recovery is Recovery.TIMEOUT:
+        name = "TcpExtTCPLossFailures"
+    elif subflow.is_disordered:
+        name = f"TcpExtTCP{kind}Failures"
+    else:
+        return
+    subflow.environment.counters.increment(name)
+
+
+def _timeout_limit(subflow: Subflow) -> int:
+    settings = subflow.environment.settings
+    if subflow.state is State.SYN_SENT:
+        return settings.tcp_syn_retries
+    if subflow.state is State.SYN_RECEIVED:
+        return settings.tcp_synack_retries
+    return settings.tcp_retries2
