@@ -23,7 +23,7 @@ _SIGNS_OF_MANGLING = tuple(
 """Events that only happen where somebody changed what was sent."""
 _FALLBACKS = ("MPTcpExtMPCapableDataFallback", "MPTcpExtDssFallback")
 _SIGNS_OF_DAMAGE = ("TcpInErrs", "TcpInCsumErrors", "StackDropMalformedTcp", "StackDropMalformedIp")
-_SIGNS_OF_LOSS = ("TcpRetransSegs", "TcpExtTCPTimeouts", "TcpExtTCPSynRetrans", "MPTcpExtMPTCPRetrans")
+_SIGNS_OF_LOSS = ("TcpExtTCPTimeouts", "TcpExtTCPSynRetrans", "MPTcpExtMPTCPRetrans")
 CALM_ROUND_TRIP_US = 300_000
 """With the neighbour asked for first, a handshake ends before the first SYN is repeated."""
 _GAUGES = ("TcpCurrEstab", "MPTcpExtMPCurrEstab")
@@ -136,6 +136,7 @@ def problems_of_counters(hosts: Hosts) -> Iterator[str]:
             yield from _counted(name, counters, _SIGNS_OF_DAMAGE)
         if _is_calm(scenario):
             yield from _counted(name, counters, _SIGNS_OF_LOSS)
+            yield from _needless_retransmissions(name, counters)
 
 
 def _is_calm(scenario: Scenario) -> bool:
@@ -143,6 +144,13 @@ def _is_calm(scenario: Scenario) -> bool:
     return not scenario.troubles and all(
         path.forward.delay_us + path.backward.delay_us <= CALM_ROUND_TRIP_US for path in scenario.paths
     )
+
+
+def _needless_retransmissions(name: str, counters: Counters) -> Iterator[str]:
+    """Beside the probes of a flight's end, which go out when the path's queue holds an answer back."""
+    probes = counters["TcpExtTCPLossProbes"]
+    if counters["TcpRetransSegs"] > probes:
+        yield f"{name}: TcpRetransSegs is {counters['TcpRetransSegs']} with {probes} probes"
 
 
 def _counted(name: str, counters: Counters, expected_zero: tuple[str, ...]) -> Iterator[str]:
