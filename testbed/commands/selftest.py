@@ -44,9 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"watchdog of each run (default: {DEFAULT_TIMEOUT_S:g})",
     )
     parser.add_argument("--list", action="store_true", help="print the chosen runs and play none")
-    parser.add_argument("--tap", action="store_true", help="write TAP 13 to standard output")
+    parser.add_argument("--tap", action="store_true", help="write KTAP to standard output")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report with all counters")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write one JSON line for each run, for testbed report and testbed replay",
+    )
+    parser.add_argument(
+        "--all-counters", action="store_true", help="record every counter, not only those that moved"
+    )
     parser.add_argument("--capture", type=Path, metavar="DIR", help="write a packet capture of every link")
 
 
@@ -67,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         tap=arguments.tap,
         junit=arguments.junit,
         json=arguments.json,
+        record=arguments.record,
+        all_counters=arguments.all_counters,
         capture=arguments.capture,
         verbosity=arguments.verbose - arguments.quiet,
         command_line=tuple(sys.argv[1:]),

@@ -68,8 +68,19 @@ def decode_line(line: bytes) -> dict[str, Any]:
     return message
 
 
+_known_fields: dict[int, dict[str, tuple[Any, bool]]] = {}
+"""By the identity of message types, which live as long as the process."""
+
+
 def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
     """Name → (type, whether it must be given)."""
+    found = _known_fields.get(id(kind))
+    if found is None:
+        found = _known_fields[id(kind)] = _find_fields(kind)
+    return found
+
+
+def _find_fields(kind: type) -> dict[str, tuple[Any, bool]]:
     if not dataclasses.is_dataclass(kind):
         raise TypeError(f"not a message type: {kind!r}")
     hints = get_type_hints(kind)
@@ -94,7 +105,9 @@ def _read(annotation: Any, value: object) -> object:
     if origin is tuple:
         return _read_tuple(get_args(annotation), value)
     if origin is dict:
-        return _read_plain(dict, value)
+        return _read_dict(get_args(annotation), value)
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return from_json(annotation, value)
     if issubclass(annotation, StrEnum):
         return _read_enumeration(annotation, value)
     return _read_plain(annotation, value)
@@ -108,6 +121,12 @@ def _read_tuple(members: tuple[Any, ...], value: object) -> tuple[object, ...]:
     if len(value) != len(members):
         raise MessageError(f"must have {len(members)} entries, not {len(value)}")
     return tuple(_read(member, item) for member, item in zip(members, value, strict=True))
+
+
+def _read_dict(members: tuple[Any, ...], value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise MessageError(f"must be dict, not {_describe(value)}")
+    return {name: _read(members[1], item) for name, item in value.items()}
 
 
 def _read_enumeration(kind: type[StrEnum], value: object) -> StrEnum:

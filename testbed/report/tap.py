@@ -1,4 +1,4 @@
-"""TAP 13 in the form of the kernel's MPTCP selftests, so that the same CI scripts read it."""
+"""KTAP 1, the kernel's form of TAP (Documentation/dev-tools/ktap.rst), as its MPTCP selftests use it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TapWriter:
         self._unchecked: Counter[str] = Counter()
 
     def start(self) -> None:
-        self._stream.write(f"TAP version 13\n1..{len(self._order)}\n# seed {self._session_seed}\n")
+        self._stream.write(f"KTAP version 1\n1..{len(self._order)}\n# seed {self._session_seed}\n")
         self._stream.flush()
 
     def add(self, result: RunResult) -> None:
@@ -72,6 +72,8 @@ def result_line(number: int, result: RunResult) -> str:
     verdict = "ok" if result.outcome in (Outcome.PASS, Outcome.SKIP) else "not ok"
     if result.outcome is Outcome.SKIP:
         remark = f"SKIP {_printable(skip_text(result))}"
+    elif result.outcome is Outcome.ERROR:
+        remark = f"ERROR could not be judged, time={result.duration_ms}ms"
     else:
         remark = f"time={result.duration_ms}ms"
     return f"{verdict} {number} - {result.run.command}: {result.run.identifier} # {remark}"

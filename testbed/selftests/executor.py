@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import signal
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from types import FrameType
 
 from testbed.errors import CapabilityError, HostError, TestbedError
 from testbed.selftests.case import Case, find_case
+from testbed.selftests.clock import Clock, RealClock
 from testbed.selftests.environment import skip_reason
 from testbed.selftests.host_view import CaseAbortedError, HostAgent, NetworkControl
 from testbed.selftests.lab_view import CaseLab
+from testbed.selftests.observations import Realised, topology_record
 from testbed.selftests.results import HostRecord, Outcome, Run, RunResult
 from testbed.topology.model import Topology
 
@@ -28,6 +30,10 @@ class BuiltLab:
     """Host name → its agent."""
     network: NetworkControl
     captures: tuple[str, ...] = ()
+    clock: Clock = field(default_factory=RealClock)
+    realised: Realised = field(default_factory=dict)
+    logs: Callable[[], tuple[str, ...]] = tuple
+    """What the hosts' agents have written so far."""
 
 
 LabOpener = Callable[[Case, Run], AbstractContextManager[BuiltLab]]
@@ -57,13 +63,17 @@ def execute(run: Run, open_lab: LabOpener, timeout_s: float) -> RunResult:
     """Never raises for what goes wrong within the run; that is what the result says."""
     if reason := skip_reason(run):
         return RunResult(run, Outcome.SKIP, reason)
-    started = time.monotonic()
+    setup_clock = RealClock()
+    started_us = setup_clock.now_us()
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     result: RunResult | None = None
     try:
         with open_lab(find_case(run.case), run) as built:
-            setup_ms = _elapsed_ms(started)
+            setup_ms = _elapsed_ms(setup_clock, started_us)
             result = _play(find_case(run.case), run, built, timeout_s)
-            result = replace(result, setup_ms=setup_ms, captures=built.captures)
+            result = replace(result, captures=built.captures)
+            if isinstance(built.clock, RealClock):
+                result = replace(result, setup_ms=setup_ms, started_at=started_at)
     except CapabilityError as error:
         return RunResult(run, Outcome.SKIP, str(error))
     except Exception as error:
@@ -83,8 +93,9 @@ def _broken_lab(run: Run, error: Exception, result: RunResult | None) -> RunResu
 
 
 def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
-    lab = CaseLab(built.topology, built.agents, built.network, run.family, run.seed)
-    started = time.monotonic()
+    clock = built.clock
+    lab = CaseLab(built.topology, built.agents, built.network, run.family, run.seed, clock=clock)
+    started_us = clock.now_us()
     outcome: Outcome | None = None
     reason = ""
     try:
@@ -96,19 +107,23 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
         outcome, reason = Outcome.FAIL, str(error)
     except Exception as error:
         outcome, reason = Outcome.ERROR, _traceback(error)
-    duration_ms = _elapsed_ms(started)
+    duration_ms = _elapsed_ms(clock, started_us)
     checks = lab.verdict.checks
     if outcome is None and not checks:
         outcome, reason = Outcome.ERROR, "the case judges nothing"
-    hosts = _host_records(lab, with_sockets=(outcome or lab.verdict.outcome) is not Outcome.PASS)
+    is_good = (outcome or lab.verdict.outcome) is Outcome.PASS
     return RunResult(
         run=run,
         outcome=outcome or lab.verdict.outcome,
         reason=reason,
         duration_ms=duration_ms,
         checks=checks,
-        hosts=hosts,
+        hosts=_host_records(lab, with_sockets=not is_good),
         notes=tuple(lab.notes),
+        transfers=lab.transfer_records(),
+        events=tuple(lab.events),
+        topology=topology_record(built.topology, built.realised),
+        logs=() if is_good else built.logs(),
     )
 
 
@@ -127,8 +142,8 @@ def _host_records(lab: CaseLab, *, with_sockets: bool) -> tuple[HostRecord, ...]
     return tuple(described)
 
 
-def _elapsed_ms(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
+def _elapsed_ms(clock: Clock, started_us: int) -> int:
+    return round((clock.now_us() - started_us) / 1000)
 
 
 def _traceback(error: Exception) -> str:

@@ -6,7 +6,7 @@ made-up hosts as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from testbed.host.protocol import ConnectionResult, Workload, WorkloadProgress
@@ -63,11 +63,20 @@ class NetworkControl(Protocol):
 class CaseHost:
     """One end of the connection."""
 
-    def __init__(self, name: str, node: Node, agent: HostAgent, family: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        node: Node,
+        agent: HostAgent,
+        family: int,
+        tell: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """``tell`` is given what is done to the host, in words, as it is done."""
         self.name = name
         self.node = node
         self.agent = agent
         self.family = family
+        self._tell = tell
         self._endpoints: dict[str, int] = {}
 
     @property
@@ -91,6 +100,7 @@ class CaseHost:
     def limits(self, *, subflows: int, add_addr_accepted: int = 0) -> None:
         """What ``ip mptcp limits set`` takes."""
         self.agent.set_limits(subflows, add_addr_accepted)
+        self._tell(f"{self.name}: limits subflows {subflows} add_addr_accepted {add_addr_accepted}")
 
     def endpoint(
         self, interface: str, *, signal: bool = False, subflow: bool = False, backup: bool = False
@@ -98,13 +108,14 @@ class CaseHost:
         """``ip mptcp endpoint add`` for the address of an interface."""
         wanted = {"signal": signal, "subflow": subflow, "backup": backup}
         flags = tuple(flag for flag, is_set in wanted.items() if is_set)
-        self._endpoints[interface] = self.agent.add_endpoint(
-            self.address(interface), flags=flags, interface=interface
-        )
+        address = self.address(interface)
+        self._endpoints[interface] = self.agent.add_endpoint(address, flags=flags, interface=interface)
+        self._tell(f"{self.name}: endpoint {address} dev {interface} {' '.join(flags)}".rstrip())
 
     def remove_endpoint(self, interface: str) -> None:
         """``ip mptcp endpoint delete`` for an endpoint that :meth:`endpoint` made. Raises KeyError."""
         self.agent.delete_endpoint(self._endpoints.pop(interface))
+        self._tell(f"{self.name}: endpoint on {interface} removed")
 
     def sockets(self) -> list[str]:
         """The states of the host's sockets, as lines of text."""

@@ -7,13 +7,13 @@ of the host agents, so it means the same on every kind of host.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from testbed.errors import TestbedError
 from testbed.host.protocol import CloseKind, Role, Workload, WorkloadKind
+from testbed.selftests.clock import Clock, RealClock
 from testbed.selftests.host_view import (
     EVENT_LIMIT_S,
     POLL_INTERVAL_S,
@@ -24,6 +24,7 @@ from testbed.selftests.host_view import (
 )
 from testbed.selftests.judgement import Verdict
 from testbed.selftests.measurement import HostMeasurement, Measurement
+from testbed.selftests.observations import TimelineEvent, TransferRecord
 from testbed.selftests.results import HostRecord
 from testbed.selftests.transfer import Transfer, TransferSizes
 from testbed.topology.model import Topology
@@ -31,6 +32,8 @@ from testbed.topology.model import Topology
 SETTLED_AFTER_S = 0.15
 """Nothing moved for this long: joins and announcements on an idle veth take a few milliseconds."""
 SETTLE_LIMIT_S = 5.0
+MAXIMUM_EVENTS = 1000
+"""In the timeline of a run."""
 
 
 class CaseLab:
@@ -44,18 +47,35 @@ class CaseLab:
         family: int,
         seed: int,
         *,
+        clock: Clock | None = None,
         settled_after_s: float = SETTLED_AFTER_S,
     ) -> None:
         self.family = family
         self.topology = topology
-        self.client = CaseHost("client", topology.node("client"), agents["client"], family)
-        self.server = CaseHost("server", topology.node("server"), agents["server"], family)
+        self._clock = clock or RealClock()
+        self._began_us = self._clock.now_us()
+        self.client = CaseHost("client", topology.node("client"), agents["client"], family, self.tell)
+        self.server = CaseHost("server", topology.node("server"), agents["server"], family, self.tell)
         self.random = random.Random(seed)
         self.verdict = Verdict()
         self.notes: list[str] = []
+        self.events: list[TimelineEvent] = []
         self._network = network
         self._settled_after_s = settled_after_s
         self._measurements: list[Measurement] = []
+        self._transfers: list[Transfer] = []
+
+    def now(self) -> float:
+        """Seconds since the case began, by the clock of its lab: cases ask no other."""
+        return self._elapsed_us() / 1_000_000
+
+    def _elapsed_us(self) -> int:
+        return self._clock.now_us() - self._began_us
+
+    def tell(self, text: str) -> None:
+        """Put something into the run's timeline, as happening now."""
+        if len(self.events) < MAXIMUM_EVENTS:
+            self.events.append(TimelineEvent(self._elapsed_us(), text))
 
     @contextmanager
     def measure(self) -> Iterator[Measurement]:
@@ -75,13 +95,13 @@ class CaseLab:
 
     def settle(self) -> None:
         """Until no MPTCP counter has moved for a while, or :data:`SETTLE_LIMIT_S` is over."""
-        deadline = time.monotonic() + SETTLE_LIMIT_S
-        last, since = self._mptcp_counters(), time.monotonic()
-        while (now := time.monotonic()) < deadline and now - since < self._settled_after_s:
-            time.sleep(POLL_INTERVAL_S)
+        deadline = self.now() + SETTLE_LIMIT_S
+        last, since = self._mptcp_counters(), self.now()
+        while (now := self.now()) < deadline and now - since < self._settled_after_s:
+            self._clock.sleep(POLL_INTERVAL_S)
             current = self._mptcp_counters()
             if current != last:
-                last, since = current, time.monotonic()
+                last, since = current, self.now()
 
     def _mptcp_counters(self) -> list[dict[str, int]]:
         return [
@@ -139,6 +159,7 @@ class CaseLab:
         )
         yield transfer
         transfer.wait_until_all_arrived(timeout_s)
+        self.tell("all data arrived")
         self.settle()
         transfer.finish(timeout_s)
 
@@ -170,6 +191,10 @@ class CaseLab:
             )
         )
         listener.wait_for("listening", EVENT_LIMIT_S)
+        self.tell(
+            f"client connects to {self.server.address()} port {listener.port}:"
+            f" {sizes.client} bytes out, {sizes.server} back"
+        )
         connector = self.client.agent.start(
             replace(
                 client,
@@ -180,15 +205,18 @@ class CaseLab:
                 send_seed=self.random.getrandbits(32),
             )
         )
-        return Transfer(self.verdict, sizes, connector, listener)
+        transfer = Transfer(self.verdict, sizes, connector, listener, self._clock)
+        self._transfers.append(transfer)
+        return transfer
 
     def wait_for(self, what: str, condition: Callable[[], bool], timeout_s: float = EVENT_LIMIT_S) -> None:
         """Raises CaseAbortedError, naming ``what``, when the condition does not come true."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self.now() + timeout_s
         while not condition():
-            if time.monotonic() > deadline:
+            if self.now() > deadline:
                 raise CaseAbortedError(f"{what}: did not happen within {timeout_s:g} s")
-            time.sleep(POLL_INTERVAL_S)
+            self._clock.sleep(POLL_INTERVAL_S)
+        self.tell(what)
 
     def wait_for_count(self, measured: HostMeasurement, name: str, value: int) -> None:
         """Until a counter has gained at least ``value`` since its measurement began."""
@@ -197,6 +225,7 @@ class CaseLab:
     def set_link(self, node: str, interface: str, *, up: bool) -> None:
         """Raise or cut a link at one of its ends."""
         self._network.set_link(node, interface, up)
+        self.tell(f"link {node}:{interface} {'up' if up else 'down'}")
 
     @contextmanager
     def count_bytes(self, host: CaseHost, *interfaces: str) -> Iterator[dict[str, int]]:
@@ -213,6 +242,10 @@ class CaseLab:
     def note(self, text: str) -> None:
         """Keep a measurement in the reports."""
         self.notes.append(text)
+
+    def transfer_records(self) -> tuple[TransferRecord, ...]:
+        """Both ends of every transfer that has ended."""
+        return tuple(record for transfer in self._transfers for record in transfer.records())
 
     def host_records(self) -> tuple[HostRecord, HostRecord]:
         """The counters of both ends, from the first measurement's start to the last one's end."""

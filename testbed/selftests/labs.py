@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -13,9 +14,12 @@ from testbed.backend.ownership import clean_fragments, read_labs, undo
 from testbed.selftests.capture import captured_links
 from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab, LabOpener
+from testbed.selftests.observations import Realised
 from testbed.selftests.results import Run
 from testbed.topology.load import load_topology
 
+LOG_LINES = 200
+"""Of each agent's log, at the end."""
 _RECEIVED_BYTES_COLUMN = 0
 _TRANSMITTED_BYTES_COLUMN = 8
 
@@ -50,9 +54,34 @@ class NamespaceLabs:
                     captures = undoing.enter_context(
                         captured_links(lab, Path(capture_directory), run.identifier)
                     )
-                yield BuiltLab(topology, lab.hosts, NamespaceNetwork(lab), captures)
+                yield BuiltLab(
+                    topology,
+                    lab.hosts,
+                    NamespaceNetwork(lab),
+                    captures,
+                    realised=_realised(lab),
+                    logs=partial(_logs, lab),
+                )
 
         return open_lab
+
+
+def _realised(lab: Lab) -> Realised:
+    return {shaper.sender: f"tbf on the {shaper.place}" for shaper in lab.shapers}
+
+
+def _logs(lab: Lab) -> tuple[str, ...]:
+    """The end of each agent's log."""
+    lines: list[str] = []
+    for node in lab.topology.hosts():
+        path = lab.directory / f"{node.name}.log"
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            lines.append(f"{node.name}: no log: {error.strerror}")
+            continue
+        lines += [f"{node.name}: {line}" for line in text.splitlines()[-LOG_LINES:]]
+    return tuple(lines)
 
 
 class NamespaceNetwork:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from testbed.host.messages import from_json
+from testbed.selftests.observations import TimelineEvent, TopologyRecord, TransferRecord
+
 
 class Outcome(StrEnum):
     """What became of a run, or of one check in it."""
@@ -135,6 +138,13 @@ class RunResult:
     """Measurements worth keeping: bytes per path, throughput."""
     captures: tuple[str, ...] = ()
     """Paths of packet captures."""
+    started_at: str = ""
+    """ISO 8601, UTC; empty in virtual time, which begins anew with every run."""
+    transfers: tuple[TransferRecord, ...] = ()
+    events: tuple[TimelineEvent, ...] = ()
+    topology: TopologyRecord | None = None
+    logs: tuple[str, ...] = ()
+    """Lines of the hosts' agents, each after its host's name; taken only when something went wrong."""
 
     def failed_checks(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if check.outcome is Outcome.FAIL)
@@ -186,30 +196,15 @@ def run_to_json(run: Run) -> dict[str, Any]:
     return dataclasses.asdict(run)
 
 
-def run_from_json(document: dict[str, Any]) -> Run:
-    """Raises TypeError for a document with missing or unknown keys."""
-    return Run(**document)
+def run_from_json(document: object) -> Run:
+    """Raises MessageError for a document with missing or unknown keys, or values of another type."""
+    return from_json(Run, document)
 
 
 def result_to_json(result: RunResult) -> dict[str, Any]:
     return dataclasses.asdict(result)
 
 
-def result_from_json(document: dict[str, Any]) -> RunResult:
-    """Raises TypeError, KeyError or ValueError for what :func:`result_to_json` does not write."""
-    rest = {
-        name: value
-        for name, value in document.items()
-        if name not in ("run", "outcome", "checks", "hosts", "notes", "captures")
-    }
-    return RunResult(
-        run=run_from_json(document["run"]),
-        outcome=Outcome(document["outcome"]),
-        checks=tuple(
-            Check(**{**check, "outcome": Outcome(check["outcome"])}) for check in document["checks"]
-        ),
-        hosts=tuple(HostRecord(**{**host, "sockets": tuple(host["sockets"])}) for host in document["hosts"]),
-        notes=tuple(document["notes"]),
-        captures=tuple(document["captures"]),
-        **rest,
-    )
+def result_from_json(document: object) -> RunResult:
+    """Raises MessageError, with every problem, for what :func:`result_to_json` does not write."""
+    return from_json(RunResult, document)

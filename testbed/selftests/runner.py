@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from testbed.host.messages import MessageError
 from testbed.selftests.jobs import Job, job_to_json
 from testbed.selftests.results import Outcome, Run, RunResult, result_from_json
 
@@ -196,7 +197,7 @@ class Runner:
             raise AssertionError("a worker answered without being asked")
         try:
             return result_from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, MessageError) as error:
             return RunResult(
                 worker.job.run, Outcome.ERROR, f"its worker gave an answer that is none: {error}"
             )

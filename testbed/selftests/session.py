@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import random
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +17,7 @@ from testbed.report.files import ReportError, check_writable, write_report
 from testbed.report.json_report import json_document
 from testbed.report.junit import junit_document
 from testbed.report.progress import Progress, wants_colour
+from testbed.report.records import RecordWriter, this_software
 from testbed.report.tap import TapWriter
 from testbed.selftests.case import all_cases
 from testbed.selftests.matrix import Axes, expand
@@ -41,6 +40,8 @@ class SessionOptions:
     tap: bool = False
     junit: Path | None = None
     json: Path | None = None
+    record: Path | None = None
+    all_counters: bool = False
     capture: Path | None = None
     verbosity: int = 0
     command_line: tuple[str, ...] = ()
@@ -73,11 +74,18 @@ def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO, remove_
     first run where that can be known.
     """
     seed, runs = plan(options)
-    check_writable([path for path in (options.junit, options.json) if path is not None])
+    record = record_path(options.record, seed)
+    check_writable([path for path in (options.junit, options.json, record) if path is not None])
     if options.capture is not None:
         _prepare_directory(options.capture)
     try:
-        return _play_and_report(options, seed, runs, _Screen(options, runs, seed, stdout, stderr), remove_lab)
+        with ExitStack() as closing:
+            writer = None
+            if record is not None:
+                stream = closing.enter_context(record.open("w", encoding="utf-8"))
+                writer = RecordWriter(stream, runs, seed, all_counters=options.all_counters)
+            screen = _Screen(options, runs, seed, stdout, stderr, writer)
+            return _play_and_report(options, seed, runs, screen, remove_lab)
     except BrokenPipeError:
         # whoever read the output has seen enough
         raise
@@ -107,6 +115,11 @@ def _play_and_report(
     return exit_code(results, interrupted=interrupted)
 
 
+def record_path(path: Path | None, seed: int) -> Path | None:
+    """The file for the records: a folder gets one whose name tells the seed."""
+    return path / f"selftest-{seed}.jsonl" if path is not None and path.is_dir() else path
+
+
 def exit_code(results: Sequence[RunResult], *, interrupted: bool) -> ExitCode:
     """0 when every run passed or some were skipped, 1 for a failure or error, 4 when all were skipped."""
     if interrupted:
@@ -121,8 +134,15 @@ class _Screen:
     """Who writes what where: TAP owns standard output when it was asked for, progress goes aside then."""
 
     def __init__(
-        self, options: SessionOptions, runs: tuple[Run, ...], seed: int, stdout: TextIO, stderr: TextIO
+        self,
+        options: SessionOptions,
+        runs: tuple[Run, ...],
+        seed: int,
+        stdout: TextIO,
+        stderr: TextIO,
+        records: RecordWriter | None = None,
     ) -> None:
+        self._records = records
         stream = stderr if options.tap else stdout
         is_terminal = stream.isatty()
         self._tap = TapWriter(stdout, runs, seed) if options.tap else None
@@ -147,6 +167,8 @@ class _Screen:
             self._progress.start()
 
     def _finished(self, result: RunResult) -> None:
+        if self._records is not None:
+            self._records.add(result)
         if self._tap is not None:
             self._tap.add(result)
         self._progress.finished(result)
@@ -155,6 +177,8 @@ class _Screen:
         self._progress.tick()
 
     def finish(self, *, interrupted: bool, duration_s: float) -> None:
+        if self._records is not None:
+            self._records.finish()
         if self._tap is not None:
             self._tap.finish(interrupted=interrupted)
         if self._shows_progress:
@@ -192,14 +216,12 @@ def _prepare_directory(path: Path) -> None:
 
 
 def _session_information(options: SessionOptions, seed: int, runs: Sequence[Run]) -> SessionInformation:
-    own_version = "unknown"
-    with suppress(PackageNotFoundError):
-        own_version = version("mptcp-testbed")
+    software = this_software()
     return SessionInformation(
         seed=seed,
-        kernel=f"{platform.system()} {platform.release()}",
-        python=platform.python_version(),
-        testbed_version=own_version,
+        kernel=software.kernel,
+        python=software.python,
+        testbed_version=software.project,
         command_line=options.command_line,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         planned_runs=len(runs),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from testbed.host.protocol import ConnectionResult
+from testbed.selftests.clock import Clock
 from testbed.selftests.host_view import EVENT_LIMIT_S, CaseAbortedError, CaseHost, RunningWorkload
 from testbed.selftests.judgement import Verdict
+from testbed.selftests.observations import TransferRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,16 @@ class Transfer:
     """Data both ways between client and server, over one connection."""
 
     def __init__(
-        self, verdict: Verdict, sizes: TransferSizes, client: RunningWorkload, server: RunningWorkload
+        self,
+        verdict: Verdict,
+        sizes: TransferSizes,
+        client: RunningWorkload,
+        server: RunningWorkload,
+        clock: Clock,
     ) -> None:
         self.sizes = sizes
         self._verdict = verdict
+        self._clock = clock
         self._client = client
         self._server = server
         self._client_result: ConnectionResult | None = None
@@ -44,9 +51,10 @@ class Transfer:
         self._wait_until_arrived(part, timeout_s)
 
     def _wait_until_arrived(self, sizes: TransferSizes, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+        deadline_us = self._clock.now_us() + round(timeout_s * 1_000_000)
         self._server.wait_for(f"received {sizes.client}", timeout_s)
-        self._client.wait_for(f"received {sizes.server}", max(deadline - time.monotonic(), 0.1))
+        rest_s = (deadline_us - self._clock.now_us()) / 1_000_000
+        self._client.wait_for(f"received {sizes.server}", max(rest_s, 0.1))
 
     def finish(self, timeout_s: float) -> None:
         """Let both sides close, and take their results."""
@@ -65,6 +73,11 @@ class Transfer:
                 f"{len(client)} connections at the client and {len(server)} at the server, not 1"
             )
         self._client_result, self._server_result = client[0], server[0]
+
+    def records(self) -> tuple[TransferRecord, ...]:
+        """Both ends, client first; nothing before the transfer has ended."""
+        ends = (("client", self._client_result), ("server", self._server_result))
+        return tuple(_record(host, result) for host, result in ends if result is not None)
 
     @property
     def client(self) -> ConnectionResult:
@@ -116,3 +129,16 @@ class Transfer:
             observed=arrived,
             holds=arrived < whole,
         )
+
+
+def _record(host: str, result: ConnectionResult) -> TransferRecord:
+    return TransferRecord(
+        host=host,
+        local=result.local,
+        remote=result.remote,
+        bytes_sent=result.bytes_sent,
+        bytes_received=result.bytes_received,
+        duration_us=result.duration_us,
+        is_mptcp=result.is_mptcp,
+        error=result.error or "",
+    )

@@ -14,6 +14,7 @@ import pytest
 
 from testbed.errors import ExitCode, UsageError
 from testbed.report.files import ReportError
+from testbed.report.records import read_records
 from testbed.selftests import session as session_module
 from testbed.selftests.matrix import Axes
 from testbed.selftests.results import Outcome
@@ -103,7 +104,7 @@ def test_plain_output_and_both_reports(play: Play, tmp_path: Path) -> None:
 def test_tap_owns_standard_output(play: Play) -> None:
     code, stdout, stderr = play(replace(OPTIONS, tap=True))
     assert code is ExitCode.PASS
-    assert stdout.splitlines()[0] == "TAP version 13"
+    assert stdout.splitlines()[0] == "KTAP version 1"
     assert stdout.splitlines()[-1] == "# Totals: pass:2 fail:0 xfail:0 xpass:0 skip:0 error:0"
     assert stderr == ""
 
@@ -126,3 +127,15 @@ def test_a_directory_for_captures_is_made(play: Play, tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b").is_dir()
     with pytest.raises(ReportError, match="cannot make the directory"):
         play(replace(OPTIONS, capture=tmp_path / "diary"))
+
+
+def test_records_go_to_a_file_or_into_a_folder(play: Play, tmp_path: Path) -> None:
+    first = tmp_path / "runs.jsonl"
+    play(replace(OPTIONS, record=first))
+    play(replace(OPTIONS, record=tmp_path))
+    records = read_records([first])
+    assert [record.result.run.family for record in records] == [4, 6]
+    assert {record.session_seed for record in records} == {5}
+    assert (tmp_path / "selftest-5.jsonl").read_text().count("\n") == 2
+    with pytest.raises(ReportError, match="cannot write the report"):
+        play(replace(OPTIONS, record=tmp_path / "missing" / "runs.jsonl"))

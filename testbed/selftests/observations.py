@@ -1,0 +1,119 @@
+"""What was seen of a run beside its verdict: when what happened, what was carried, and over which network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from testbed.topology.model import Impairment, LinkEnd, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEvent:
+    """Something that the case did or waited for."""
+
+    at_us: int
+    """Since the case began."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRecord:
+    """How one end of a connection saw its data."""
+
+    host: str
+    local: str
+    """As "address port", like ``remote``; empty for a connection that never came to be."""
+    remote: str
+    bytes_sent: int
+    bytes_received: int
+    duration_us: int
+    is_mptcp: bool
+    error: str = ""
+
+    @property
+    def goodput_bit_s(self) -> int:
+        """Both directions together, from the call of connect or accept to the close."""
+        total = self.bytes_sent + self.bytes_received
+        return total * 8_000_000 // self.duration_us if self.duration_us else 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A node of the run's topology."""
+
+    name: str
+    kind: str
+    stack: str
+    interfaces: tuple[tuple[str, tuple[str, ...]], ...]
+    """Name and addresses of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRecord:
+    """A link of the run's topology, with what was asked of it in each direction; empty for nothing."""
+
+    first: str
+    second: str
+    forward: str = ""
+    backward: str = ""
+    realised_forward: str = ""
+    """What enforced it, and where; empty where nothing was asked."""
+    realised_backward: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyRecord:
+    """The network of a run."""
+
+    name: str
+    nodes: tuple[NodeRecord, ...]
+    links: tuple[LinkRecord, ...]
+
+
+Realised = dict[LinkEnd, str]
+"""Sending end → what impairs what it sends."""
+
+
+def topology_record(topology: Topology, realised: Realised) -> TopologyRecord:
+    """A topology as records keep it."""
+    return TopologyRecord(
+        topology.name,
+        tuple(
+            NodeRecord(
+                node.name,
+                str(node.kind),
+                str(node.stack or ""),
+                tuple(
+                    (interface.name, tuple(str(address) for address in interface.addresses))
+                    for interface in node.interfaces
+                ),
+            )
+            for node in topology.nodes
+        ),
+        tuple(
+            LinkRecord(
+                str(link.first),
+                str(link.second),
+                impairment_text(link.forward),
+                impairment_text(link.backward),
+                realised.get(link.first, ""),
+                realised.get(link.second, ""),
+            )
+            for link in topology.links
+        ),
+    )
+
+
+def impairment_text(impairment: Impairment) -> str:
+    """In the words of topology files: ``rate 20mbit``."""
+    if impairment.rate_bit_s is None:
+        return ""
+    return f"rate {rate_text(impairment.rate_bit_s)}"
+
+
+def rate_text(rate_bit_s: int) -> str:
+    """20000000 → ``20mbit``."""
+    for size, unit in ((1_000_000_000, "gbit"), (1_000_000, "mbit"), (1_000, "kbit")):
+        if rate_bit_s >= size and rate_bit_s % size == 0:
+            return f"{rate_bit_s // size}{unit}"
+    return f"{rate_bit_s}bit"
