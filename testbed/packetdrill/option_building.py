@@ -293,16 +293,16 @@ def _hmac(context: PacketContext, written: int | KeyFunction | Computed | None, 
 
 def _dss(context: PacketContext, option: DssOption) -> Dss:
     built = Dss(data_fin=option.fin)
-    if option.data_ack is not None:
+    if isinstance(option.data_ack, DataSequence):
         side = context.receiving_connection
-        built.data_ack_is_64bit = option.data_ack.is_64bit
+        built.data_ack_is_64bit = option.data_ack.is_64bit is not False
         built.data_ack = _narrow(
             option.data_ack, _number(context, option.data_ack, side.data_end, is_ack=True)
         )
-    if option.data_sequence is None:
+    if not isinstance(option.data_sequence, DataSequence):
         return built
     number = _number(context, option.data_sequence, context.sending_connection.data_end, is_ack=False)
-    built.data_sequence_is_64bit = option.data_sequence.is_64bit
+    built.data_sequence_is_64bit = option.data_sequence.is_64bit is not False
     built.data_sequence = _narrow(option.data_sequence, number)
     length = len(context.payload)
     built.data_length = length + option.fin if option.data_length is None else option.data_length
@@ -320,7 +320,7 @@ def _number(context: PacketContext, written: DataSequence, following: int, *, is
 
 
 def _narrow(written: DataSequence, number: int) -> int:
-    return number if written.is_64bit else number & UINT32_MASK
+    return number & UINT32_MASK if written.is_64bit is False else number
 
 
 def _add_address(context: PacketContext, option: AddAddressOption) -> AddAddr:

@@ -25,6 +25,7 @@ from testbed.packetdrill.option_description import describe_option
 from testbed.packetdrill.packet_context import UINT32_MASK, PacketContext
 from testbed.packetdrill.printer import print_option
 from testbed.packetdrill.syntax import (
+    Absent,
     AddAddressOption,
     ChecksumForm,
     DataSequence,
@@ -82,13 +83,6 @@ class Comparison:
         if expected != got:
             self.mismatches.append(Mismatch(name, *(name if there else NOTHING for there in (expected, got))))
         return expected and got
-
-
-def option_form(option: ScriptOption) -> object:
-    """What two options share that can be compared with each other: all else is a different option."""
-    if isinstance(option, FastOpen):
-        return FastOpen, option.is_experimental
-    return type(option)
 
 
 def match_option(comparison: Comparison, expected: ScriptOption, actual: WireOption) -> None:
@@ -220,14 +214,11 @@ def _match_capable(comparison: Comparison, expected: MpCapableOption, got: MpCap
             _match_key(comparison, name, expected.keys[index], got_key)
     if len(expected.keys) < 2:
         return
-    has_length = expected.data_length is not None
-    if comparison.check_presence(
-        "mpcapable mpcdatalen", expected=has_length, got=got.data_length is not None
-    ):
-        comparison.check("mpcapable mpcdatalen", expected.data_length, got.data_length)
+    comparison.check("mpcapable mpcdatalen", expected.data_length, got.data_length)
+    if got.data_length is not None:
         context = comparison.context
         initial = context.sending_connection.initial_data_sequence
-        correct = context.data_checksum((initial + 1) % (1 << 64), 1, got.data_length or 0)
+        correct = context.data_checksum((initial + 1) % (1 << 64), 1, got.data_length)
         _match_checksum(comparison, "mpcapable checksum", expected.checksum, got.checksum, correct)
 
 
@@ -287,24 +278,28 @@ def _match_join_hmac(
 
 def _match_dss(comparison: Comparison, expected: DssOption, got: Dss) -> None:
     context = comparison.context
-    if expected.data_ack is not None or expected.data_sequence is not None:
-        _match_data_number(
-            comparison,
-            "dack",
-            context.receiving_connection,
-            expected.data_ack,
-            got.data_ack,
-            is_64bit=got.data_ack_is_64bit,
-        )
-        _match_data_number(
-            comparison,
-            "dsn",
-            context.sending_connection,
-            expected.data_sequence,
-            got.data_sequence,
-            is_64bit=got.data_sequence_is_64bit,
-        )
-    if got.data_sequence is not None:
+    _match_data_number(
+        comparison,
+        "dack",
+        context.receiving_connection,
+        expected.data_ack,
+        got.data_ack,
+        is_64bit=got.data_ack_is_64bit,
+    )
+    _match_data_number(
+        comparison,
+        "dsn",
+        context.sending_connection,
+        expected.data_sequence,
+        got.data_sequence,
+        is_64bit=got.data_sequence_is_64bit,
+    )
+    if got.data_sequence is None:
+        # Without a mapping there is nothing of these.
+        comparison.check("dss ssn", expected.subflow_sequence, None)
+        comparison.check("dss dll", expected.data_length, None)
+        _match_checksum(comparison, "dss checksum", expected.checksum, None, 0)
+    else:
         comparison.check("dss ssn", expected.subflow_sequence, got.subflow_sequence)
         comparison.check("dss dll", expected.data_length, got.data_length)
         side = context.sending_connection
@@ -318,17 +313,21 @@ def _match_data_number(
     comparison: Comparison,
     name: str,
     side: ConnectionSide,
-    expected: DataSequence | None,
+    expected: DataSequence | Absent | None,
     got: int | None,
     *,
     is_64bit: bool,
 ) -> None:
     name = f"dss {name}"
-    if not comparison.check_presence(name, expected=expected is not None, got=got is not None):
+    if expected is None:
         return
-    if expected is None or got is None:
+    is_wanted = expected is not Absent.ABSENT
+    if not comparison.check_presence(name, expected=is_wanted, got=got is not None):
         return
-    comparison.check(f"{name} width", 8 if expected.is_64bit else 4, 8 if is_64bit else 4)
+    if expected is Absent.ABSENT or got is None:
+        return
+    if expected.is_64bit is not None:
+        comparison.check(f"{name} width", 8 if expected.is_64bit else 4, 8 if is_64bit else 4)
     if expected.value is None:
         return
     context = comparison.context
@@ -357,10 +356,7 @@ def _match_add_address(comparison: Comparison, expected: AddAddressOption, got: 
         addresses[reference.name] = reference.value
     wanted = addresses.setdefault(reference.name, got.address)
     comparison.check("add_address addr", wanted, got.address, _address)
-    if comparison.check_presence(
-        "add_address port", expected=expected.port is not None, got=got.port is not None
-    ):
-        comparison.check("add_address port", expected.port, got.port)
+    comparison.check("add_address port", expected.port, got.port)
     if isinstance(expected.hmac, int):
         comparison.check("add_address hmac", expected.hmac.to_bytes(8, "big"), got.hmac, hexadecimal)
     elif expected.hmac is not None:
@@ -374,10 +370,7 @@ def _address(value: object) -> str:
 
 def _match_prio(comparison: Comparison, expected: MpPrioOption, got: MpPrio) -> None:
     comparison.check("mp_prio backup", expected.backup, got.backup, _switch)
-    if comparison.check_presence(
-        "mp_prio address_id", expected=expected.address_id is not None, got=got.address_id is not None
-    ):
-        comparison.check("mp_prio address_id", expected.address_id, got.address_id)
+    comparison.check("mp_prio address_id", expected.address_id, got.address_id)
 
 
 def _match_fail(comparison: Comparison, expected: MpFailOption, got: MpFail) -> None:

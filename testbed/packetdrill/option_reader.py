@@ -21,10 +21,13 @@ from testbed.packetdrill.option_fields import (
     read_address_reference,
 )
 from testbed.packetdrill.syntax import (
+    Absent,
     AddAddressOption,
+    AnyOptions,
     ChecksumForm,
     Computed,
     DataSequence,
+    Direction,
     DssOption,
     EndOfOptions,
     FastOpen,
@@ -63,23 +66,49 @@ MAXIMUM_OPTIONS = 40
 """A header has room for no more, not even of one byte each."""
 
 
-def read_options(context: TreeContext, tree: Tree[Token]) -> tuple[ScriptOption, ...]:
-    """The options between ``<`` and ``>``; every bad one is noted, then RejectionError raised."""
+def read_options(
+    context: TreeContext, tree: Tree[Token], direction: Direction
+) -> tuple[ScriptOption, ...] | None:
+    """The options between ``<`` and ``>``, None for ``...`` alone.
+
+    Every bad one is noted, then RejectionError raised.
+    """
     options: list[ScriptOption] = []
     failed = False
-    for option in subtrees(tree, "option"):
+    for option in subtrees(tree):
         try:
-            options.append(_read_option(context, option))
+            read = _read_option(context, option)
+            if direction is Direction.IN:
+                _check_incoming(context, option, read)
+            options.append(read)
         except RejectionError:
             failed = True
     if failed:
         raise RejectionError("options")
     if len(options) > MAXIMUM_OPTIONS:
         raise context.reject(tree, f"{len(options)} options, more than {MAXIMUM_OPTIONS}")
-    return tuple(options)
+    return None if options == [AnyOptions()] else tuple(options)
+
+
+def _check_incoming(context: TreeContext, tree: Tree[Token], option: ScriptOption) -> None:
+    """What only makes sense in a comparison."""
+    if isinstance(option, AnyOptions):
+        raise context.reject(tree, "'...' is for packets that the stack sends: what should arrive?")
+    if isinstance(option, FastOpen) and option.cookie is None:
+        raise context.reject(tree, "an incoming packet needs the cookie itself instead of '...'")
+    if isinstance(option, DssOption) and not isinstance(option.data_sequence, DataSequence):
+        given = {
+            "ssn": option.subflow_sequence is not None,
+            "dll": option.data_length is not None,
+            "cksum": isinstance(option.checksum, int) or option.checksum is ChecksumForm.CORRECT,
+        }
+        for name in (name for name, is_given in given.items() if is_given):
+            raise context.reject(tree, f"dss: {name} goes with dsn4 or dsn8")
 
 
 def _read_option(context: TreeContext, option: Tree[Token]) -> ScriptOption:
+    if option.data == "any_options":
+        return AnyOptions(location=context.location(option))
     name = token_of(option)
     read = _READERS.get(name)
     if read is None:
@@ -234,16 +263,24 @@ def _mp_join_ack(reader: OptionFieldsReader) -> ScriptOption:
     return MpJoinAckOption(reader.key_value(fields, "sender_hmac", maximum, (Truncation.FULL_160,)))
 
 
-def _data_sequence(reader: OptionFieldsReader, fields: OptionFields, prefix: str) -> DataSequence | None:
-    found = None
-    for bits in (4, 8):
-        name = f"{prefix}{bits}"
-        if name not in fields.words and name not in fields.values:
-            continue
-        if found is not None:
-            raise reader.context.reject(reader.name, f"{reader.name}: either {prefix}4 or {prefix}8")
-        found = DataSequence(bits == 8, _sequence_value(reader, fields, name))
-    return found
+_WIDTHS: Mapping[str, bool | None] = {"": None, "4": False, "8": True}
+
+
+def _data_sequence(
+    reader: OptionFieldsReader, fields: OptionFields, prefix: str
+) -> DataSequence | Absent | None:
+    found: list[DataSequence | Absent] = [
+        DataSequence(is_64bit, _sequence_value(reader, fields, prefix + suffix))
+        for suffix, is_64bit in _WIDTHS.items()
+        if prefix + suffix in fields.words or prefix + suffix in fields.values
+    ]
+    if f"no{prefix}" in fields.words:
+        found.append(Absent.ABSENT)
+    if len(found) > 1:
+        raise reader.context.reject(
+            reader.name, f"{reader.name}: one of {prefix}, {prefix}4, {prefix}8 and no{prefix}"
+        )
+    return found[0] if found else None
 
 
 def _sequence_value(reader: OptionFieldsReader, fields: OptionFields, name: str) -> int | KeyFunction | None:
@@ -254,16 +291,16 @@ def _sequence_value(reader: OptionFieldsReader, fields: OptionFields, name: str)
 def _dss(reader: OptionFieldsReader) -> ScriptOption:
     fields = reader.read(
         FieldNames(
-            words=("nocs", "fin"),
+            words=("nocs", "fin", "nodack", "nodsn"),
             values=("ssn", "dll", "cksum"),
-            optional_values=("dack4", "dack8", "dsn4", "dsn8"),
+            optional_values=("dack", "dack4", "dack8", "dsn", "dsn4", "dsn8"),
         )
     )
     data_sequence = _data_sequence(reader, fields, "dsn")
-    if data_sequence is None:
+    if data_sequence is Absent.ABSENT:
         for name in ("ssn", "dll", "cksum"):
             if name in fields.values:
-                raise reader.context.reject(reader.name, f"dss: {name} goes with dsn4 or dsn8")
+                raise reader.context.reject(reader.name, f"dss: {name} does not go with nodsn")
     return DssOption(
         _data_sequence(reader, fields, "dack"),
         data_sequence,

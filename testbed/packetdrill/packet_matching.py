@@ -18,19 +18,17 @@ from testbed.packetdrill.option_matching import (
     Mismatch,
     hexadecimal,
     match_option,
-    option_form,
 )
+from testbed.packetdrill.option_order import partners_of
 from testbed.packetdrill.packet_context import UINT32_MASK, PacketContext
 from testbed.packetdrill.printer import print_flags, print_options
 from testbed.packetdrill.subflow_lookup import subflow_of_incoming, subflow_of_outgoing
 from testbed.packetdrill.syntax import (
+    AnyOptions,
     Direction,
     Ecn,
-    EndOfOptions,
     IcmpPart,
-    NoOperation,
     Packet,
-    RawOption,
     ScriptOption,
     TcpPart,
 )
@@ -120,31 +118,14 @@ def _match_header(comparison: Comparison, expected: TcpPart, tcp: WireTcp) -> No
 
 def _match_options(comparison: Comparison, expected: Sequence[ScriptOption], tcp: WireTcp) -> None:
     context = comparison.context
-    wire_options = list(tcp.options)
-    all_described = [describe_option(context, option) for option in wire_options]
-    described = list(all_described)
-    if not expected or not isinstance(expected[-1], NoOperation | EndOfOptions):
-        # What only fills the header up to a multiple of 4 need not be written.
-        written = _written_length(expected, described, [len(option.data) for option in wire_options])
-        while len(described) > len(expected) and written % 4 and isinstance(described[-1], NoOperation):
-            described.pop()
-            wire_options.pop()
-    same_forms = len(expected) == len(described) and all(
-        isinstance(wanted, RawOption) or option_form(wanted) == option_form(got)
-        for wanted, got in zip(expected, described, strict=True)
-    )
-    if not same_forms:
-        comparison.check("options", _listed(expected), _listed(all_described))
+    described = [describe_option(context, option) for option in tcp.options]
+    partners = partners_of(expected, described, [len(option.data) for option in tcp.options])
+    if partners is None:
+        comparison.check("options", _listed(expected), _listed(described))
         return
-    for wanted, got in zip(expected, wire_options, strict=True):
-        match_option(comparison, wanted, got)
-
-
-def _written_length(
-    expected: Sequence[ScriptOption], described: Sequence[ScriptOption], lengths: Sequence[int]
-) -> int:
-    """How many bytes the options take that the script has written."""
-    return sum(lengths[: len(expected)]) if len(described) >= len(expected) else 0
+    wanted = [option for option in expected if not isinstance(option, AnyOptions)]
+    for option, partner in zip(wanted, partners, strict=True):
+        match_option(comparison, option, tcp.options[partner])
 
 
 def _listed(options: Sequence[ScriptOption]) -> str:

@@ -154,9 +154,7 @@ def _read_tcp(context: TreeContext, tree: Tree[Token], direction: Direction) -> 
             elif part.data == "tcp_field":
                 _read_tcp_field(context, part, numbers)
             elif part.data == "option_list":
-                options = read_options(context, part)
-            else:
-                options = None
+                options = read_options(context, part, direction)
         except RejectionError:
             failed = True
     if failed or sequence is None:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from mptcp_stack.wire.addresses import format_address
 from testbed.packetdrill.constants import MP_CAPABLE_FLAGS, MP_RESET_FLAGS
 from testbed.packetdrill.syntax import (
+    Absent,
     Action,
     AddAddressOption,
     AddressReference,
+    AnyOptions,
     Array,
     BitwiseOr,
     ChecksumForm,
@@ -244,15 +246,19 @@ def print_options(options: Iterable[ScriptOption]) -> str:
     return ", ".join(print_option(option) for option in options)
 
 
+_SINGLE_WORDS: Mapping[type, str] = {
+    AnyOptions: "...",
+    NoOperation: "nop",
+    EndOfOptions: "eol",
+    SackPermitted: "sackOK",
+}
+
+
 def print_option(option: ScriptOption) -> str:
     """One option; what it leaves out is left out."""
     match option:
-        case NoOperation():
-            return "nop"
-        case EndOfOptions():
-            return "eol"
-        case SackPermitted():
-            return "sackOK"
+        case AnyOptions() | NoOperation() | EndOfOptions() | SackPermitted():
+            return _SINGLE_WORDS[type(option)]
         case MaximumSegmentSize(value):
             return f"mss {value}"
         case WindowScale(shift):
@@ -361,10 +367,15 @@ def _print_join(option: MpJoinSynOption | MpJoinSynAckOption | MpJoinAckOption) 
     return _words("mp_join_syn_ack", *head, _assignment("sender_hmac", option.hmac), nonce)
 
 
-def _print_data_sequence(prefix: str, sequence: DataSequence | None) -> str | None:
+_WIDTHS = {None: "", False: "4", True: "8"}
+
+
+def _print_data_sequence(prefix: str, sequence: DataSequence | Absent | None) -> str | None:
     if sequence is None:
         return None
-    name = f"{prefix}{8 if sequence.is_64bit else 4}"
+    if sequence is Absent.ABSENT:
+        return f"no{prefix}"
+    name = prefix + _WIDTHS[sequence.is_64bit]
     return _assignment(name, sequence.value) or name
 
 

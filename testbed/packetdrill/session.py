@@ -174,7 +174,7 @@ class _Screen:
         self._runs = tuple(_run_of(cell) for cell in cells)
         self._stacks = [stack for stack in STACKS if options.stack in (stack, "both")]
         self._repeated = 0
-        self._tap = TapWriter(stdout, self._runs, 0) if options.tap else None
+        self._tap = TapWriter(stdout, self._runs, 0, show_notes=options.trace) if options.tap else None
         if self._tap is not None:
             self._tap.start()
 

@@ -183,6 +183,11 @@ class AddressReference(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class AnyOptions(Node):
+    """``...`` among others: any number of options, also none."""
+
+
+@dataclass(frozen=True, slots=True)
 class NoOperation(Node):
     """``nop``"""
 
@@ -292,24 +297,33 @@ class MpJoinAckOption(Node):
     hmac: int | KeyFunction | Computed | None = None
 
 
+class Absent(Enum):
+    """What a script wants not to be there, as against what it leaves out."""
+
+    ABSENT = "no"
+
+
 @dataclass(frozen=True, slots=True)
 class DataSequence(Node):
     """``dack8=N``, ``dsn4``: how wide, and where it counts from: 1 is the first byte of the data.
 
     A `KeyFunction` counts from that key's initial data sequence number. None: not compared, and in an
-    incoming packet what comes next.
+    incoming packet what comes next. ``dack``, without a width, is of any width; incoming of 64 bits.
     """
 
-    is_64bit: bool
+    is_64bit: bool | None
     value: int | KeyFunction | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DssOption(Node):
-    """``dss [dack4|dack8[=N]] [dsn4|dsn8[=N]] [ssn=N] [dll=N] [nocs|cksum=N] [fin]``"""
+    """``dss [dack4|dack8[=N]] [dsn4|dsn8[=N]] [ssn=N] [dll=N] [nocs|cksum=N] [fin]``
 
-    data_ack: DataSequence | None = None
-    data_sequence: DataSequence | None = None
+    `Absent` is ``nodack`` and ``nodsn``: it must not be there.
+    """
+
+    data_ack: DataSequence | Absent | None = None
+    data_sequence: DataSequence | Absent | None = None
     subflow_sequence: int | None = None
     data_length: int | None = None
     checksum: int | ChecksumForm = ChecksumForm.NEGOTIATED
@@ -378,7 +392,8 @@ MptcpScriptOption = (
     | MpResetOption
 )
 ScriptOption = (
-    NoOperation
+    AnyOptions
+    | NoOperation
     | EndOfOptions
     | MaximumSegmentSize
     | WindowScale
@@ -438,7 +453,8 @@ class SequenceRange(Node):
 class TcpPart(Node):
     """``flags`` are the bits of the header, as in `mptcp_stack.wire.tcp_segment`.
 
-    ``options`` None is ``<...>``: any. () is a packet without options.
+    ``options`` None is ``<...>``: any. () is a packet without options. `AnyOptions` among others is only in
+    outgoing packets.
     """
 
     flags: int

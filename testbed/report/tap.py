@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import TextIO
 
 from testbed.report.diagnostics import diagnostics, unchecked
@@ -15,13 +16,17 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 class TapWriter:
     """Writes results in the order of the plan, whatever order they come in, each as soon as it may.
 
-    So the same number means the same run in every session over the same plan.
+    So the same number means the same run in every session over the same plan. ``show_notes`` shows the notes
+    of runs that passed as well.
     """
 
-    def __init__(self, stream: TextIO, runs: tuple[Run, ...], session_seed: int) -> None:
+    def __init__(
+        self, stream: TextIO, runs: tuple[Run, ...], session_seed: int, *, show_notes: bool = False
+    ) -> None:
         self._stream = stream
         self._order = [run.identifier for run in runs]
         self._session_seed = session_seed
+        self._show_notes = show_notes
         self._pending: dict[str, RunResult] = {}
         self._written = 0
         self._totals = Totals()
@@ -60,11 +65,13 @@ class TapWriter:
         self._written += 1
         self._totals = self._totals.plus(result.outcome)
         self._stream.write(result_line(self._written, result) + "\n")
+        lines: Sequence[str] = result.notes if self._show_notes else ()
         if result.outcome in (Outcome.FAIL, Outcome.ERROR):
-            for line in diagnostics(result, self._session_seed):
-                self._stream.write(f"# {_printable(line)}".rstrip() + "\n")
+            lines = diagnostics(result, self._session_seed)
         else:
             self._unchecked.update(unchecked(result))
+        for line in lines:
+            self._stream.write(f"# {_printable(line)}".rstrip() + "\n")
 
 
 def result_line(number: int, result: RunResult) -> str:

@@ -78,6 +78,15 @@ def test_tap_and_junit(passing: Path, failing: Path, tmp_path: Path) -> None:
     assert (root.get("tests"), root.get("failures")) == ("2", "1")
 
 
+def test_tap_has_the_trace_of_a_run_that_passes(passing: Path) -> None:
+    _, text = session(SessionOptions((passing,), tap=True, trace=True))
+    lines = text.splitlines()
+    verdict = next(number for number, line in enumerate(lines) if line.startswith("ok 1 - "))
+    assert lines[verdict + 1] == "# +0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3"
+    assert "# +0.1 < . 1:1(0) ack 1 win 256" in lines
+    assert all(line.startswith("#") for line in lines[verdict + 1 :])
+
+
 def test_the_capture_has_the_packets(passing: Path, tmp_path: Path) -> None:
     capture = tmp_path / "packets.pcapng"
     session(SessionOptions((passing,), pcap=capture))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from mptcp_stack.wire.mptcp_options import emit_mptcp_option
 from testbed.packetdrill.packet_building import emit_ip, with_tcp_checksum
 from testbed.packetdrill.syntax import (
+    Absent,
     AddAddressOption,
     AddressReference,
+    AnyOptions,
     ChecksumForm,
     Computed,
     DataSequence,
@@ -67,7 +71,7 @@ def key_functions(*functions: Truncation) -> st.SearchStrategy[KeyFunction]:
 
 
 data_numbers = st.none() | uint64 | key_functions(Truncation.INITIAL_DATA_SEQUENCE)
-data_sequences = st.none() | st.builds(DataSequence, st.booleans(), data_numbers)
+data_sequences = st.none() | st.builds(DataSequence, maybe(st.booleans()), data_numbers)
 checksums = uint16 | st.sampled_from(ChecksumForm)
 key_references = st.builds(KeyReference, names, maybe(uint64))
 address_ids = st.none() | uint8 | st.just(Computed.AUTO)
@@ -88,8 +92,9 @@ def capables(draw: st.DrawFn) -> MpCapableOption:
 
 @st.composite
 def data_sequence_signals(draw: st.DrawFn) -> DssOption:
-    option = DssOption(draw(data_sequences), draw(data_sequences), fin=draw(st.booleans()))
-    if option.data_sequence is None:
+    both = data_sequences | st.just(Absent.ABSENT)
+    option = DssOption(draw(both), draw(both), fin=draw(st.booleans()))
+    if not isinstance(option.data_sequence, DataSequence):
         return option
     return DssOption(
         option.data_ack,
@@ -168,7 +173,10 @@ tcp_parts = st.builds(
     maybe(uint32),
     maybe(uint16),
     maybe(uint16),
-    st.none() | st.lists(script_options, max_size=5).map(tuple),
+    st.none()
+    | st.lists(script_options | st.just(AnyOptions()), max_size=5)
+    .map(tuple)
+    .filter(lambda options: options != (AnyOptions(),)),
 )
 icmp_parts = st.one_of(
     st.builds(
@@ -191,12 +199,23 @@ icmp_parts = st.one_of(
 endpoints = st.builds(AddressReference, names, st.none() | addresses, st.none() | st.integers(1, 65535))
 
 
+def _is_for_comparison(option: ScriptOption) -> bool:
+    return isinstance(option, AnyOptions) or (isinstance(option, FastOpen) and option.cookie is None)
+
+
+def _something_to_send(part: TcpPart) -> TcpPart:
+    """Without what makes sense only in a comparison."""
+    return replace(part, options=tuple(each for each in part.options or () if not _is_for_comparison(each)))
+
+
 @st.composite
 def packets(draw: st.DrawFn) -> Packet:
     both = draw(st.booleans())
+    direction = draw(st.sampled_from(Direction))
+    tcp = tcp_parts if direction is Direction.OUT else tcp_parts.map(_something_to_send)
     return Packet(
-        draw(st.sampled_from(Direction)),
-        draw(tcp_parts | icmp_parts),
+        direction,
+        draw(tcp | icmp_parts),
         draw(ip_parts),
         draw(endpoints) if both else None,
         draw(endpoints) if both else None,

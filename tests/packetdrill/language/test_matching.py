@@ -80,11 +80,11 @@ DEVIATIONS = [
         "5",
     ),
     (
-        ". 1:6(5) <mpcapable key[skey, ckey] mpcdatalen 5>",
         ". 1:6(5) <mpcapable key[skey, ckey]>",
+        ". 1:6(5) <mpcapable key[skey, ckey] mpcdatalen 5>",
         "mpcapable mpcdatalen",
+        "5",
         "nothing",
-        "mpcapable mpcdatalen",
     ),
     (
         ". 1:6(5) <mpcapable key[skey, ckey] mpcdatalen 5 cksum=3>",
@@ -130,7 +130,20 @@ DEVIATIONS = [
         "dss fin",
         "nothing",
     ),
-    (". 1:1(0) <dss dack8=1 dsn8 nocs>", ". 1:1(0) <dss dack8=1 nocs>", "dss dsn", "nothing", "dss dsn"),
+    (
+        ". 1:1(0) <dss dack8=1 dsn8 nocs>",
+        ". 1:1(0) <dss dack8=1 nodsn nocs>",
+        "dss dsn",
+        "nothing",
+        "dss dsn",
+    ),
+    (". 1:1(0) <dss dack8=1 dsn8 nocs>", ". 1:1(0) <dss nodack nocs>", "dss dack", "nothing", "dss dack"),
+    (". 1:1(0) <dss dack8=1 nocs>", ". 1:1(0) <dss dack8=1 dsn nocs>", "dss dsn", "dss dsn", "nothing"),
+    (". 1:1(0) <dss dack8=1 nocs>", ". 1:1(0) <dss ssn=1>", "dss ssn", "1", "nothing"),
+    (". 1:1(0) <dss dack8=1 nocs>", ". 1:1(0) <dss dll=1>", "dss dll", "1", "nothing"),
+    (". 1:1(0) <dss dack8=1 nocs>", ". 1:1(0) <dss cksum=1>", "dss checksum", "0x1", "nothing"),
+    (". 1:1(0) <dss dack4=1 nocs>", ". 1:1(0) <dss dack=2 nocs>", "dss dack", "2", "1"),
+    (". 1:1(0) <dss dack8=1 nocs>", ". 1:1(0) <dss dack=2 nocs>", "dss dack", "2", "1"),
     (". 1:1(0) <dss dsn8 nocs>", ". 1:1(0) <dss dack8 dsn8 nocs>", "dss dack", "dss dack", "nothing"),
     (
         f"{JOIN} S 0:0(0) <mp_join_syn token=5>",
@@ -196,11 +209,11 @@ DEVIATIONS = [
         "1",
     ),
     (
-        ". 1:1(0) <add_address addr[saddr1] port=1>",
         ". 1:1(0) <add_address addr[saddr1]>",
+        ". 1:1(0) <add_address addr[saddr1] port=1>",
         "add_address port",
+        "1",
         "nothing",
-        "add_address port",
     ),
     (
         ". 1:1(0) <add_address addr[saddr1] hmac=1>",
@@ -225,11 +238,11 @@ DEVIATIONS = [
     ),
     (". 1:1(0) <mp_prio backup=1>", ". 1:1(0) <mp_prio backup=0>", "mp_prio backup", "0", "1"),
     (
-        ". 1:1(0) <mp_prio address_id=1>",
         ". 1:1(0) <mp_prio>",
+        ". 1:1(0) <mp_prio address_id=1>",
         "mp_prio address_id",
+        "1",
         "nothing",
-        "mp_prio address_id",
     ),
     (". 1:1(0) <mp_fail dsn8=1>", ". 1:1(0) <mp_fail dsn8=2>", "mp_fail dsn8", "2", "1"),
     (
@@ -272,6 +285,22 @@ def test_the_same_text_agrees(sent: str) -> None:
         (". 1:1(0) <mpcapable v1 flags[flag_a] key[skey]>", ". 1:1(0) <mpcapable>"),
         (". 1:6(5) <dss dack8=9 dsn8=1 ssn=1 dll=5 nocs>", ". 1:6(5) <dss dack8 dsn8>"),
         (". 1:6(5) <dss dack8=9 dsn8=1 ssn=1 dll=5 nocs>", ". 1:6(5) <dss>"),
+        (". 1:6(5) <dss dack8=9 dsn8=1 ssn=1 dll=5 nocs>", ". 1:6(5) <dss dack8=9>"),
+        (". 1:6(5) <dss dack8=9 dsn8=1 ssn=1 dll=5 nocs>", ". 1:6(5) <dss dsn8=1>"),
+        (". 1:6(5) <dss dack8=9 dsn4=1 ssn=1 dll=5 nocs>", ". 1:6(5) <dss ssn=1 dll=5>"),
+        (". 1:6(5) <dss dack8=9 dsn4=1 ssn=1 dll=5 nocs>", ". 1:6(5) <dss dack=9 dsn=1>"),
+        (". 1:6(5) <dss dack4=9 dsn8=1 ssn=1 dll=5 nocs>", ". 1:6(5) <dss dack=9 dsn=1>"),
+        (". 1:1(0) <dss dack4=9 nocs>", ". 1:1(0) <dss dack=9 nodsn>"),
+        (". 1:1(0) <mp_prio backup=1 address_id=4>", ". 1:1(0) <mp_prio backup=1>"),
+        (". 1:1(0) <add_address addr[saddr1] port=1>", ". 1:1(0) <add_address addr[saddr1]>"),
+        (". 1:6(5) <mpcapable key[skey, ckey] mpcdatalen 5>", ". 1:6(5) <mpcapable key[skey, ckey]>"),
+        (". 1:1(0) <mss 5, sackOK, nop, nop>", ". 1:1(0) <mss 5, ...>"),
+        (". 1:1(0) <mss 5>", ". 1:1(0) <mss 5, ...>"),
+        (". 1:1(0) <mss 5, sackOK, nop, wscale 3>", ". 1:1(0) <..., wscale 3>"),
+        (". 1:1(0) <mss 5, sackOK, nop, nop>", ". 1:1(0) <..., sackOK>"),
+        (". 1:1(0) <nop, nop, sackOK>", ". 1:1(0) <..., sackOK>"),
+        (". 1:1(0) <mss 5, sackOK, nop, wscale 3, nop>", ". 1:1(0) <..., sackOK, ...>"),
+        (". 1:1(0) <mss 5, sackOK, nop, wscale 3, nop>", ". 1:1(0) <mss 5, ..., wscale 3, ..., nop>"),
         (". 1:6(5) <dss dack8=1 dsn8=1 cksum=auto>", ". 1:6(5) <dss dack8=1 dsn8=1 cksum=auto>"),
         (". 1:1(0) <mp_join_syn token=5 backup=1 rand=3>", ". 1:1(0) <mp_join_syn>"),
         (". 1:1(0) <mp_join_syn token=auto>", ". 1:1(0) <mp_join_syn token=sha256_32(ckey)>"),
@@ -295,6 +324,28 @@ def test_too_much_padding_is_not_overlooked() -> None:
     conversation = established()
     (mismatch,) = conversation.expect("> . 1:1(0) <mss 5>", "< . 1:1(0) <mss 5, nop, nop, nop, nop>")
     assert mismatch.field == "options"
+
+
+@pytest.mark.parametrize(
+    ("expected", "field"),
+    [
+        ("mss 6, ...", "mss"),
+        ("..., wscale 4", "wscale"),
+        ("..., sackOK, nop, wscale 4, ...", "wscale"),
+        ("wscale 3, ...", "options"),
+        ("..., mss 5", "options"),
+        ("..., sackOK", "options"),
+        ("..., wscale 3, mss 5, ...", "options"),
+        ("mss 5, ..., mss 5", "options"),
+        ("..., md5, ...", "options"),
+        ("..., nop, nop, nop", "options"),
+    ],
+)
+def test_what_stands_beside_an_ellipsis_is_compared(expected: str, field: str) -> None:
+    conversation = established()
+    sent = "< . 1:1(0) <mss 5, sackOK, nop, wscale 3, nop>"
+    (mismatch,) = conversation.expect(f"> . 1:1(0) <{expected}>", sent)
+    assert mismatch.field == field
 
 
 def test_all_deviations_are_found() -> None:

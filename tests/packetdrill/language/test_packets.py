@@ -49,7 +49,7 @@ IDSN = Truncation.INITIAL_DATA_SEQUENCE
 
 
 def option(text: str) -> ScriptOption:
-    content = parse_packet(f"< . 1:1(0) ack 1 <{text}>").content
+    content = parse_packet(f"> . 1:1(0) ack 1 <{text}>").content
     assert isinstance(content, TcpPart)
     assert content.options is not None
     (only,) = content.options
@@ -187,7 +187,7 @@ def test_flags(text: str, flags: int) -> None:
         ("< . 1:1(0)", TcpPart(16, SequenceRange(1, 0))),
         ("< . 1:1(0) ack 5", TcpPart(16, SequenceRange(1, 0), 5)),
         ("< . 1:1(0) ack 5 win 7 urg 3", TcpPart(16, SequenceRange(1, 0), 5, 7, 3)),
-        ("< . 1:1001(1000) <...>", TcpPart(16, SequenceRange(1, 1000), options=None)),
+        ("> . 1:1001(1000) <...>", TcpPart(16, SequenceRange(1, 1000), options=None)),
         ("< . 1:1(0) <>", TcpPart(16, SequenceRange(1, 0))),
         ("< . 4294967295:1(2)", TcpPart(16, SequenceRange(4294967295, 2))),
         ("< . 4294967295:4294967297(2)", TcpPart(16, SequenceRange(4294967295, 2))),
