@@ -10,7 +10,7 @@ from mptcp_stack.errors import ConfigurationError
 SECOND_US = 1_000_000
 CONGESTION_CONTROLS = ("cubic", "reno", "lia", "olia", "balia")
 """What ``net.ipv4.tcp_available_congestion_control`` lists."""
-SCHEDULERS = ("default", "roundrobin", "redundant")
+SCHEDULERS = ("default", "lowestrtt", "roundrobin", "redundant", "blest", "ecf")
 """What ``net.mptcp.available_schedulers`` lists."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
-from mptcp_stack.schedulers.lowest_rtt import candidates, has_room
+from mptcp_stack.schedulers.selection import candidates, has_room
 
 
 class RoundRobin:

@@ -140,7 +140,8 @@ class MptcpFile(_File):
     )
     path_manager: str | None = Field(default=None, description="Cannot be chosen yet.")
     scheduler: str | None = Field(
-        default=None, description="default; the bundled stack also has roundrobin and redundant."
+        default=None,
+        description="'default'; the bundled stack also has lowestrtt, roundrobin, redundant, blest and ecf.",
     )
 
 
