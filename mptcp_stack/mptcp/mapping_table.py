@@ -30,11 +30,9 @@ class ReceivedMapping:
     """A mapping, and what was received for it while its checksum is not verified yet."""
 
     mapping: Mapping
+    end: int
+    """The subflow position behind it."""
     held: list[Buffer] = field(default_factory=list)
-
-    @property
-    def end(self) -> int:
-        return self.mapping.subflow_start + self.mapping.length
 
     def hold(self, data: memoryview) -> None:
         """Small pieces are gathered: a view of each would keep the whole frame it came in."""
@@ -82,7 +80,7 @@ class MappingTable:
         if len(self._entries) >= MAXIMUM_MAPPINGS:
             return Addition.TOO_MANY
         self._starts.insert(index, start)
-        self._entries.insert(index, ReceivedMapping(mapping))
+        self._entries.insert(index, ReceivedMapping(mapping, end))
         return Addition.ADDED
 
     def find(self, position: int) -> ReceivedMapping | None:

@@ -62,17 +62,21 @@ class ReceiveBuffer:
 
     def window(self) -> int:
         """Bytes that the peer may send beyond ``next_position``."""
-        free = max(0, self.limit - self.readable_bytes)
-        self._right_edge = max(self._right_edge, self.next_position + free)
-        return self._right_edge - self.next_position
+        readable = self._ready.length if self._gathered is None else self.readable_bytes
+        next_position = self._reassembly.next_position + self.fin_was_taken
+        edge = next_position + max(0, self.limit - readable)
+        if edge > self._right_edge:
+            self._right_edge = edge
+        return self._right_edge - next_position
 
     def receive(self, position: int, data: Buffer) -> bool:
         """Takes data of the connection; True when something became readable."""
         counters = self._counters
-        if position + len(data) > max(self._right_edge, self.next_position + self.window()):
+        end = position + len(data)
+        if end > self._right_edge and end > self.right_edge:
             counters.increment("MPTcpExtNoDSSInWindow")
             return False
-        if self.fin_position is not None and position + len(data) > self.fin_position:
+        if self.fin_position is not None and end > self.fin_position:
             counters.increment("MPTcpExtDSSNotMatching")
             return False
         merges = self._reassembly.merges

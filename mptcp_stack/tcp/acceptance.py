@@ -104,8 +104,8 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
             _challenge(subflow, now_us)
             return False
     length = len(segment.payload) + bool(segment.flags & FIN) + bool(segment.flags & SYN)
-    edge = max(subflow.rcv_right_edge, subflow.rcv_nxt + subflow.receive_window())
     end = sequence + length
+    edge = _receivable_edge(subflow, sequence + 1)
     if (
         sequence > edge
         or end < subflow.rcv_nxt
@@ -117,6 +117,12 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
             _answer_out_of_window(subflow, segment, sequence, now_us)
         return False
     return True
+
+
+def _receivable_edge(subflow: Subflow, wanted: int) -> int:
+    """The first sequence number beyond the window, or any behind ``wanted`` that lies within it."""
+    edge = subflow.rcv_right_edge
+    return edge if wanted <= edge else max(edge, subflow.rcv_nxt + subflow.receive_window())
 
 
 def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
@@ -276,7 +282,7 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
         return
     counters = subflow.environment.counters
     payload = segment.payload
-    edge = max(subflow.rcv_right_edge, subflow.rcv_nxt + subflow.receive_window())
+    edge = _receivable_edge(subflow, sequence + len(payload))
     if sequence + len(payload) > edge:
         payload = payload[: edge - sequence]
     _prepare_acknowledgement(subflow, segment, sequence, now_us)
