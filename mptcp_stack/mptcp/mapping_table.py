@@ -67,13 +67,7 @@ class MappingTable:
         start, end = mapping.subflow_start, mapping.subflow_start + mapping.length
         index = bisect_right(self._starts, start)
         if index and self._entries[index - 1].end > start:
-            known = self._entries[index - 1].mapping
-            is_same = (known.subflow_start, known.data_start, known.length, known.checksum) == (
-                start,
-                mapping.data_start,
-                mapping.length,
-                mapping.checksum,
-            )
+            is_same = _is_same(self._entries[index - 1].mapping, mapping)
             return Addition.KNOWN if is_same else Addition.CONFLICTING
         if index < len(self._starts) and self._starts[index] < end:
             return Addition.CONFLICTING
@@ -100,3 +94,15 @@ class MappingTable:
             count += 1
         if count:
             del self._starts[:count], self._entries[:count]
+
+
+def _is_same(known: Mapping, mapping: Mapping) -> bool:
+    """Linux adds a DATA_FIN to a mapping between two of its segments, and with it the checksum changes.
+
+    The first form holds, as it does for Linux: its checksum was made for it.
+    """
+    return (known.subflow_start, known.data_start, known.length) == (
+        mapping.subflow_start,
+        mapping.data_start,
+        mapping.length,
+    ) and (known.checksum is None) is (mapping.checksum is None)

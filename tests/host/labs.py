@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.host.client import HostClient
+from testbed.host.client import HostClient, RunningWorkload
 from testbed.host.launcher import AgentLauncher
 from testbed.host.protocol import AgentConfiguration, ConnectionResult, Role, Workload, WorkloadKind
 from tests.device.namespaces import namespace, run
@@ -88,10 +88,16 @@ def pair_of_hosts(directory: Path, stacks: tuple[str, str]) -> Iterator[Pair]:
             yield Pair(clients[0], clients[1], client_namespace, server_namespace)
 
 
-def transfer(
-    pair: Pair, address: str, client_bytes: int, server_bytes: int, *, protocols: tuple[str, str]
-) -> tuple[ConnectionResult, ConnectionResult]:
-    """Both ways at once, verified. Returns what the client and what the server saw."""
+def start_transfer(
+    pair: Pair,
+    address: str,
+    client_bytes: int,
+    server_bytes: int,
+    *,
+    protocols: tuple[str, str],
+    hold_open_after: bool = False,
+) -> tuple[RunningWorkload, RunningWorkload]:
+    """Both ways at once, verified. Returns the client's and the server's workload."""
     listening = pair.server.start(
         Workload(
             WorkloadKind.TRANSFER,
@@ -101,6 +107,7 @@ def transfer(
             protocol=protocols[1],
             send_bytes=server_bytes,
             send_seed=2,
+            hold_open_after=hold_open_after,
             timeout_us=20_000_000,
         )
     )
@@ -113,9 +120,18 @@ def transfer(
             protocol=protocols[0],
             send_bytes=client_bytes,
             send_seed=1,
+            hold_open_after=hold_open_after,
             timeout_us=20_000_000,
         )
     )
+    return connecting, listening
+
+
+def transfer(
+    pair: Pair, address: str, client_bytes: int, server_bytes: int, *, protocols: tuple[str, str]
+) -> tuple[ConnectionResult, ConnectionResult]:
+    """To the end. Returns what the client and what the server saw."""
+    connecting, listening = start_transfer(pair, address, client_bytes, server_bytes, protocols=protocols)
     (client,) = connecting.result()
     (server,) = listening.result()
     return client, server

@@ -26,7 +26,7 @@ class Direction:
     ) -> None:
         self.source, self.sink = source, sink
         self._impaired = settings
-        gentle = WireSettings(delay_us=settings.delay_us, split=True)
+        gentle = WireSettings(delay_us=settings.delay_us, rate_bit_s=settings.rate_bit_s, split=True)
         self.wire = Wire(f"{source.name}->{sink.name}", gentle, stream, mtu=source.mtu)
 
     def take(self, now_us: int) -> None:

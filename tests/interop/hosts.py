@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,15 @@ from mptcp_stack.device.packet_socket import PacketSocket
 from testbed.counters.nstat import subtract
 from testbed.host.client import HostClient
 from testbed.host.launcher import AgentLauncher
+from testbed.host.protocol import ConnectionResult
 from tests.device.namespaces import inside, namespace, run
-from tests.host.labs import LINKS, Pair, configuration
+from tests.host.labs import LINKS, Pair, configuration, start_transfer
 from tests.interop.forwarder import Forwarder, forwarded
+
+ADDRESSES = {4: "10.8.0.2", 6: "fd08:0::2"}
+ANNOUNCED = {4: "10.8.1.2", 6: "fd08:1::2"}
+"""On the second link, where the client's address is chosen by its route."""
+LONGEST_JOIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,31 @@ class BadPair:
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         return self.pair.client.counters(), self.pair.server.counters()
+
+
+def transfer_over_both_links(
+    hosts: BadPair, family: int, client_bytes: int, server_bytes: int
+) -> tuple[ConnectionResult, ConnectionResult]:
+    """Neither end shuts down before the join is done: one that comes later is refused, by Linux too."""
+    server, client = hosts.pair.server, hosts.pair.client
+    server.add_endpoint(ANNOUNCED[family], flags={"signal"})
+    client.set_limits(2, 1)
+    connecting, listening = start_transfer(
+        hosts.pair,
+        ADDRESSES[family],
+        client_bytes,
+        server_bytes,
+        protocols=("mptcp", "mptcp"),
+        hold_open_after=True,
+    )
+    deadline_s = time.monotonic() + LONGEST_JOIN_S
+    while not server.counters().get("MPTcpExtMPJoinAckRx"):
+        assert time.monotonic() < deadline_s, "no join"
+    connecting.finish()
+    listening.finish()
+    (of_client,) = connecting.result()
+    (of_server,) = listening.result()
+    return of_client, of_server
 
 
 def grown(

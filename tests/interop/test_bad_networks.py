@@ -5,31 +5,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from mptcp_stack.device.in_memory import WireSettings
 from testbed.selftests.judgement import FALLBACK_NAMES
-from tests.host.labs import assert_intact, transfer
-from tests.interop.hosts import BadPair, bad_pair, grown
+from tests.host.labs import assert_intact
+from tests.interop.hosts import ADDRESSES, BadPair, bad_pair, grown, transfer_over_both_links
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel]
 
-BASE = WireSettings(delay_us=2_000, split=True)
+GOOD = WireSettings(delay_us=2_000, rate_bit_s=20_000_000, split=True)
 LINKS = {
-    "good": BASE,
-    "loss-1": WireSettings(delay_us=2_000, loss=0.01),
-    "loss-5": WireSettings(delay_us=2_000, loss=0.05),
-    "reordering": WireSettings(delay_us=2_000, reorder=0.1),
-    "duplication": WireSettings(delay_us=2_000, duplicate=0.1),
-    "jitter": WireSettings(delay_us=4_000, jitter_us=2_000),
-    "all": WireSettings(delay_us=2_000, loss=0.01, reorder=0.05, duplicate=0.05, jitter_us=1_000),
+    "good": GOOD,
+    "loss-1": replace(GOOD, loss=0.01),
+    "loss-5": replace(GOOD, loss=0.05),
+    "reordering": replace(GOOD, reorder=0.1),
+    "duplication": replace(GOOD, duplicate=0.1),
+    "jitter": replace(GOOD, delay_us=4_000, jitter_us=2_000),
+    "all": replace(GOOD, loss=0.01, reorder=0.05, duplicate=0.05, jitter_us=1_000),
 }
 ROLES = (("userspace", "kernel"), ("kernel", "userspace"))
-ADDRESSES = {4: "10.8.0.2", 6: "fd08:0::2"}
-JOINING = {4: "10.8.1.1", 6: "fd08:1::1"}
 NEVER = (
     *(f"MPTcpExt{name}" for name in FALLBACK_NAMES),
     *(
@@ -93,11 +91,8 @@ def is_in_selection(cell: Cell) -> bool:
 )
 def test_data_is_intact(cell: Cell, kernel_mptcp: None, tmp_path: Path) -> None:
     with bad_pair(tmp_path, cell.roles, LINKS[cell.link], checksum=cell.checksum) as hosts:
-        hosts.pair.client.add_endpoint(JOINING[cell.family], flags={"subflow"})
         before = hosts.counters()
-        client, server = transfer(
-            hosts.pair, ADDRESSES[cell.family], 400_000, 300_000, protocols=("mptcp", "mptcp")
-        )
+        client, server = transfer_over_both_links(hosts, cell.family, 400_000, 300_000)
         counted = grown(hosts.counters(), before)
     assert_intact(client, server, 400_000, 300_000)
     assert client.is_mptcp
