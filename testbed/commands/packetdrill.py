@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from testbed.errors import CapabilityError
+from testbed.packetdrill.constants import KNOWN_NEEDS, SCRIPT_OPTIONS, SCRIPT_OPTIONS_WITHOUT_EFFECT
 
 EPILOG = """\
 A script is code: what stands in its %{ }% is run as Python, and on the kernel its commands by a shell.
@@ -52,6 +53,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the packets of one run as pcapng")
     parser.add_argument("--tap", action="store_true", help="write TAP 13 to standard output")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
+    _add_script_options(parser)
+
+
+def _add_script_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the language, for all scripts."""
+    group = parser.add_argument_group(
+        "options of scripts", "For all scripts of the run; they take precedence over what stands in one."
+    )
+    for name, form in SCRIPT_OPTIONS.items():
+        group.add_argument(
+            f"--{name}",
+            dest="script_options",
+            action=_ScriptOption,
+            nargs=0 if form == "flag" else None,
+            metavar=_METAVARS.get(form, "TEXT"),
+            default=[],
+            help=argparse.SUPPRESS if name in SCRIPT_OPTIONS_WITHOUT_EFFECT else _HELP.get(name),
+        )
+
+
+_METAVARS = {"integer": "N", "needs": "LIST", "ipv4|ipv6|ipv4-mapped-ipv6": "VERSION"}
+_HELP = {
+    "tolerance_usecs": "how far an event may be off in real time",
+    "needs": f"skip on machines that lack one of {KNOWN_NEEDS}",
+    "define": "NAME=NUMBER, a constant",
+    "strict_segments": "compare packet by packet instead of ranges of bytes",
+}
+
+
+class _ScriptOption(argparse.Action):
+    """Adds the option's name and value to the others."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        value = values if isinstance(values, str) else None
+        name = self.option_strings[0].removeprefix("--")
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), (name, value)])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,5 +122,6 @@ def run(arguments: argparse.Namespace) -> int:
         pcap=arguments.pcap,
         verbosity=arguments.verbose - arguments.quiet,
         command_line=tuple(sys.argv[1:]),
+        script_options=tuple(arguments.script_options),
     )
     return run_session(options, sys.stdout, sys.stderr)

@@ -193,6 +193,7 @@ SYSTEM_CALLS: Mapping[str, tuple[int, int]] = {
     "epoll_create1": (1, 1),
     "epoll_ctl": (4, 4),
     "epoll_wait": (4, 4),
+    "epoll_pwait": (5, 5),
     "pipe": (1, 1),
     "open": (2, 3),
     "sendfile": (4, 4),
@@ -209,6 +210,20 @@ EXPRESSION_FUNCTIONS: Mapping[str, int] = {
     "inet_pton": 2,
 }
 """Functions within arguments → how many arguments they take."""
+
+SCRIPT_OPTIONS_WITHOUT_EFFECT = (
+    "tolerance_percent",
+    "mss",
+    "speed",
+    "local_ip",
+    "remote_ip",
+    "gateway_ip",
+    "netmask_ip",
+    "tcp_ts_tick_usecs",
+    "send_omit_free",
+    "non_fatal",
+)
+"""Accepted for the sake of other tools' scripts."""
 
 SCRIPT_OPTIONS: Mapping[str, str] = {
     "ip_version": "ipv4|ipv6|ipv4-mapped-ipv6",
@@ -229,15 +244,19 @@ SCRIPT_OPTIONS: Mapping[str, str] = {
     "define": "text",
     "stacks": "text",
     "kernel_differs": "text",
-    "needs": "text",
+    "needs": "needs",
+    "strict_segments": "flag",
     "initial_sequence": "integer",
     "seed": "integer",
 }
 """Option of a script → the form of its value.
 
-The last five are this project's own: which stacks a script is for, why the kernel's fails, what the machine
-must have, the script side's initial sequence number, the seed of generated keys.
+This project's own are which stacks a script is for, why the kernel's fails, what the machine must have
+(`needs`), the script side's initial sequence number and the seed of generated keys.
 """
+
+KNOWN_NEEDS = "mptcp, ipv6, linux-VERSION, sysctl:NAME, program:NAME"
+"""What ``--needs`` may ask for."""
 
 OPTION_NAMES = (
     "mss",

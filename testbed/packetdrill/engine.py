@@ -190,7 +190,7 @@ class Engine:
     def _same_range(self, number: int, expected: Packet, sent: SentPacket, until_us: int) -> SentPacket:
         """``sent`` cut, or joined with what follows it, to the bytes that the script wants at once."""
         wanted, length = expected.payload_length, payload_length(sent.packet)
-        if not wanted or not length:
+        if not wanted or not length or "strict_segments" in self._script.options:
             return sent
         if length > wanted and self._is_continued(number, expected):
             parts = split(sent.packet, wanted)

@@ -35,7 +35,7 @@ class PollingCalls:
                 return self._create(True)
             case "epoll_ctl":
                 return self._control(arguments)
-            case "epoll_wait":
+            case "epoll_wait" | "epoll_pwait":
                 return self._wait(arguments)
             case _:
                 raise ValueError(f"scripts on the kernel have no system call {name}")

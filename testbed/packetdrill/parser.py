@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from testbed.packetdrill.constants import SCRIPT_OPTIONS
-from testbed.packetdrill.errors import PacketScriptError, ProblemCollector, ScriptText, did_you_mean, quoted
+from testbed.packetdrill.errors import PacketScriptError, ProblemCollector, ScriptText, quoted
 from testbed.packetdrill.expression_reader import read_system_call
 from testbed.packetdrill.packet_reader import read_packet
+from testbed.packetdrill.script_options import NO_OPTIONS, ScriptOptions
 from testbed.packetdrill.statements import Statement, StatementKind, split
 from testbed.packetdrill.syntax import (
     Action,
@@ -29,7 +29,6 @@ from testbed.packetdrill.syntax import (
 from testbed.packetdrill.tree_context import (
     RejectionError,
     TreeContext,
-    parse_integer,
     subtrees,
     token_of,
     tokens_of,
@@ -39,7 +38,6 @@ MAXIMUM_SCRIPT_CHARACTERS = 1_000_000
 MAXIMUM_TIME_SECONDS = 1_000_000
 
 _OPTION = re.compile(r'--([A-Za-z_][\w-]*)(?:=("[^"\n]*"|\S*))?')
-_DEFINE = re.compile(r"([A-Za-z_]\w{0,62})=(-?\w{1,40})")
 
 _TERMINAL_NAMES = {
     "ATOM": "a name or number",
@@ -85,21 +83,32 @@ def _grammar() -> Lark:
     )
 
 
-def parse_script(text: str, path: str = "<script>") -> Script:
-    """The script in ``text``; ``path`` is for messages. Raises PacketScriptError with all problems."""
+def parse_script(text: str, path: str = "<script>", given: ScriptOptions = NO_OPTIONS) -> Script:
+    """The script in ``text``; ``path`` is for messages. Raises PacketScriptError with all problems.
+
+    ``given`` are options from elsewhere, which take precedence over those in the text.
+    """
     source = ScriptText(path, text)
     if len(text) > MAXIMUM_SCRIPT_CHARACTERS:
         raise PacketScriptError(f"{path}: more than {MAXIMUM_SCRIPT_CHARACTERS} characters", path)
     problems = ProblemCollector(source)
     statements, header = split(text, problems)
-    reader = _ScriptReader(problems)
+    reader = _ScriptReader(problems, given)
     for statement in statements:
         reader.read(statement)
     problems.raise_if_any()
-    return Script(path, reader.options, reader.defines, reader.init_command, tuple(reader.events), header)
+    options = reader.options
+    return Script(
+        path,
+        options.values_with(given),
+        options.defines_with(given),
+        reader.init_command,
+        tuple(reader.events),
+        header,
+    )
 
 
-def load_script(path: Path) -> Script:
+def load_script(path: Path, given: ScriptOptions = NO_OPTIONS) -> Script:
     """Reads the file; raises PacketScriptError, also where it cannot be read or is not UTF-8."""
     try:
         with path.open("rb") as file:
@@ -109,7 +118,7 @@ def load_script(path: Path) -> Script:
         raise PacketScriptError(f"{path}: {error.strerror}", str(path)) from None
     except UnicodeDecodeError as error:
         raise PacketScriptError(f"{path}: byte {error.start} is not UTF-8", str(path)) from None
-    return parse_script(text, str(path))
+    return parse_script(text, str(path), given)
 
 
 def parse_packet(text: str) -> Packet:
@@ -127,10 +136,10 @@ def parse_packet(text: str) -> Packet:
 
 
 class _ScriptReader:
-    def __init__(self, problems: ProblemCollector) -> None:
+    def __init__(self, problems: ProblemCollector, given: ScriptOptions) -> None:
         self._problems = problems
-        self.options: dict[str, str] = {}
-        self.defines: dict[str, int] = {}
+        self._given = given
+        self.options = ScriptOptions()
         self.init_command: Command | None = None
         self.events: list[Event] = []
 
@@ -170,33 +179,12 @@ class _ScriptReader:
             if match is None:
                 self._complain(offset, "expected an option, --name or --name=value")
                 return
-            self._read_option(offset, match[1], match[2])
+            complaint = self.options.set(match[1], match[2])
+            if complaint is not None:
+                self._complain(offset, *complaint)
             position = match.end()
             while position < len(statement.text) and statement.text[position].isspace():
                 position += 1
-
-    def _read_option(self, offset: int, name: str, value: str | None) -> None:
-        form = SCRIPT_OPTIONS.get(name)
-        text = (value or "").strip('"')
-        if form is None:
-            hint = did_you_mean(name, SCRIPT_OPTIONS)
-            self._complain(offset, f"unknown option {quoted('--' + name)}", hint)
-        elif name in self.options and name != "define":
-            self._complain(offset, f"--{name} is given twice")
-        elif (complaint := _complaint_about(form, value is not None, text)) is not None:
-            self._complain(offset, f"--{name}: {complaint}")
-        elif name == "define":
-            self._define(offset, text)
-        else:
-            self.options[name] = text
-
-    def _define(self, offset: int, text: str) -> None:
-        match = _DEFINE.fullmatch(text)
-        number = parse_integer(match[2].removeprefix("-")) if match else None
-        if match is None or number is None:
-            self._complain(offset, f"--define: expected NAME=NUMBER, got {quoted(text)}")
-        else:
-            self.defines[match[1]] = -number if match[2].startswith("-") else number
 
     # --- events ---
 
@@ -204,7 +192,7 @@ class _ScriptReader:
         tree = _parse(self._problems, statement, "event")
         if tree is None:
             return None
-        context = TreeContext(self._problems, statement.start, self.defines)
+        context = TreeContext(self._problems, statement.start, self.options.defines_with(self._given))
         time_tree, action_tree = subtrees(tree)
         time: EventTime | None = None
         action: Action | None = None
@@ -223,21 +211,6 @@ class _ScriptReader:
             return None
         location = self._problems.text.location(statement.start)
         return Event(time, action, statement.text, location=location)
-
-
-def _complaint_about(form: str, has_value: bool, value: str) -> str | None:
-    """What is wrong with the value of an option of this form; None if nothing is."""
-    if form == "flag":
-        return "takes no value" if has_value else None
-    if not value:
-        return "lacks its value"
-    if form == "integer" and parse_integer(value) is None:
-        return f"expected a number, got {quoted(value)}"
-    if form == "number" and not re.fullmatch(r"\d{1,12}(\.\d{1,12})?", value):
-        return f"expected a number, got {quoted(value)}"
-    if "|" in form and value not in form.split("|"):
-        return f"expected one of {', '.join(form.split('|'))}, got {quoted(value)}"
-    return None
 
 
 def _parse(problems: ProblemCollector, statement: Statement, start: str) -> Tree[Token] | None:

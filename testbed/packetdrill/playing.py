@@ -14,6 +14,7 @@ from testbed.packetdrill.bindings import Bindings
 from testbed.packetdrill.engine import Engine
 from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.lateness_probe import LatenessRecord
+from testbed.packetdrill.needs import missing_need
 from testbed.packetdrill.parser import load_script
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, StackUnderTest
 from testbed.packetdrill.suite import Cell
@@ -124,7 +125,10 @@ def play_script(
     *,
     tolerance_factor: float = 1.0,
 ) -> None:
-    """Raises ScriptFailureError, CapabilityError where the kernel's stack cannot be used here."""
+    """Raises ScriptFailureError, CapabilityError where the stack or what the script needs is not there."""
+    missing = missing_need(script.options["needs"], stack_name) if "needs" in script.options else None
+    if missing is not None:
+        raise CapabilityError(missing)
     addresses = addresses_of(version)
     bindings = Bindings(
         addresses.local,

@@ -16,6 +16,7 @@ from typing import TextIO
 from testbed.errors import ExitCode, UsageError
 from testbed.packetdrill.playing import PlayOptions, PlayResult
 from testbed.packetdrill.runner import DEFAULT_TIMEOUT_S, WorkerCounts, play_all
+from testbed.packetdrill.script_options import ScriptOptions
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.suite import IP_NAMES, STACKS, Cell, find_scripts, plan
 from testbed.report.files import check_writable, write_report
@@ -44,6 +45,8 @@ class SessionOptions:
     pcap: Path | None = None
     verbosity: int = 0
     command_line: tuple[str, ...] = ()
+    script_options: tuple[tuple[str, str | None], ...] = ()
+    """Options of the language that are given for all scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class ScriptRun(Run):
     """A script on one stack with one IP version, for the reports."""
 
     version: str = ""
+    script_options: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def stacks(self) -> str:
@@ -78,14 +82,17 @@ class ScriptRun(Run):
 
     def replay_command(self, session_seed: int) -> str:
         name = next(name for name, each in IP_NAMES.items() if each.value == self.version)
-        return f"testbed packetdrill --stack {self.client_stack} --ip {name} {shlex.quote(self.case)}"
+        words = ["testbed", "packetdrill", "--stack", self.client_stack, "--ip", name]
+        words += [f"--{key}" if value is None else f"--{key}={value}" for key, value in self.script_options]
+        return shlex.join([*words, self.case])
 
 
 def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO) -> ExitCode:
     """Raises UsageError, PacketScriptError and ReportError before the first run where that can be known."""
     stacks, versions = _check_options(options)
     check_writable([path for path in (options.junit, options.pcap) if path is not None])
-    cells = plan(find_scripts(options.paths), stacks, versions)
+    given = given_options(options)
+    cells = plan(find_scripts(options.paths), stacks, versions, given)
     played = [cell for cell in cells if cell.skip_reason is None]
     if options.pcap is not None and len(played) > 1:
         raise UsageError(f"--pcap is for one run, not for {len(played)}: choose by --stack and --ip")
@@ -144,6 +151,16 @@ def _check_options(options: SessionOptions) -> tuple[tuple[str, ...], tuple[IpVe
     return stacks, tuple(dict.fromkeys(IP_NAMES[name] for name in names))
 
 
+def given_options(options: SessionOptions) -> ScriptOptions:
+    """Options of scripts from the command line. Raises UsageError with all problems."""
+    given = ScriptOptions()
+    complaints = [given.set(name, value) for name, value in options.script_options]
+    problems = [complaint[0] for complaint in complaints if complaint is not None]
+    if problems:
+        raise UsageError("\n".join(problems))
+    return given
+
+
 def _own_version() -> str:
     try:
         return version("mptcp-testbed")
@@ -158,9 +175,17 @@ def _exit_code(results: Sequence[RunResult]) -> ExitCode:
     return ExitCode.PASS if Outcome.PASS in outcomes or not outcomes else ExitCode.SKIP
 
 
-def _run_of(cell: Cell) -> ScriptRun:
+def _run_of(cell: Cell, options: SessionOptions) -> ScriptRun:
     family = 6 if cell.version is IpVersion.IPV6 else 4
-    return ScriptRun(cell.path, family, cell.stack, cell.stack, 0, version=cell.version.value)
+    return ScriptRun(
+        cell.path,
+        family,
+        cell.stack,
+        cell.stack,
+        0,
+        version=cell.version.value,
+        script_options=options.script_options,
+    )
 
 
 class _Screen:
@@ -171,7 +196,7 @@ class _Screen:
     ) -> None:
         self._options = options
         self._stdout, self._stderr = stdout, stderr
-        self._runs = tuple(_run_of(cell) for cell in cells)
+        self._runs = tuple(_run_of(cell, options) for cell in cells)
         self._stacks = [stack for stack in STACKS if options.stack in (stack, "both")]
         self._repeated = 0
         self._tap = TapWriter(stdout, self._runs, 0, show_notes=options.trace) if options.tap else None

@@ -19,6 +19,7 @@ from pathlib import Path
 from testbed.errors import UsageError
 from testbed.packetdrill.errors import PacketScriptError
 from testbed.packetdrill.parser import load_script
+from testbed.packetdrill.script_options import NO_OPTIONS, ScriptOptions
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.syntax import Script
 
@@ -126,13 +127,18 @@ def find_scripts(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def plan(scripts: Sequence[Path], stacks: Sequence[str], versions: Sequence[IpVersion]) -> list[Cell]:
+def plan(
+    scripts: Sequence[Path],
+    stacks: Sequence[str],
+    versions: Sequence[IpVersion],
+    given: ScriptOptions = NO_OPTIONS,
+) -> list[Cell]:
     """Every run, in order. Raises PacketScriptError with the problems of all scripts at once."""
     cells: list[Cell] = []
     problems: list[str] = []
     for path in scripts:
         try:
-            script = load_script(path)
+            script = load_script(path, given)
             header = read_header(script)
         except PacketScriptError as error:
             problems.append(str(error))

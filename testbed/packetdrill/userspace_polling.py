@@ -25,6 +25,8 @@ class PollingCalls:
             "epoll_create1": self._epoll_create,
             "epoll_ctl": self._epoll_ctl,
             "epoll_wait": self._epoll_wait,
+            # Nothing here sends signals that a mask could keep off.
+            "epoll_pwait": self._epoll_wait,
         }
 
     def add_deadline(self, duration_us: int, now_us: int) -> int:

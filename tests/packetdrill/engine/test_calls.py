@@ -34,6 +34,7 @@ SCRIPTS = {
     "+0 epoll_wait(5, {events=EPOLLIN, fd=4}, 1, 0) = 0\n"
     "+0...0.1 epoll_wait(5, {events=EPOLLIN, fd=4}, 1, 500) = 1\n"
     "+.1 < P. 1:11(10) ack 1 win 256\n"
+    "+0 epoll_pwait(5, {events=EPOLLIN, fd=4}, 1, 0, NULL) = 1\n"
     "+0 epoll_ctl(5, EPOLL_CTL_DEL, 4, ...) = 0\n"
     "+0 epoll_ctl(5, EPOLL_CTL_DEL, 4, ...) = -1 ENOENT (none)\n",
     "poll with time-out": TCP_ACCEPTED + "+0...0.5 poll([{fd=4, events=POLLIN, revents=0}], 1, 500) = 0\n",

@@ -68,6 +68,13 @@ def test_what_a_script_writes_as_one_packet_may_come_as_two() -> None:
     play(TCP_ACCEPTED + "+0 write(4, ..., 2920) = 2920\n+0 > P. 1:2921(2920) ack 1\n")
 
 
+def test_segments_may_be_compared_strictly() -> None:
+    segments = "+0 write(4, ..., 2920) = 2920\n+0 > . 1:1461(1460) ack 1\n+0 > P. 1461:2921(1460) ack 1\n"
+    play("--strict_segments\n" + TCP_ACCEPTED + segments)
+    joined = "+0 write(4, ..., 2920) = 2920\n+0 > P. 1:2921(2920) ack 1\n"
+    assert "length: expected 2920, got 1460" in failure_of("--strict_segments\n" + TCP_ACCEPTED + joined)
+
+
 def test_the_trace_of_a_run_is_a_script_that_passes() -> None:
     trace = play(
         MPTCP_ACCEPTED

@@ -9,14 +9,16 @@ from xml.etree import ElementTree
 
 import pytest
 
+from testbed.cli import parse
 from testbed.errors import ExitCode, UsageError
 from testbed.packetdrill import userspace_stack
 from testbed.packetdrill.errors import PacketScriptError
 from testbed.packetdrill.failure_report import ScriptFailureError
+from testbed.packetdrill.needs import missing_need
 from testbed.packetdrill.parser import parse_script
 from testbed.packetdrill.playing import PlayOptions, PlayResult
 from testbed.packetdrill.runner import WorkerCounts, play_all
-from testbed.packetdrill.session import SessionOptions, run_session
+from testbed.packetdrill.session import SessionOptions, given_options, run_session
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.suite import Cell, find_scripts, plan, read_header
 from testbed.selftests.results import Outcome
@@ -110,6 +112,69 @@ def test_headers_say_where_a_script_is_played() -> None:
     assert header.reason_to_skip("userspace", IpVersion.IPV6) == "not for ipv6"
     with pytest.raises(PacketScriptError, match="only: 'nobody'"):
         read_header(parse_script("// only: nobody\n0 close(3) = -1 EBADF\n"))
+
+
+def test_options_of_the_command_line_hold_for_all_scripts(tmp_path: Path) -> None:
+    path = tmp_path / "defined.pkt"
+    path.write_text("--define=PORTS=1 --define=KEPT=7 --bind_port=1\n0 listen(PORTS, KEPT) = -1 EBADF\n")
+    given = (("define", "PORTS=5"), ("bind_port", "9000"), ("tolerance_usecs", "20000"))
+    options = SessionOptions((path,), script_options=given)
+    [cell] = plan([path], ["userspace"], [IpVersion.IPV4], given_options(options))
+    assert cell.script is not None
+    assert cell.script.options == {"bind_port": "9000", "tolerance_usecs": "20000"}
+    assert cell.script.defines == {"PORTS": 5, "KEPT": 7}
+    path.write_text("0 listen(PORTS, 1) = 0\n")
+    code, text = session(replace(options, tap=True))
+    assert code is ExitCode.FAIL
+    assert "--define=PORTS=5 --bind_port=9000 --tolerance_usecs=20000 " in text
+
+
+def test_the_command_line_takes_options_of_scripts_in_both_forms(passing: Path) -> None:
+    words = ["packetdrill", "--needs=mptcp", "--tolerance_usecs", "9", "--strict_segments", str(passing)]
+    _, arguments = parse(words)
+    assert arguments.script_options == [
+        ("needs", "mptcp"),
+        ("tolerance_usecs", "9"),
+        ("strict_segments", None),
+    ]
+
+
+def test_wrong_options_of_the_command_line_are_told_at_once(passing: Path) -> None:
+    wrong = (("mtu", "5y"), ("tolerance_usecs", None), ("needs", "luck"))
+    with pytest.raises(UsageError) as caught:
+        session(SessionOptions((passing,), script_options=wrong))
+    assert str(caught.value).splitlines() == [
+        "--mtu: expected a number, got '5y'",
+        "--tolerance_usecs: lacks its value",
+        "--needs: 'luck' is none of mptcp, ipv6, linux-VERSION, sysctl:NAME, program:NAME",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("needs", "stack", "reason"),
+    [
+        ("mptcp,linux-2.6,program:sh", "userspace", None),
+        ("linux-999.1", "userspace", None),
+        ("sysctl:net.ipv4.tcp_retries2", "userspace", None),
+        ("mptcp,sysctl:net.ipv4.tcp_nothing", "userspace", "the bundled stack has no net.ipv4.tcp_nothing"),
+        ("sysctl:kernel.hostname,linux-2.6.1,program:sh", "kernel", None),
+        ("sysctl:net.ipv4.tcp_nothing", "kernel", "this kernel has no net.ipv4.tcp_nothing"),
+        ("linux-999.1", "kernel", "is older than 999.1"),
+        ("program:no-such-program", "kernel", "this machine lacks the program no-such-program"),
+    ],
+)
+def test_what_a_script_needs(needs: str, stack: str, reason: str | None) -> None:
+    missing = missing_need(needs, stack)
+    assert missing is None if reason is None else reason in str(missing)
+
+
+def test_a_script_whose_needs_are_not_met_is_skipped(passing: Path) -> None:
+    passing.write_text("--needs=mptcp\n" + TCP_ACCEPTED)
+    code, text = session(
+        SessionOptions((passing,), script_options=(("needs", "sysctl:net.no"),), verbosity=1)
+    )
+    assert code is ExitCode.SKIP
+    assert "the bundled stack has no net.no" in text
 
 
 def test_a_skipped_script_is_a_skip_with_its_reason(tmp_path: Path) -> None:

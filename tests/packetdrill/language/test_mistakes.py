@@ -128,6 +128,7 @@ MISTAKES = [
     ("--ip_version=ipv5", "1:1", "--ip_version: expected one of ipv4, ipv6", ""),
     ("--send_omit_free=1", "1:1", "--send_omit_free: takes no value", ""),
     ("--mtu", "1:1", "--mtu: lacks its value", ""),
+    ("--needs=mptcp,linux", "1:1", "--needs: 'linux' is none of mptcp, ipv6, linux-VERSION", ""),
     ("--define=5=X", "1:1", "--define: expected NAME=NUMBER", ""),
     ("--mtu=5 x", "1:9", "expected an option", ""),
     (f"0 listen(3, {'[' * 40}1{']' * 40}) = 0", "1:44", "more than 32 brackets within each other", ""),
