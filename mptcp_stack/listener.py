@@ -39,6 +39,7 @@ class Listener:
         "backlog",
         "cookies_until_us",
         "is_closed",
+        "is_for_joins",
         "is_ipv6",
         "is_mptcp",
         "on_change",
@@ -67,6 +68,8 @@ class Listener:
         self.cookies_until_us = 0
         """Until when a third packet may belong to a SYN of which nothing was kept."""
         self.is_closed = False
+        self.is_for_joins = False
+        """Of an announced port: no connection begins there."""
         self._counters = counters
         self._on_close = on_close
         self._half_open: set[Connection] = set()

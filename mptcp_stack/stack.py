@@ -19,6 +19,7 @@ from mptcp_stack.mptcp import crypto, handshake
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
+from mptcp_stack.mptcp.join_ports import invites_syn
 from mptcp_stack.mptcp.states import ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.path_managers.endpoints import EndpointPathManager
@@ -54,6 +55,7 @@ class Stack:
         self.environment = Environment(self.settings, self.counters, TimerQueue(), self.ip, random_bytes)
         self.ip.on_path_mtu_change = partial(on_path_mtu_change, self.environment)
         self.path_manager = EndpointPathManager(self.environment, self.connections)
+        self.path_manager.port_listeners.open_listener = self._listen_for_joins
         self.blackholes = BlackholeMemory()
         self._stateless_answers = StatelessAnswers(self.environment)
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
@@ -127,6 +129,11 @@ class Stack:
             on_close=self._on_listener_closed,
         )
         self._listeners[address, port] = listener
+        return listener
+
+    def _listen_for_joins(self, address: bytes, port: int) -> Listener:
+        listener = self.listen(address, port)
+        listener.is_for_joins = True
         return listener
 
     def connect(
@@ -302,6 +309,11 @@ class Stack:
             self._refuse(datagram, segment, now_us)
         elif join is not None and listener.is_mptcp:
             self._receive_join(listener, datagram, segment, join, now_us)
+        elif listener.is_for_joins:
+            if handshake.find_option(segment, MpCapable) is not None:
+                self.counters.increment("MPTcpExtMPCapableSYNRX")
+            self.counters.increment("MPTcpExtMPCapableEndpAttempt")
+            self._refuse_for(ResetReason.PROHIBITED, datagram, segment, now_us)
         else:
             # As in Linux, who was connected before is not the one that makes up addresses.
             tcp_syncookies = self.settings.tcp_syncookies if sequence is None else 0
@@ -354,10 +366,12 @@ class Stack:
         connection = self._tokens.get(join.token)
         if connection is None or not connection.is_open_for_joins:
             self.counters.increment("MPTcpExtMPJoinNoTokenFound")
-            reset = MpTcpRst(reason=ResetReason.MPTCP_SPECIFIC, transient=False)
-            self._refuse(datagram, segment, now_us, (reset,))
+            self._refuse_for(ResetReason.MPTCP_SPECIFIC, datagram, segment, now_us)
             return
         four_tuple = _four_tuple(datagram, segment)
+        if not invites_syn(connection, *four_tuple[:2]):
+            self._refuse_for(ResetReason.PROHIBITED, datagram, segment, now_us)
+            return
         if listener.answers_joins_by_cookie(connection, self.settings.tcp_syncookies):
             self._stateless_answers.answer_join(listener, four_tuple, segment, join, connection, now_us)
         elif len(connection.subflows) >= _MAXIMUM_SUBFLOWS:
@@ -369,7 +383,7 @@ class Stack:
         subflow = connection.accept_join(four_tuple[:2], four_tuple[2:])
         subflow.remote_id, subflow.remote_nonce = join.address_id, join.nonce
         subflow.peer_backup = join.backup
-        subflow.local_id = self.path_manager.local_id_for(connection, four_tuple[0])
+        subflow.local_id = self.path_manager.local_id_for(connection, *four_tuple[:2])
         return subflow
 
     def _receive_cookie(
@@ -413,6 +427,9 @@ class Stack:
             self.counters.increment("MPTcpExtMPFallbackTokenInit")
             return None
         return key
+
+    def _refuse_for(self, reason: int, datagram: Datagram, segment: TcpSegment, now_us: int) -> None:
+        self._refuse(datagram, segment, now_us, (MpTcpRst(reason=reason, transient=False),))
 
     def _refuse(
         self,

@@ -6,6 +6,7 @@ from errno import ECONNREFUSED
 from typing import TYPE_CHECKING, TypeVar
 
 from mptcp_stack.mptcp import crypto, fallback
+from mptcp_stack.mptcp.join_ports import invites_acknowledgement
 from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinAck, MpJoinSyn, MpJoinSynAck, MptcpOption
 from mptcp_stack.wire.tcp_segment import TcpSegment
@@ -239,6 +240,9 @@ def _on_join_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now_us:
         return False
     if not connection.is_open_for_joins or not connection.path_manager.allow_join(connection, subflow):
         counters.increment("MPTcpExtMPJoinRejected")
+        subflow.reset_with_reason(ResetReason.PROHIBITED, None, now_us)
+        return False
+    if not invites_acknowledgement(connection, subflow.local, subflow.local_port):
         subflow.reset_with_reason(ResetReason.PROHIBITED, None, now_us)
         return False
     counters.increment("MPTcpExtMPJoinAckRx")

@@ -78,8 +78,11 @@ class PathManager(Protocol):
     def counts(self, connection: Connection) -> PathCounts:
         """For diagnostics."""
 
-    def local_id_for(self, connection: Connection, address: bytes) -> int:
-        """The address id that a local address has on this connection."""
+    def has_announced(self, connection: Connection, address: bytes, port: int) -> bool:
+        """Whether the peer was invited to join at that port."""
+
+    def local_id_for(self, connection: Connection, address: bytes, port: int = 0) -> int:
+        """The address id that a local address has on this connection; that of a port, if it has its own."""
 
 
 class Scheduler(Protocol):

@@ -17,6 +17,7 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.interfaces import PathCounts
 from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
+from mptcp_stack.path_managers.ports import PortListeners
 from mptcp_stack.path_managers.table import Endpoint, EndpointTable
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -54,6 +55,7 @@ class ConnectionPaths:
     add_addr_accepted: int = 0
     used_endpoints: set[int] = field(default_factory=set)
     announced: set[int] = field(default_factory=set)
+    announced_ends: set[tuple[bytes, int]] = field(default_factory=set)
     accepted_ids: set[int] = field(default_factory=set)
     announcement: Announcement | None = None
     is_confirmed: bool = False
@@ -62,12 +64,13 @@ class ConnectionPaths:
 class EndpointPathManager:
     """The ``PathManager`` that a stack has unless it is given another one."""
 
-    __slots__ = ("_connections", "_environment", "_paths", "_table", "limits")
+    __slots__ = ("_connections", "_environment", "_paths", "_table", "limits", "port_listeners")
 
     def __init__(self, environment: Environment, connections: Callable[[], Iterable[Connection]]) -> None:
         self._environment = environment
         self._connections = connections
         self._table = EndpointTable()
+        self.port_listeners = PortListeners()
         self._paths: dict[Connection, ConnectionPaths] = {}
         self.limits = Limits()
 
@@ -95,7 +98,10 @@ class EndpointPathManager:
         port: int | None = None,
     ) -> int:
         """Returns the id. Raises ConfigurationError, with the kernel's rules for what goes together."""
+        self._table.check(address, flags, identifier, port)
+        listener = None if port is None else self.port_listeners.open(address, port)
         chosen = self._table.add(address, flags, interface, identifier, port)
+        self.port_listeners.keep(chosen, listener)
         for connection in self._open_connections():
             connection.request_path_review()
         return chosen
@@ -112,21 +118,26 @@ class EndpointPathManager:
                     self._withdraw(connection, 0, True, now_us)
             return
         endpoint = self._table.delete(identifier, address)
+        self.port_listeners.close(endpoint)
         for connection in self._open_connections():
-            local_id = 0 if connection.local[0] == endpoint.address else identifier
+            self._forget_end(connection, endpoint)
+            local_id = 0 if endpoint.is_at(*connection.local) else identifier
             self._withdraw(connection, local_id, not endpoint.is_implicit, now_us, identifier)
 
     def flush_endpoints(self) -> None:
         """As Linux has it: one REMOVE_ADDR for all that was announced, and the subflows close."""
         endpoints = self._table.flush()
+        for endpoint in endpoints:
+            self.port_listeners.close(endpoint)
         now_us = self._environment.timers.clock_us
         for connection in self._open_connections():
             paths = self._paths_of(connection)
+            paths.announced_ends.clear()
             addresses = {endpoint.address for endpoint in endpoints}
             announced = tuple(
                 endpoint.identifier
                 for endpoint in endpoints
-                if _forget(paths, endpoint.identifier) and endpoint.address != connection.local[0]
+                if _forget(paths, endpoint.identifier) and not endpoint.is_at(*connection.local)
             )
             leaving = [subflow for subflow in connection.subflows if subflow.local in addresses]
             self._remove(connection, announced, leaving, now_us)
@@ -163,7 +174,7 @@ class EndpointPathManager:
 
     def on_confirmed(self, connection: Connection, now_us: int) -> None:
         paths = self._paths_of(connection)
-        endpoint = self._table.at(connection.local[0])
+        endpoint = self._table.at(*connection.local)
         if endpoint is not None:
             # The initial subflow's address needs neither a subflow nor an announcement of its own.
             paths.used_endpoints.add(endpoint.identifier)
@@ -284,6 +295,8 @@ class EndpointPathManager:
                 paths.announced.add(endpoint.identifier)
                 if len(endpoint.address) == 16 and not connection.is_ipv6_socket:
                     continue
+                if endpoint.port is not None:
+                    paths.announced_ends.add((endpoint.address, endpoint.port))
                 option = self._signed(connection, endpoint)
                 timer = self._environment.timers.timer(lambda at_us: self._repeat(connection, at_us))
                 paths.announcement = Announcement(option, timer)
@@ -296,9 +309,9 @@ class EndpointPathManager:
             connection.require_remote_key().value,
             endpoint.identifier,
             endpoint.address,
-            None,
+            endpoint.port,
         )
-        return AddAddr(False, endpoint.identifier, endpoint.address, None, digest)
+        return AddAddr(False, endpoint.identifier, endpoint.address, endpoint.port, digest)
 
     def _send_announcement(self, connection: Connection, announcement: Announcement, now_us: int) -> None:
         subflow = _signalling_subflow(connection)
@@ -345,7 +358,7 @@ class EndpointPathManager:
         if any((subflow.remote, subflow.remote_port) == remote for subflow in connection.subflows):
             return
         opened = [
-            self._open(connection, paths, local, self._table.at(local), remote, option.address_id)
+            self._open(connection, paths, local, self._table.at(local, 0), remote, option.address_id)
             for local in self._sources_for(connection, option.address)
             if paths.extra_subflows < self.limits.subflows
         ]
@@ -414,11 +427,19 @@ class EndpointPathManager:
         paths.extra_subflows += 1
         return True
 
-    def local_id_for(self, connection: Connection, address: bytes) -> int:
+    def has_announced(self, connection: Connection, address: bytes, port: int) -> bool:
+        paths = self._paths.get(connection)
+        return paths is not None and (address, port) in paths.announced_ends
+
+    def _forget_end(self, connection: Connection, endpoint: Endpoint) -> None:
+        if endpoint.port is not None:
+            self._paths_of(connection).announced_ends.discard((endpoint.address, endpoint.port))
+
+    def local_id_for(self, connection: Connection, address: bytes, port: int = 0) -> int:
         """0 for the initial address; else the endpoint's id, of an implicit one if there is none."""
         if address == connection.local[0]:
             return 0
-        endpoint = self._table.at(address)
+        endpoint = self._table.at(address, port)
         return (endpoint or self._table.add_implicit(address)).identifier
 
     def counts(self, connection: Connection) -> PathCounts:

@@ -22,6 +22,11 @@ class Endpoint:
     flags: frozenset[str] = frozenset()
     interface: str | None = None
     is_implicit: bool = False
+    port: int | None = None
+
+    def is_at(self, address: bytes, port: int) -> bool:
+        """One with a port is another than the one without at the same address."""
+        return self.address == address and self.port in (None, port)
 
 
 class EndpointTable:
@@ -46,14 +51,19 @@ class EndpointTable:
             raise ConfigurationError(f"there is no endpoint with id {identifier}")
         return endpoint
 
-    def at(self, address: bytes) -> Endpoint | None:
+    def at(self, address: bytes, port: int) -> Endpoint | None:
         for endpoint in self._endpoints.values():
-            if endpoint.address == address:
+            if endpoint.is_at(address, port):
                 return endpoint
         return None
 
     def count(self, flag: str) -> int:
         return sum(flag in endpoint.flags for endpoint in self._endpoints.values())
+
+    def check(self, address: bytes, flags: frozenset[str], identifier: int | None, port: int | None) -> None:
+        """Raises ConfigurationError when ``add`` would."""
+        self._check_flags(address, flags, port)
+        self._check_new(address, identifier, port)
 
     def add(
         self,
@@ -64,16 +74,16 @@ class EndpointTable:
         port: int | None,
     ) -> int:
         """Returns the id. Raises ConfigurationError, with the kernel's rules for what goes together."""
-        self._check_new(address, flags, identifier, port)
+        self.check(address, flags, identifier, port)
         chosen = identifier if identifier is not None else self._free_identifier()
         for known in list(self._endpoints.values()):
-            if known.is_implicit and known.address == address:
+            if known.is_implicit and known.address == address and port is None:
                 if identifier is not None and identifier != known.identifier:
                     raise ConfigurationError(
                         f"endpoint {format_address(address)} is in use as id {known.identifier}"
                     )
                 chosen = known.identifier
-        self._endpoints[chosen] = Endpoint(chosen, address, flags, interface)
+        self._endpoints[chosen] = Endpoint(chosen, address, flags, interface, port=port)
         return chosen
 
     def add_implicit(self, address: bytes) -> Endpoint:
@@ -114,20 +124,22 @@ class EndpointTable:
         self._endpoints[identifier] = endpoint
         return endpoint, changed
 
-    def _check_new(
-        self, address: bytes, flags: frozenset[str], identifier: int | None, port: int | None
-    ) -> None:
+    def _check_flags(self, address: bytes, flags: frozenset[str], port: int | None) -> None:
         if unknown := flags - FLAGS:
             names, known = ", ".join(sorted(unknown)), ", ".join(sorted(FLAGS))
             raise ConfigurationError(f"endpoint flags {names}: the bundled stack knows {known}")
-        if port is not None:
-            raise ConfigurationError("endpoint port: the bundled stack can't announce a port of its own yet")
+        if port is not None and not 1 <= port <= 65535:
+            raise ConfigurationError(f"endpoint port: expected 1 to 65535, got {port}")
+        if port is not None and ("signal" not in flags or "subflow" in flags):
+            raise ConfigurationError("endpoint port: it needs the flag signal and excludes subflow")
         if {"signal", "fullmesh"} <= flags:
             raise ConfigurationError("endpoint flags signal and fullmesh exclude each other")
         if is_unspecified(address):
             raise ConfigurationError(f"endpoint address {format_address(address)} names no interface")
+
+    def _check_new(self, address: bytes, identifier: int | None, port: int | None) -> None:
         visible = [endpoint for endpoint in self._endpoints.values() if not endpoint.is_implicit]
-        if any(endpoint.address == address for endpoint in visible):
+        if any((endpoint.address, endpoint.port) == (address, port) for endpoint in visible):
             raise ConfigurationError(f"endpoint {format_address(address)} exists already")
         if len(visible) >= MAXIMUM_ENDPOINTS:
             raise ConfigurationError(
@@ -135,7 +147,8 @@ class EndpointTable:
             )
         if identifier is not None and not 1 <= identifier <= 255:
             raise ConfigurationError(f"endpoint id: expected 1 to 255, got {identifier}")
-        if identifier in self._endpoints and self._endpoints[identifier].address != address:
+        holder = None if identifier is None else self._endpoints.get(identifier)
+        if holder is not None and not (holder.is_implicit and holder.address == address):
             raise ConfigurationError(f"endpoint id {identifier} is taken")
 
     def _free_identifier(self) -> int:

@@ -206,6 +206,7 @@ class UserspaceHost:
                 flags=("implicit",) if endpoint.is_implicit else tuple(sorted(endpoint.flags)),
                 interface=endpoint.interface,
                 identifier=endpoint.identifier,
+                port=endpoint.port,
             )
             for endpoint in self._stack.path_manager.endpoints()
         ]

@@ -257,7 +257,10 @@ def _endpoint_options(words: list[str]) -> tuple[dict[str, str], frozenset[str]]
 
 
 def _endpoint_line(endpoint: Endpoint) -> str:
-    words = [format_address(endpoint.address), f"id {endpoint.identifier}", *sorted(endpoint.flags)]
+    words = [format_address(endpoint.address)]
+    if endpoint.port is not None:
+        words.append(f"port {endpoint.port}")
+    words += [f"id {endpoint.identifier}", *sorted(endpoint.flags)]
     if endpoint.is_implicit:
         words.append("implicit")
     if endpoint.interface is not None:

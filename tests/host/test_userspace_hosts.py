@@ -264,3 +264,19 @@ def test_sysctls_reach_the_stack(bare_namespaces: tuple[str, str], tmp_path: Pat
         assert_intact(client, server, 1000, 1000)
         assert not client.is_mptcp
         assert pair.client.counters()["MPTcpExtMPCapableFallbackSYNACK"] == 1
+
+
+def test_announced_port_is_joined(pair: Pair) -> None:
+    pair.client.set_limits(1, 1)
+    pair.server.set_limits(1, 0)
+    pair.server.add_endpoint("10.8.1.2", flags=("signal",), port=10100)
+    assert [endpoint.port for endpoint in pair.server.endpoints()] == [10100]
+    before = pair.client.counters(), pair.server.counters()
+    client, server = transfer(pair, SERVER_ADDRESSES[0], 2_000_000, 1_000_000, protocols=MPTCP)
+    assert_intact(client, server, 2_000_000, 1_000_000)
+    of_client, of_server = (
+        subtract(host.counters(), then) for host, then in zip((pair.client, pair.server), before, strict=True)
+    )
+    assert (of_client["MPTcpExtPortAdd"], of_client["MPTcpExtMPJoinPortSynAckRx"]) == (1, 1)
+    assert (of_server["MPTcpExtMPJoinPortSynRx"], of_server["MPTcpExtMPJoinPortAckRx"]) == (1, 1)
+    assert (of_server["MPTcpExtMismatchPortSynRx"], of_server["MPTcpExtMPJoinAckRx"]) == (0, 1)
