@@ -37,7 +37,7 @@ TCP_NAMES: tuple[str, ...] = tuple(
 TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     "TcpExt" + name
     for name in """
-    SyncookiesSent SyncookiesRecv SyncookiesFailed
+    SyncookiesSent SyncookiesRecv SyncookiesFailed EmbryonicRsts
     TW TWRecycled PAWSTimewait DelayedACKs DelayedACKLost ListenOverflows ListenDrops TCPPureAcks
     TCPRenoRecovery TCPSackRecovery
     TCPLossUndo TCPLostRetransmit TCPFastRetrans TCPSlowStartRetrans TCPTimeouts TCPSackRecoveryFail

@@ -25,7 +25,9 @@ class Answer(Enum):
 
 
 class Listener:
-    """``address`` None takes any address of both families. ``backlog`` bounds the half open and the ready.
+    """``address`` None takes any address of both families.
+
+    One more than ``backlog`` connections may be half open, and as many may wait ready, as in Linux.
 
     With ``is_ipv6`` what it accepts are IPv6 sockets, also when an IPv4 peer came.
     """
@@ -35,6 +37,7 @@ class Listener:
         "_half_open",
         "_on_close",
         "_ready",
+        "_young",
         "address",
         "backlog",
         "cookies_until_us",
@@ -61,7 +64,7 @@ class Listener:
         self.address, self.port = address, port
         self.is_mptcp = is_mptcp
         self.is_ipv6 = is_ipv6
-        self.backlog = max(1, backlog)
+        self.backlog = backlog
         self.on_change: Callable[[], None] | None = None
         self.socket_options = DEFAULT_SOCKET_OPTIONS
         """What connections that come have from their first segment on."""
@@ -72,13 +75,22 @@ class Listener:
         """Of an announced port: no connection begins there."""
         self._counters = counters
         self._on_close = on_close
-        self._half_open: set[Connection] = set()
+        self._half_open: dict[Connection, bool] = {}
+        """True: its SYN/ACK has been sent once only."""
+        self._young = 0
         self._ready: deque[Connection] = deque()
 
-    def answer_to_syn(self, tcp_syncookies: int) -> Answer:
-        """What one more SYN is to get, by the setting; counts the refusal."""
-        if tcp_syncookies < 2 and len(self._half_open) < self.backlog:
-            return Answer.CONNECTION if self.has_room_for_ready() else Answer.NONE
+    def answer_to_syn(self, tcp_syncookies: int, tcp_max_syn_backlog: int) -> Answer:
+        """What one more SYN is to get, by the settings; counts the refusal."""
+        if tcp_syncookies < 2 and len(self._half_open) <= self.backlog:
+            if not self.has_room_for_ready():
+                return Answer.NONE
+            room = tcp_max_syn_backlog - len(self._half_open)
+            if not tcp_syncookies and room < tcp_max_syn_backlog >> 2:
+                # Linux keeps the last quarter for peers that it knows, and this stack knows none.
+                self._count_drop()
+                return Answer.NONE
+            return Answer.CONNECTION
         if not tcp_syncookies:
             self._counters.increment("TcpExtTCPReqQFullDrop")
             self._count_drop()
@@ -89,7 +101,7 @@ class Listener:
     def answers_joins_by_cookie(self, connection: Connection, tcp_syncookies: int) -> bool:
         """As for first SYNs; also when one connection has many joins half open, whose token is known then."""
         half_open = sum(subflow.state is State.SYN_RECEIVED for subflow in connection.subflows)
-        is_full = half_open >= _MAXIMUM_HALF_OPEN_JOINS or len(self._half_open) >= self.backlog
+        is_full = half_open >= _MAXIMUM_HALF_OPEN_JOINS or len(self._half_open) > self.backlog
         if not tcp_syncookies or (tcp_syncookies == 1 and not is_full):
             return False
         self._counters.increment("TcpExtTCPReqQFullDoCookies")
@@ -97,7 +109,7 @@ class Listener:
 
     def has_room_for_ready(self) -> bool:
         """Whether one more connection may wait to be accepted; counts the refusal."""
-        if len(self._ready) < self.backlog:
+        if len(self._ready) <= self.backlog:
             return True
         self._counters.increment("TcpExtListenOverflows")
         self._count_drop()
@@ -108,21 +120,40 @@ class Listener:
         self._counters.increment("StackDropListenQueueFull")
 
     def on_syn(self, connection: Connection) -> None:
-        self._half_open.add(connection)
+        self._half_open[connection] = True
+        self._young += 1
 
-    def on_ready(self, connection: Connection) -> bool:
-        """True when the connection was one of this listener's."""
-        if connection not in self._half_open:
-            return False
-        self._half_open.discard(connection)
-        self._ready.append(connection)
-        if self.on_change is not None:
-            self.on_change()
-        return True
+    def answers_to_send(self, connection: Connection, tcp_synack_retries: int) -> int:
+        """How often a SYN/ACK that was not acknowledged in time is sent again, as Linux has it.
+
+        When half of the places are taken, old ones give way: the fewer are young, the sooner.
+        """
+        count = len(self._half_open)
+        if 2 * count > max(8, self.backlog):
+            young = 2 * self._young
+            while tcp_synack_retries > 2 and count >= young:
+                tcp_synack_retries -= 1
+                young *= 2
+        if self._half_open.get(connection):
+            self._half_open[connection] = False
+            self._young -= 1
+        return tcp_synack_retries
+
+    def on_ready(self, connection: Connection) -> None:
+        if self._forget(connection):
+            self._ready.append(connection)
+            if self.on_change is not None:
+                self.on_change()
 
     def on_gone(self, connection: Connection) -> None:
-        """A connection ended before it was established."""
-        self._half_open.discard(connection)
+        """A connection ended, maybe before it was established."""
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> bool:
+        """False when it was not half open."""
+        is_young = self._half_open.pop(connection, None)
+        self._young -= bool(is_young)
+        return is_young is not None
 
     @property
     def has_ready(self) -> bool:
@@ -149,3 +180,4 @@ class Listener:
             connection.abort()
         self._ready.clear()
         self._half_open.clear()
+        self._young = 0

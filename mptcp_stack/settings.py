@@ -39,6 +39,12 @@ class StackSettings:
     tcp_synack_retries: int = 5
     tcp_syncookies: int = 1
     """0 never, 1 when as many connections are half open as a listener may have, 2 always."""
+    tcp_max_syn_backlog: int = 4096
+    """Without SYN cookies: how many half-open connections, less a quarter, a listener may have."""
+    tcp_abort_on_overflow: bool = False
+    """Whether a handshake that ends while nobody accepts is reset instead of tried again."""
+    somaxconn: int = 4096
+    """The largest backlog of a listener."""
     tcp_retries2: int = 15
     tcp_orphan_retries: int = 0
     """0: eight, or none when the back-off has reached its longest wait."""
@@ -83,6 +89,7 @@ _SYSCTL_FLAGS = {
     "net.ipv4.tcp_early_retrans": "tcp_early_retrans",
     "net.ipv4.tcp_slow_start_after_idle": "tcp_slow_start_after_idle",
     "net.ipv4.tcp_rfc1337": "tcp_rfc1337",
+    "net.ipv4.tcp_abort_on_overflow": "tcp_abort_on_overflow",
 }
 _SYSCTL_SECONDS = {
     "net.mptcp.add_addr_timeout": "add_addr_timeout_us",
@@ -96,6 +103,8 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_syn_retries": "tcp_syn_retries",
     "net.ipv4.tcp_synack_retries": "tcp_synack_retries",
     "net.ipv4.tcp_syncookies": "tcp_syncookies",
+    "net.ipv4.tcp_max_syn_backlog": "tcp_max_syn_backlog",
+    "net.core.somaxconn": "somaxconn",
     "net.ipv4.tcp_retries2": "tcp_retries2",
     "net.ipv4.tcp_orphan_retries": "tcp_orphan_retries",
     "net.ipv4.tcp_max_tw_buckets": "tcp_max_tw_buckets",

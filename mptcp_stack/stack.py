@@ -124,7 +124,7 @@ class Stack:
             port,
             is_mptcp=is_mptcp,
             is_ipv6=is_ipv6,
-            backlog=backlog,
+            backlog=min(backlog if backlog >= 0 else self.settings.somaxconn, self.settings.somaxconn),
             counters=self.counters,
             on_close=self._on_listener_closed,
         )
@@ -216,13 +216,8 @@ class Stack:
         self._connections.pop(connection, None)
         if self._tokens.get(connection.local_key.token) is connection:
             del self._tokens[connection.local_key.token]
-        for listener in self._listeners.values():
-            listener.on_gone(connection)
-
-    def on_ready(self, connection: Connection) -> None:
-        for listener in self._listeners.values():
-            if listener.on_ready(connection):
-                return
+        if connection.listener is not None:
+            connection.listener.on_gone(connection)
 
     def free_local_port(self, local: bytes, remote: bytes, remote_port: int) -> int | None:
         """A port whose four-tuple is free, in an order that outsiders cannot know (RFC 6056 §3.3.4)."""
@@ -317,7 +312,7 @@ class Stack:
         else:
             # As in Linux, who was connected before is not the one that makes up addresses.
             tcp_syncookies = self.settings.tcp_syncookies if sequence is None else 0
-            match listener.answer_to_syn(tcp_syncookies):
+            match listener.answer_to_syn(tcp_syncookies, self.settings.tcp_max_syn_backlog):
                 case Answer.COOKIE:
                     four_tuple = _four_tuple(datagram, segment)
                     self._stateless_answers.answer(listener, four_tuple, segment, now_us)
@@ -353,6 +348,7 @@ class Stack:
             key, local, remote, is_client=False, is_ipv6_socket=listener.is_ipv6
         )
         connection.socket_options = listener.socket_options
+        connection.listener = listener
         listener.on_syn(connection)
         return connection
 
@@ -406,7 +402,7 @@ class Stack:
             subflow.local_nonce = remembered.local_nonce
         elif handshake.find_option(segment, MpJoinAck) is not None:
             return False
-        elif not listener.has_room_for_ready() or len(self._connections) >= self.settings.maximum_connections:
+        elif len(self._connections) >= self.settings.maximum_connections:
             return True
         else:
             key = self._echoed_key(listener, four_tuple, answered.sequence, segment)

@@ -11,7 +11,7 @@ from errno import ECONNRESET, ENOTCONN, EPIPE
 
 from mptcp_stack.mptcp import crypto, dispatch, ending
 from mptcp_stack.mptcp.crypto import Key
-from mptcp_stack.mptcp.interfaces import ConnectionHost, PathManager, Scheduler
+from mptcp_stack.mptcp.interfaces import Acceptor, ConnectionHost, PathManager, Scheduler
 from mptcp_stack.mptcp.push_marks import PushMarks
 from mptcp_stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcp_stack.mptcp.send_buffer import SendBuffer
@@ -67,6 +67,7 @@ class Connection:
         "last_data_received_us",
         "last_data_sent_us",
         "last_reset",
+        "listener",
         "local",
         "local_key",
         "mode",
@@ -109,6 +110,8 @@ class Connection:
         self.local_key = local_key
         self.remote_key: Key | None = None
         self.is_client, self.is_ipv6_socket = is_client, is_ipv6_socket
+        self.listener: Acceptor | None = None
+        """To which it came."""
         self.local, self.remote = local, remote
         self.mode = Mode.NEGOTIATING if is_mptcp else Mode.PLAIN_TCP
         self.state = DataState.CONNECTING
@@ -396,10 +399,10 @@ class Connection:
         subflow.update_segment_bytes()
         self.send_buffer.window_edge = 1 + subflow.snd_wnd
         self.change_state(DataEvent.ESTABLISHED)
-        if not self.is_client:
-            self.host.on_ready(self)
-            if self.mode is Mode.MPTCP:
-                subflow.confirm(now_us)
+        if self.listener is not None:
+            self.listener.on_ready(self)
+        if not self.is_client and self.mode is Mode.MPTCP:
+            subflow.confirm(now_us)
         self.request_output()
         self.notify()
 

@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 
+class Acceptor(Protocol):
+    """A listener, as a connection sees it that came to it."""
+
+    def has_room_for_ready(self) -> bool:
+        """Whether one more connection may wait to be accepted; counts the refusal."""
+
+    def answers_to_send(self, connection: Connection, tcp_synack_retries: int) -> int:
+        """How often a SYN/ACK is sent again that was not acknowledged in time."""
+
+    def on_ready(self, connection: Connection) -> None:
+        """It is established and may be handed out."""
+
+    def on_gone(self, connection: Connection) -> None:
+        """It is over."""
+
+
 class ConnectionHost(Protocol):
     """The stack, as a connection sees it."""
 
@@ -25,9 +41,6 @@ class ConnectionHost(Protocol):
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
-
-    def on_ready(self, connection: Connection) -> None:
-        """A passive connection is established: its listener may hand it out."""
 
     def free_local_port(self, local: bytes, remote: bytes, remote_port: int) -> int | None:
         """A port for an active open; None when all are taken."""

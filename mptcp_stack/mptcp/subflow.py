@@ -10,6 +10,7 @@ from mptcp_stack.mptcp import dispatch, handshake, incoming, outgoing
 from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
 from mptcp_stack.mptcp.states import DataState, Mode
+from mptcp_stack.tcp import passive_handshake
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.retransmission_queue import Chunk
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -202,7 +203,20 @@ class MptcpSubflow(Subflow):
     def on_syn_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
         return handshake.on_syn_acknowledgement(self, segment, now_us)
 
+    def answers_to_send(self) -> int:
+        retries, listener = self.environment.settings.tcp_synack_retries, self.connection.listener
+        if listener is None or self.is_join:
+            return retries
+        return listener.answers_to_send(self.connection, retries)
+
     def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        listener = self.connection.listener
+        if listener is not None and not self.is_join and not listener.has_room_for_ready():
+            if self.environment.settings.tcp_abort_on_overflow:
+                passive_handshake.refuse(self, segment, now_us)
+            return False
+        if self.is_passive:
+            self.environment.counters.increment("TcpPassiveOpens")
         return handshake.on_handshake_acknowledgement(self, segment, now_us)
 
     def on_simultaneous_open(self, now_us: int) -> None:

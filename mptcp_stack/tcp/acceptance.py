@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import ECONNREFUSED, ECONNRESET, EPIPE
 
-from mptcp_stack.tcp import output, peer_fin
+from mptcp_stack.tcp import output, passive_handshake, peer_fin
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
 from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
@@ -24,10 +24,7 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
         _process_in_syn_sent(subflow, segment, now_us)
         return
     sequence = unwrap(segment.sequence, subflow.rcv_nxt)
-    if _is_crossing_syn(subflow, segment, sequence):
-        _finish_passive_open(subflow, segment, now_us)
-        return
-    if not _is_acceptable(subflow, segment, sequence, now_us):
+    if not _is_expected(subflow, segment, sequence, now_us):
         return
     if segment.flags & RST:
         _process_reset(subflow, segment, sequence, now_us)
@@ -91,6 +88,17 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
         subflow.request_output()
 
 
+def _is_expected(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """False when the segment has been dealt with."""
+    if subflow.state is State.SYN_RECEIVED:
+        if subflow.is_passive:
+            return passive_handshake.lets_pass(subflow, segment, sequence, now_us)
+        if _is_crossing_syn(subflow, segment, sequence):
+            _finish_passive_open(subflow, segment, now_us)
+            return False
+    return _is_acceptable(subflow, segment, sequence, now_us)
+
+
 def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
     """The window test of RFC 9293 §3.10.7.4 and PAWS (RFC 7323 §5.3)."""
     counters = subflow.environment.counters
@@ -126,9 +134,7 @@ def _receivable_edge(subflow: Subflow, wanted: int) -> int:
 
 
 def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
-    if subflow.state is State.SYN_RECEIVED and segment.flags & SYN:
-        output.send_again(subflow, subflow.retransmission_queue.chunks[0], now_us)
-    elif len(segment.payload) and not segment.flags & SYN:
+    if len(segment.payload) and not segment.flags & SYN:
         # Repeated data: the peer missed our acknowledgement, so it gets one without delay.
         subflow.acknowledging.enter_quick_mode(subflow)
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
@@ -169,11 +175,7 @@ def _is_crossing_syn(subflow: Subflow, segment: TcpSegment, sequence: int) -> bo
     By its sequence number it lies before the window; were it answered with our own SYN/ACK, both ends would
     go on like that for ever.
     """
-    return (
-        subflow.state is State.SYN_RECEIVED
-        and segment.flags & (SYN | ACK | RST) == SYN | ACK
-        and sequence == subflow.irs
-    )
+    return segment.flags & (SYN | ACK | RST) == SYN | ACK and sequence == subflow.irs
 
 
 def _refuse_acknowledgement(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:

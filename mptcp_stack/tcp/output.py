@@ -228,6 +228,17 @@ def send_reset(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) ->
     _send(subflow, segment, (), 0, now_us)
 
 
+def send_refusal(subflow: Subflow, refused: TcpSegment, now_us: int) -> None:
+    """A RST as for a segment that belongs to no connection (RFC 9293 §3.10.7.1)."""
+    counters = subflow.environment.counters
+    counters.increment("TcpOutRsts")
+    counters.increment("TcpOutSegs")
+    segment = _segment(subflow, 0, RST, 0, TcpOptions())
+    numbers = answer_without_socket(refused, len(refused.payload))
+    segment.sequence, segment.acknowledgement, segment.flags = numbers
+    _send(subflow, segment, (), 0, now_us)
+
+
 def send_reset_at(subflow: Subflow, acknowledgement: int, now_us: int) -> None:
     """A RST for a segment whose acknowledgement is none of ours; the subflow goes on."""
     counters = subflow.environment.counters
@@ -258,6 +269,7 @@ __all__ = [
     "send_again",
     "send_chunk",
     "send_probe",
+    "send_refusal",
     "send_reset",
     "send_syn",
     "super_segment_limit",

@@ -23,6 +23,15 @@ class SubflowOwner(ABC):
 
     @property
     @abstractmethod
+    def is_passive(self) -> bool:
+        """It began with the peer's SYN."""
+
+    @abstractmethod
+    def answers_to_send(self) -> int:
+        """How often a SYN/ACK is sent again at most; asked when one was not acknowledged in time."""
+
+    @property
+    @abstractmethod
     def is_orphan(self) -> bool:
         """Nobody is left to read what the peer may still send."""
 

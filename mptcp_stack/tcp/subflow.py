@@ -222,7 +222,6 @@ class Subflow(SubflowOwner):
     def open_passively(self, segment: TcpSegment, now_us: int) -> None:
         """Answers a SYN with SYN/ACK."""
         self.environment.subflows[self.four_tuple] = self
-        self.environment.counters.increment("TcpPassiveOpens")
         self.change_state(Event.SYN_RECEIVED)
         self.take_syn(segment, now_us)
         self._send_syn(SYN | ACK, now_us)
@@ -230,7 +229,6 @@ class Subflow(SubflowOwner):
     def open_answered(self, syn: TcpSegment, initial_sequence: int, now_us: int) -> None:
         """As if the SYN had been answered by this subflow; its third packet is to be processed at once."""
         self.environment.subflows[self.four_tuple] = self
-        self.environment.counters.increment("TcpPassiveOpens")
         self.begin_at(initial_sequence)
         self.snd_una = self.snd_nxt = initial_sequence + 1
         self.change_state(Event.SYN_RECEIVED)
@@ -441,7 +439,7 @@ class Subflow(SubflowOwner):
         """Nothing more will come or go."""
         if self.state is State.CLOSED:
             return
-        if self.state in (State.SYN_SENT, State.SYN_RECEIVED):
+        if self.state is State.SYN_SENT or (self.state is State.SYN_RECEIVED and not self.is_passive):
             self.environment.counters.increment("TcpAttemptFails")
         self.change_state(Event.RESET)
         self._forget()

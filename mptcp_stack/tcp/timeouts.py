@@ -34,12 +34,13 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
     """RFC 6298 §5.4 to §5.7; gives up after the number of tries that the settings allow."""
     queue = subflow.retransmission_queue
     counters = subflow.environment.counters
+    counters.increment("TcpExtTCPTimeouts")
     if subflow.consecutive_timeouts >= _timeout_limit(subflow):
-        counters.increment("TcpExtTCPAbortOnTimeout")
+        if subflow.state is not State.SYN_RECEIVED or not subflow.is_passive:
+            counters.increment("TcpExtTCPAbortOnTimeout")
         subflow.finish(ETIMEDOUT, now_us)
         return
     is_handshake = subflow.state in (State.SYN_SENT, State.SYN_RECEIVED)
-    counters.increment("TcpExtTCPTimeouts")
     if is_handshake:
         subflow.syn_retransmissions += 1
         queue.mark_timed_out()
@@ -77,5 +78,5 @@ def _timeout_limit(subflow: Subflow) -> int:
     if subflow.state is State.SYN_SENT:
         return settings.tcp_syn_retries
     if subflow.state is State.SYN_RECEIVED:
-        return settings.tcp_synack_retries
+        return subflow.answers_to_send()
     return settings.tcp_retries2

@@ -179,7 +179,7 @@ class SocketCalls:
         if endpoint.connection is not None:
             raise OSError(EINVAL, "connected already")
         if endpoint.listener is not None:
-            endpoint.listener.backlog = max(1, backlog)
+            endpoint.listener.backlog = backlog
             return finished(0)
         any_address = None if endpoint.domain == socket.AF_INET6 else bytes(4)
         address, port = endpoint.bound or (any_address, 0)

@@ -1,0 +1,99 @@
+"""What arrives between our answer to a SYN and the third packet, by the rules of Linux's requests.
+
+They are those of RFC 9293 §3.10.7.4 for SYN_RECEIVED, but a request has no window to defend yet: any RST or
+SYN within it ends it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mptcp_stack.tcp import output, retransmission_timer
+from mptcp_stack.wire.sequence import unwrap
+from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN
+
+if TYPE_CHECKING:
+    from mptcp_stack.tcp.subflow import Subflow
+    from mptcp_stack.wire.tcp_segment import TcpSegment
+
+_ANSWER_INTERVAL_US = 500_000
+"""Linux's tcp_invalid_ratelimit."""
+
+
+def lets_pass(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """Whether the segment may be the third packet, or follow it. Else it has been dealt with."""
+    kind = segment.flags & (SYN | ACK | RST)
+    if sequence == subflow.irs and kind == SYN and not _is_too_old(subflow, segment):
+        _answer_again(subflow, now_us)
+        return False
+    if kind & ACK and unwrap(segment.acknowledgement, subflow.snd_nxt) != subflow.snd_iss + 1:
+        subflow.environment.counters.increment("StackDropBadAcknowledgement")
+        if not kind & RST:
+            output.send_reset_at(subflow, segment.acknowledgement, now_us)
+        return False
+    if not _is_acceptable(subflow, segment, sequence, now_us):
+        return False
+    if kind & RST or (kind & SYN and sequence != subflow.irs):
+        subflow.environment.counters.increment("TcpAttemptFails")
+        refuse(subflow, segment, now_us)
+        return False
+    if not kind & ACK:
+        subflow.environment.counters.increment("StackDropUnexpectedState")
+        return False
+    # The SYN of a segment that lies before the window is cut off.
+    segment.flags &= ~SYN
+    return True
+
+
+def refuse(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
+    """Ends it, and tells the peer."""
+    subflow.environment.counters.increment("TcpExtEmbryonicRsts")
+    if not segment.flags & RST:
+        output.send_refusal(subflow, segment, now_us)
+    subflow.finish(None, now_us)
+
+
+def _answer_again(subflow: Subflow, now_us: int) -> None:
+    """The peer repeated its SYN; its timer starts anew."""
+    if _may_answer(subflow, now_us):
+        output.send_again(subflow, subflow.retransmission_queue.chunks[0], now_us)
+        retransmission_timer.start(subflow, now_us)
+
+
+def _may_answer(subflow: Subflow, now_us: int) -> bool:
+    if now_us - subflow.last_answer_us >= _ANSWER_INTERVAL_US:
+        subflow.last_answer_us = now_us
+        return True
+    subflow.environment.counters.increment("TcpExtTCPACKSkippedSynRecv")
+    return False
+
+
+def _is_too_old(subflow: Subflow, segment: TcpSegment) -> bool:
+    """RFC 7323 §5.3; a RST is believed whatever its timestamp."""
+    value = segment.options.timestamp_value
+    if not subflow.timestamps_enabled or value is None or segment.flags & RST:
+        return False
+    return unwrap(value, subflow.timestamp_recent) < subflow.timestamp_recent
+
+
+def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """Who sends what is out of the window is told where it is, at a bounded rate."""
+    is_too_old = _is_too_old(subflow, segment)
+    end = sequence + len(segment.payload) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
+    edge = subflow.rcv_nxt + output.syn_window(subflow.environment.settings)
+    is_inside = (
+        sequence == subflow.rcv_nxt
+        or (end > subflow.rcv_nxt and sequence < edge)
+        or (sequence == end == edge)
+    )
+    if is_inside and not is_too_old:
+        return True
+    counters = subflow.environment.counters
+    if not segment.flags & RST and _may_answer(subflow, now_us):
+        output.send_acknowledgement(subflow, now_us)
+    if is_too_old:
+        counters.increment("TcpExtPAWSEstab")
+        counters.increment("StackDropPaws")
+    else:
+        counters.increment("StackDropOutOfWindow")
+    return False
