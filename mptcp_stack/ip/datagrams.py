@@ -37,8 +37,18 @@ class IcmpErrorKind(Enum):
 
     HOST_UNREACHABLE = auto()
     NETWORK_UNREACHABLE = auto()
+    PROTOCOL_UNREACHABLE = auto()
     PORT_UNREACHABLE = auto()
-    PROHIBITED = auto()
+    SOURCE_ROUTE_FAILED = auto()
+    NETWORK_REFUSED = auto()
+    """Unknown, prohibited, or not for this type of service."""
+    HOST_UNKNOWN = auto()
+    HOST_ISOLATED = auto()
+    HOST_REFUSED = auto()
+    """Prohibited, filtered, or not for this type of service or precedence."""
+    ACCESS_DENIED = auto()
+    """By the policy of IPv6 routers."""
+    PARAMETER_PROBLEM = auto()
     PACKET_TOO_BIG = auto()
     TIME_EXCEEDED = auto()
 

@@ -22,26 +22,35 @@ ECHO_BURST = 200
 MINIMUM_QUOTED_TRANSPORT = 8
 """Bytes: RFC 792 promises as many, and TCP's ports and sequence number lie within."""
 
-_V4_UNREACHABLE_KINDS = {
-    icmp.V4_NETWORK_UNREACHABLE: IcmpErrorKind.NETWORK_UNREACHABLE,
-    icmp.V4_HOST_UNREACHABLE: IcmpErrorKind.HOST_UNREACHABLE,
-    # For TCP both mean that nobody will ever answer there (RFC 1122 §4.2.3.9).
-    icmp.V4_PROTOCOL_UNREACHABLE: IcmpErrorKind.PORT_UNREACHABLE,
-    icmp.V4_PORT_UNREACHABLE: IcmpErrorKind.PORT_UNREACHABLE,
-    icmp.V4_FRAGMENTATION_NEEDED: IcmpErrorKind.PACKET_TOO_BIG,
-    icmp.V4_NETWORK_PROHIBITED: IcmpErrorKind.PROHIBITED,
-    icmp.V4_HOST_PROHIBITED: IcmpErrorKind.PROHIBITED,
-    icmp.V4_PROHIBITED: IcmpErrorKind.PROHIBITED,
-}
-_V6_UNREACHABLE_KINDS = {
-    icmp.V6_NO_ROUTE: IcmpErrorKind.NETWORK_UNREACHABLE,
-    icmp.V6_PROHIBITED: IcmpErrorKind.PROHIBITED,
-    icmp.V6_BEYOND_SCOPE: IcmpErrorKind.NETWORK_UNREACHABLE,
-    icmp.V6_ADDRESS_UNREACHABLE: IcmpErrorKind.HOST_UNREACHABLE,
-    icmp.V6_PORT_UNREACHABLE: IcmpErrorKind.PORT_UNREACHABLE,
-    icmp.V6_SOURCE_POLICY: IcmpErrorKind.PROHIBITED,
-    icmp.V6_REJECT_ROUTE: IcmpErrorKind.PROHIBITED,
-}
+_V4_UNREACHABLE_KINDS = (
+    IcmpErrorKind.NETWORK_UNREACHABLE,
+    IcmpErrorKind.HOST_UNREACHABLE,
+    IcmpErrorKind.PROTOCOL_UNREACHABLE,
+    IcmpErrorKind.PORT_UNREACHABLE,
+    IcmpErrorKind.PACKET_TOO_BIG,
+    IcmpErrorKind.SOURCE_ROUTE_FAILED,
+    IcmpErrorKind.NETWORK_REFUSED,
+    IcmpErrorKind.HOST_UNKNOWN,
+    IcmpErrorKind.HOST_ISOLATED,
+    IcmpErrorKind.NETWORK_REFUSED,
+    IcmpErrorKind.HOST_REFUSED,
+    IcmpErrorKind.NETWORK_REFUSED,
+    IcmpErrorKind.HOST_REFUSED,
+    IcmpErrorKind.HOST_REFUSED,
+    IcmpErrorKind.HOST_REFUSED,
+    IcmpErrorKind.HOST_REFUSED,
+)
+"""By code (RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1)."""
+_V6_UNREACHABLE_KINDS = (
+    IcmpErrorKind.NETWORK_UNREACHABLE,
+    IcmpErrorKind.ACCESS_DENIED,
+    IcmpErrorKind.HOST_UNREACHABLE,
+    IcmpErrorKind.HOST_UNREACHABLE,
+    IcmpErrorKind.PORT_UNREACHABLE,
+    IcmpErrorKind.ACCESS_DENIED,
+    IcmpErrorKind.ACCESS_DENIED,
+)
+"""By code (RFC 4443 §3.1)."""
 
 
 class IcmpInput:
@@ -115,15 +124,12 @@ def _kind_of(message: icmp.IcmpMessage, is_ipv6: bool) -> IcmpErrorKind | None:
     """What an error means to a sender; None for messages that are no errors or that mean nothing to TCP."""
     match message:
         case icmp.IcmpDestinationUnreachable(code):
-            if is_ipv6:
-                return _V6_UNREACHABLE_KINDS.get(code)
-            # RFC 1812 §5.2.7.1: the other codes are refinements of "host unreachable".
-            return _V4_UNREACHABLE_KINDS.get(code, IcmpErrorKind.HOST_UNREACHABLE) if code <= 15 else None
+            kinds = _V6_UNREACHABLE_KINDS if is_ipv6 else _V4_UNREACHABLE_KINDS
+            return kinds[code] if code < len(kinds) else None
         case icmp.IcmpPacketTooBig():
             return IcmpErrorKind.PACKET_TOO_BIG
         case icmp.IcmpTimeExceeded():
             return IcmpErrorKind.TIME_EXCEEDED
-        case icmp.IcmpParameterProblem(code) if is_ipv6 and code == 1:
-            # The peer knows no such next header: the same as no such protocol.
-            return IcmpErrorKind.PORT_UNREACHABLE
+        case icmp.IcmpParameterProblem():
+            return IcmpErrorKind.PARAMETER_PROBLEM
     return None

@@ -377,9 +377,13 @@ class BlockingSocket:
 
     def _take_error(self) -> int:
         """Reading SO_ERROR clears it."""
-        error = None if self._stream is None or self._was_error_told else self._stream.error
-        self._was_error_told = self._was_error_told or error is not None
-        return error or 0
+        if self._stream is None:
+            return 0
+        error = None if self._was_error_told else self._stream.error
+        if error is None:
+            return options.take_soft_error(self.connection)
+        self._was_error_told = True
+        return error
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> bytes:
         packed = INTEGER.pack(value) if isinstance(value, int) else bytes(value)

@@ -59,6 +59,17 @@ def set_option(connection: Connection, level: int, option: int, value: bytes) ->
     return b""
 
 
+def take_soft_error(connection: Connection) -> int:
+    """What ICMP has told of a connection that goes on, once, for SO_ERROR; 0 is nothing.
+
+    MPTCP's sockets keep it to themselves, as it is of one subflow only.
+    """
+    if connection.local_key.value or not connection.subflows:
+        return 0
+    error, connection.subflows[0].soft_error = connection.subflows[0].soft_error, None
+    return error or 0
+
+
 def _cut(value: bytes, length: int) -> bytes:
     """The kernel writes what there is room for, and says nothing of the rest."""
     return value[:length]

@@ -214,6 +214,7 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
         counters.increment("StackDropBadAcknowledgement")
         _challenge(subflow, now_us)
         return False
+    subflow.soft_error = None
     if subflow.probing is not None:
         subflow.probing.on_acknowledgement()
     _update_timestamp(subflow, segment, sequence)

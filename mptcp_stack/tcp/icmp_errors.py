@@ -1,8 +1,22 @@
-"""What ICMP errors mean for a subflow (RFC 1122 §4.2.3.9, RFC 5461, RFC 5927)."""
+"""What ICMP errors mean for a subflow, as for Linux (RFC 1122 §4.2.3.9, RFC 5461, RFC 5927).
+
+They end an attempt to connect at once. What is established goes on; the error is what it ends with if it
+times out before anything else was heard of the peer.
+"""
 
 from __future__ import annotations
 
-from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH
+from errno import (
+    EACCES,
+    ECONNREFUSED,
+    EHOSTDOWN,
+    EHOSTUNREACH,
+    ENETUNREACH,
+    ENONET,
+    ENOPROTOOPT,
+    EOPNOTSUPP,
+    EPROTO,
+)
 
 from mptcp_stack.ip.layer import IcmpError, IcmpErrorKind
 from mptcp_stack.tcp.environment import Environment
@@ -10,19 +24,38 @@ from mptcp_stack.tcp.path_mtu import on_packet_too_big
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.sequence import unwrap
 
-_HARD_ERRORS = {
-    IcmpErrorKind.PORT_UNREACHABLE: ECONNREFUSED,
-    IcmpErrorKind.PROHIBITED: EHOSTUNREACH,
-    IcmpErrorKind.HOST_UNREACHABLE: EHOSTUNREACH,
+_ERRNOS = {
     IcmpErrorKind.NETWORK_UNREACHABLE: ENETUNREACH,
+    IcmpErrorKind.HOST_UNREACHABLE: EHOSTUNREACH,
+    IcmpErrorKind.PROTOCOL_UNREACHABLE: ENOPROTOOPT,
+    IcmpErrorKind.PORT_UNREACHABLE: ECONNREFUSED,
+    IcmpErrorKind.SOURCE_ROUTE_FAILED: EOPNOTSUPP,
+    IcmpErrorKind.NETWORK_REFUSED: ENETUNREACH,
+    IcmpErrorKind.HOST_UNKNOWN: EHOSTDOWN,
+    IcmpErrorKind.HOST_ISOLATED: ENONET,
+    IcmpErrorKind.HOST_REFUSED: EHOSTUNREACH,
+    IcmpErrorKind.ACCESS_DENIED: EACCES,
+    IcmpErrorKind.PARAMETER_PROBLEM: EPROTO,
+    IcmpErrorKind.TIME_EXCEEDED: EHOSTUNREACH,
 }
+_END_REQUESTS = {
+    4: frozenset(
+        {
+            IcmpErrorKind.NETWORK_UNREACHABLE,
+            IcmpErrorKind.HOST_UNREACHABLE,
+            IcmpErrorKind.PARAMETER_PROBLEM,
+            IcmpErrorKind.TIME_EXCEEDED,
+        }
+    ),
+    16: frozenset(
+        {IcmpErrorKind.ACCESS_DENIED, IcmpErrorKind.PORT_UNREACHABLE, IcmpErrorKind.PARAMETER_PROBLEM}
+    ),
+}
+"""What ends a handshake that the peer began, by the length of an address; Linux's choice."""
 
 
 def on_icmp_error(environment: Environment, error: IcmpError, now_us: int) -> None:
-    """Ends an attempt to connect; an established connection goes on (RFC 5461 §2.2: soft errors).
-
-    Only an error that quotes a sequence number in flight is believed (RFC 5927 §4.1).
-    """
+    """Only an error that quotes a sequence number in flight is believed (RFC 5927 §4.1)."""
     quoted = error.transport
     if error.protocol != 6 or len(quoted) < 8:
         return
@@ -36,7 +69,11 @@ def on_icmp_error(environment: Environment, error: IcmpError, now_us: int) -> No
         return
     if error.kind is IcmpErrorKind.PACKET_TOO_BIG:
         on_packet_too_big(subflow, error.mtu or 0, now_us)
-        return
-    errno = _HARD_ERRORS.get(error.kind)
-    if errno is not None and subflow.state in (State.SYN_SENT, State.SYN_RECEIVED):
-        subflow.finish(errno, now_us)
+    elif subflow.state is State.SYN_RECEIVED and subflow.is_passive:
+        if error.kind in _END_REQUESTS[len(error.source)]:
+            environment.counters.increment("TcpExtListenDrops")
+            subflow.finish(None, now_us)
+    elif subflow.state in (State.SYN_SENT, State.SYN_RECEIVED):
+        subflow.finish(_ERRNOS[error.kind], now_us)
+    else:
+        subflow.soft_error = _ERRNOS[error.kind]

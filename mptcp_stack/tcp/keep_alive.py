@@ -55,7 +55,7 @@ class KeepAlive:
             self._unanswered = 0
         if self._is_enough(silent_us):
             subflow.environment.counters.increment("TcpExtTCPAbortOnTimeout")
-            subflow.reset(now_us, ETIMEDOUT)
+            subflow.reset(now_us, subflow.soft_error or ETIMEDOUT)
             return
         subflow.environment.counters.increment("TcpExtTCPKeepAlive")
         self._unanswered += 1

@@ -6,7 +6,6 @@ holds back: when it fires, what the window takes is sent.
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp import output
@@ -66,7 +65,7 @@ class Probing:
             return
         if self._is_enough(now_us):
             subflow.environment.counters.increment("TcpExtTCPAbortOnTimeout")
-            subflow.finish(ETIMEDOUT, now_us)
+            subflow.time_out(now_us)
             return
         if self.since_us is None:
             self.since_us = now_us

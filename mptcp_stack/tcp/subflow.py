@@ -7,6 +7,8 @@ methods of ``SubflowOwner``; TCP itself knows nothing of MPTCP but that options 
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
+
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.registry import create_controller
 from mptcp_stack.tcp import keep_alive, output, probing, retransmission_timer, timeouts
@@ -97,6 +99,7 @@ class Subflow(SubflowOwner):
         "snd_wnd",
         "snd_wnd_scale",
         "socket_options",
+        "soft_error",
         "state",
         "syn_retransmissions",
         "tail_probe",
@@ -115,6 +118,8 @@ class Subflow(SubflowOwner):
         self.local, self.local_port = local, local_port
         self.remote, self.remote_port = remote, remote_port
         self.state = State.CLOSED
+        self.soft_error: int | None = None
+        """What ICMP has said since the peer was heard of last (RFC 5461 §2.2)."""
         self.socket_options = DEFAULT_SOCKET_OPTIONS
         self._initialise_sender()
         self._initialise_receiver()
@@ -448,6 +453,10 @@ class Subflow(SubflowOwner):
     def enter_time_wait(self, now_us: int) -> None:
         """After ``change_state`` brought the subflow to TIME_WAIT: only a small record stays."""
         self._hand_over(now_us)
+
+    def time_out(self, now_us: int) -> None:
+        """The peer has been silent for too long."""
+        self.finish(self.soft_error or ETIMEDOUT, now_us)
 
     def _hand_over(self, now_us: int) -> None:
         """In TIME_WAIT, or in FIN_WAIT_2 with nobody left to read."""

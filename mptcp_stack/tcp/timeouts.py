@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp import output, recovery_phases, retransmission_timer, tail_loss_probe
@@ -38,7 +37,7 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
     if subflow.consecutive_timeouts >= _timeout_limit(subflow):
         if subflow.state is not State.SYN_RECEIVED or not subflow.is_passive:
             counters.increment("TcpExtTCPAbortOnTimeout")
-        subflow.finish(ETIMEDOUT, now_us)
+        subflow.time_out(now_us)
         return
     is_handshake = subflow.state in (State.SYN_SENT, State.SYN_RECEIVED)
     if is_handshake:

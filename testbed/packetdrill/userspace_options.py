@@ -8,6 +8,7 @@ from dataclasses import replace
 from errno import EINVAL
 
 from mptcp_stack.sockets.common_options import INTEGER, get_common, set_common
+from mptcp_stack.sockets.options import take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
 from testbed.packetdrill.stack_under_test import Value
@@ -48,7 +49,7 @@ class SocketOptions:
             "setsockopt": self._setsockopt,
         }
         self._readers: dict[Name, Callable[[StreamSocket], int]] = {
-            (_SOCKET, int(socket.SO_ERROR)): lambda endpoint: endpoint.take_error() or 0,
+            (_SOCKET, int(socket.SO_ERROR)): _take_error,
             (_SOCKET, int(socket.SO_TYPE)): lambda _endpoint: int(socket.SOCK_STREAM),
             (_SOCKET, int(socket.SO_DOMAIN)): lambda endpoint: endpoint.domain,
             (_SOCKET, int(socket.SO_PROTOCOL)): lambda endpoint: (
@@ -123,6 +124,13 @@ class SocketOptions:
             settings = replace(self._stack.settings, receive_buffer_bytes=doubled)
         endpoint.options[name] = doubled
         self._stack.settings = self._stack.environment.settings = settings
+
+
+def _take_error(endpoint: StreamSocket) -> int:
+    error = endpoint.take_error()
+    if error is None and endpoint.connection is not None:
+        return take_soft_error(endpoint.connection)
+    return error or 0
 
 
 def _is_mptcp(endpoint: StreamSocket) -> int:

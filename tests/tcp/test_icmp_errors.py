@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH
+from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPROTO, ETIMEDOUT
 
 import pytest
 
@@ -33,7 +33,10 @@ def error(exchange: Exchange, kind: IcmpErrorKind, offset: int = 0, length: int 
         (IcmpErrorKind.PORT_UNREACHABLE, ECONNREFUSED),
         (IcmpErrorKind.HOST_UNREACHABLE, EHOSTUNREACH),
         (IcmpErrorKind.NETWORK_UNREACHABLE, ENETUNREACH),
-        (IcmpErrorKind.PROHIBITED, EHOSTUNREACH),
+        (IcmpErrorKind.HOST_REFUSED, EHOSTUNREACH),
+        (IcmpErrorKind.NETWORK_REFUSED, ENETUNREACH),
+        (IcmpErrorKind.TIME_EXCEEDED, EHOSTUNREACH),
+        (IcmpErrorKind.PARAMETER_PROBLEM, EPROTO),
     ],
 )
 def test_attempt_to_connect_ends(kind: IcmpErrorKind, expected: int) -> None:
@@ -46,7 +49,7 @@ def test_attempt_to_connect_ends(kind: IcmpErrorKind, expected: int) -> None:
 @pytest.mark.parametrize("state", [state for state in State if state not in (State.CLOSED, State.SYN_SENT)])
 def test_connection_goes_on(state: State, kind: IcmpErrorKind) -> None:
     if state is State.SYN_RECEIVED:
-        kind = IcmpErrorKind.PACKET_TOO_BIG
+        kind = IcmpErrorKind.PORT_UNREACHABLE
     exchange = in_state(state)
     offset = exchange.subflow.snd_una - exchange.iss
     on_icmp_error(exchange.stack.environment, error(exchange, kind, offset), exchange.now_us)
@@ -72,3 +75,49 @@ def test_quotation_that_is_cut_short_is_ignored() -> None:
         exchange.now_us,
     )
     exchange.must_be_in(State.SYN_SENT)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        IcmpErrorKind.NETWORK_UNREACHABLE,
+        IcmpErrorKind.HOST_UNREACHABLE,
+        IcmpErrorKind.TIME_EXCEEDED,
+        IcmpErrorKind.PARAMETER_PROBLEM,
+    ],
+)
+def test_half_open_connection_is_forgotten(kind: IcmpErrorKind) -> None:
+    exchange = in_state(State.SYN_RECEIVED)
+    environment = exchange.stack.environment
+    on_icmp_error(environment, error(exchange, kind, offset=1), exchange.now_us)
+    exchange.must_be_in(State.SYN_RECEIVED)
+    on_icmp_error(environment, error(exchange, kind), exchange.now_us)
+    exchange.must_be_in(State.CLOSED)
+    exchange.expect_nothing()
+    counters = exchange.stack.counters
+    assert (counters["TcpExtListenDrops"], counters["TcpExtOutOfWindowIcmps"]) == (1, 1)
+
+
+def test_attempt_that_crossed_another_ends() -> None:
+    """RFC 9293 §3.5, figure 7: in SYN_RECEIVED as in SYN_SENT."""
+    exchange = in_state(State.SYN_SENT)
+    exchange.send("S", 0)
+    exchange.must_be_in(State.SYN_RECEIVED)
+    on_icmp_error(
+        exchange.stack.environment, error(exchange, IcmpErrorKind.PORT_UNREACHABLE), exchange.now_us
+    )
+    assert exchange.application.error == ECONNREFUSED
+
+
+@pytest.mark.parametrize("was_heard_of", [False, True])
+def test_error_is_what_a_timeout_ends_with_unless_the_peer_was_heard_of(was_heard_of: bool) -> None:
+    """RFC 5461 §2.2."""
+    exchange = in_state(State.ESTABLISHED)
+    exchange.write(b"x")
+    on_icmp_error(
+        exchange.stack.environment, error(exchange, IcmpErrorKind.HOST_UNREACHABLE, 1), exchange.now_us
+    )
+    if was_heard_of:
+        exchange.send("A", 1, 1)
+    exchange.advance(2_000_000_000)
+    assert exchange.application.error == (ETIMEDOUT if was_heard_of else EHOSTUNREACH)
