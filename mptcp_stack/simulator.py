@@ -223,6 +223,23 @@ class Simulator:
             self._flush()
         self._advance_to(end_us)
 
+    def advance(self, end_us: int | None) -> bool:
+        """Go on to the next event, at most to ``end_us``; the stacks send before it and after it.
+
+        False, and no time passes, where nothing ever happens and there is no end.
+        """
+        self._flush()
+        next_us = self.next_event_us()
+        if next_us is not None and (end_us is None or next_us <= end_us):
+            self._step(next_us)
+            # What it is answered with goes out before an application can react, as with a run loop.
+            self._flush()
+        elif end_us is None:
+            return False
+        else:
+            self._advance_to(end_us)
+        return True
+
     def next_event_us(self) -> int | None:
         """When something happens next; None when nothing ever will."""
         times = [stack.next_deadline_us() for stack in self._stacks.values()]

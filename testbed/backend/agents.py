@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,23 +40,34 @@ def agent_configurations(topology: Topology, journal: Journal, seed: int | None)
     """What each host's agent is told, in the topology's order."""
     lab_name = journal.directory.name
     return [
-        AgentConfiguration(
+        replace(
+            host_configuration(node, seed),
             lab=lab_name,
-            host=node.name,
-            stack=str(node.stack),
             namespace_path=str(namespace_path(lab_name, node.name)),
             control_socket=str(control_socket(journal.directory, topology, node.name)),
             log_file=str(journal.directory / f"{node.name}.log"),
-            interfaces=tuple(_interface_fields(interface) for interface in node.interfaces),
-            routes=tuple(_route_fields(route) for route in node.routes),
-            subflows_limit=node.mptcp.subflows_limit,
-            add_addr_accepted_limit=node.mptcp.add_addr_accepted_limit,
-            endpoints=tuple(_endpoint_fields(endpoint) for endpoint in node.mptcp.endpoints),
-            sysctls=node.sysctls,
-            seed=_host_seed(seed, node),
         )
         for node in topology.hosts()
     ]
+
+
+def host_configuration(node: Node, seed: int | None) -> AgentConfiguration:
+    """What the topology says about a host; where its agent lives is left open."""
+    return AgentConfiguration(
+        lab="",
+        host=node.name,
+        stack=str(node.stack),
+        namespace_path="",
+        control_socket="",
+        log_file="",
+        interfaces=tuple(_interface_fields(interface) for interface in node.interfaces),
+        routes=tuple(_route_fields(route) for route in node.routes),
+        subflows_limit=node.mptcp.subflows_limit,
+        add_addr_accepted_limit=node.mptcp.add_addr_accepted_limit,
+        endpoints=tuple(_endpoint_fields(endpoint) for endpoint in node.mptcp.endpoints),
+        sysctls=node.sysctls,
+        seed=_host_seed(seed, node),
+    )
 
 
 def _interface_fields(interface: Interface) -> dict[str, Any]:

@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="client-server pairs of userspace and kernel, like userspace-kernel (default: all)",
     )
     parser.add_argument(
+        "--backend",
+        default="namespaces",
+        metavar="NAME",
+        help="namespaces (default), or simulated: userspace stacks in virtual time, without privileges",
+    )
+    parser.add_argument(
         "--jobs", type=int, metavar="N", help="labs at once (default: the number of processors)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat a session that printed this seed")
@@ -62,12 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit code; raises TestbedError."""
     # These take longer to import than ``--help`` may take.
-    from testbed.selftests.case import STACK_PAIRS
+    from testbed.selftests.case import SIMULATED, STACK_PAIRS
     from testbed.selftests.matrix import Axes, split_list
     from testbed.selftests.session import SessionOptions, plan, run_session
 
     stacks = STACK_PAIRS if arguments.stacks == "all" else split_list(arguments.stacks)
-    axes = Axes(tuple(arguments.select), split_list(arguments.family), stacks, arguments.repeat)
+    axes = Axes(
+        tuple(arguments.select), split_list(arguments.family), stacks, arguments.repeat, arguments.backend
+    )
     options = SessionOptions(
         axes=axes,
         jobs=(os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs,
@@ -89,5 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
     from testbed.backend.privileges import ensure_privileges
     from testbed.selftests.labs import remove_lab
 
-    ensure_privileges()
+    if axes.backend != SIMULATED:
+        ensure_privileges()
     return run_session(options, sys.stdout, sys.stderr, remove_lab)

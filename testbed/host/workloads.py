@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import re
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -169,7 +168,8 @@ class RunningWorkload:
 
     async def _serve(self, index: int, opening: Callable[[], Awaitable[Stream]]) -> ConnectionResult:
         """One connection from its opening to its result; it never raises."""
-        started_ns = time.monotonic_ns()
+        clock = asyncio.get_running_loop()
+        started_s = clock.time()
         stream: Stream | None = None
         exchange: Exchange | None = None
         error: str | None = None
@@ -184,7 +184,7 @@ class RunningWorkload:
             error, detail = _describe_error(failure)
         except asyncio.CancelledError:
             error = self._end_reason or "stopped"
-        duration_us = (time.monotonic_ns() - started_ns) // 1000
+        duration_us = round((clock.time() - started_s) * 1_000_000)
         if error is not None:
             detail = "; ".join(filter(None, (detail, _describe_stream(stream))))
         result = _make_result(stream, exchange, duration_us, error, detail)

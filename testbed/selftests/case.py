@@ -24,6 +24,9 @@ STACK_PAIRS = ("userspace-userspace", "userspace-kernel", "kernel-userspace", "k
 
 FAMILIES = (4, 6)
 
+NAMESPACES, SIMULATED = BACKENDS = ("namespaces", "simulated")
+"""Labs of network namespaces in real time, or of userspace stacks in virtual time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

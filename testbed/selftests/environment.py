@@ -6,6 +6,7 @@ import errno
 import socket
 from functools import cache
 
+from testbed.selftests.case import SIMULATED
 from testbed.selftests.results import Run
 
 IPPROTO_MPTCP = 262
@@ -13,6 +14,8 @@ IPPROTO_MPTCP = 262
 
 def skip_reason(run: Run) -> str | None:
     """Why this run cannot take place on this machine; None when nothing speaks against it."""
+    if run.backend == SIMULATED:
+        return None
     if "kernel" in (run.client_stack, run.server_stack) and (reason := kernel_mptcp_missing()):
         return reason
     if run.family == 6 and (reason := ipv6_missing()):

@@ -39,8 +39,11 @@ class BuiltLab:
 LabOpener = Callable[[Case, Run], AbstractContextManager[BuiltLab]]
 
 
-class RunTimeout(BaseException):
-    """The watchdog's: not an Exception, so that nothing in between takes it for a failure of its own."""
+class RunTimeout(KeyboardInterrupt):
+    """The watchdog's: not an Exception, so that nothing in between takes it for a failure of its own.
+
+    Of this kind because an asyncio event loop, which a lab in virtual time is, lets nothing else through.
+    """
 
 
 @contextmanager

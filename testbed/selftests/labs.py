@@ -16,7 +16,7 @@ from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab, LabOpener
 from testbed.selftests.observations import Realised
 from testbed.selftests.results import Run
-from testbed.topology.load import load_topology
+from testbed.selftests.run_topology import run_topology
 
 LOG_LINES = 200
 """Of each agent's log, at the end."""
@@ -28,25 +28,23 @@ class NamespaceLabs:
     """Builds labs one after the other; what is common to them ends with its ``with`` block."""
 
     def __init__(self) -> None:
-        self._backend = NamespaceBackend()
+        self._backend: NamespaceBackend | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._backend.close()
+        if self._backend is not None:
+            self._backend.close()
 
     def opener(self, lab_name: str, capture_directory: str | None) -> LabOpener:
         """What builds the lab of one run under this name, and undoes it afterwards."""
 
         @contextmanager
         def open_lab(case: Case, run: Run) -> Iterator[BuiltLab]:
-            variables = {
-                **case.variables,
-                "client_stack": run.client_stack,
-                "server_stack": run.server_stack,
-            }
-            topology = load_topology(case.topology, variables)
+            topology = run_topology(case, run)
+            if self._backend is None:
+                self._backend = NamespaceBackend()
             with ExitStack() as undoing:
                 lab = undoing.enter_context(self._backend.up(topology, lab_name, seed=run.seed))
                 captures: tuple[str, ...] = ()

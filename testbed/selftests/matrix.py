@@ -6,11 +6,14 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from testbed.errors import UsageError
-from testbed.selftests.case import FAMILIES, STACK_PAIRS, Case
+from testbed.selftests.case import BACKENDS, FAMILIES, NAMESPACES, SIMULATED, STACK_PAIRS, Case
 from testbed.selftests.results import Run, run_identifier
+
+SIMULATED_PAIR = "userspace-userspace"
+"""The kernel's stack knows no virtual time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Axes:
     families: tuple[str, ...] = ("4", "6")
     stacks: tuple[str, ...] = STACK_PAIRS
     repeat: int = 1
+    backend: str = NAMESPACES
 
 
 def expand(cases: Sequence[Case], axes: Axes, seed: int) -> tuple[Run, ...]:
@@ -52,19 +56,19 @@ def split_list(text: str) -> tuple[str, ...]:
 
 def _runs(cases: Iterable[Case], axes: Axes, seed: int) -> list[Run]:
     return [
-        _run(case, int(family), pair, repetition, seed)
+        _run(case, int(family), pair, repetition, seed, axes.backend)
         for repetition in range(1, axes.repeat + 1)
         for case in cases
         for pair in dict.fromkeys(axes.stacks)
-        if pair in case.stacks
+        if pair in case.stacks and (axes.backend != SIMULATED or pair == SIMULATED_PAIR)
         for family in dict.fromkeys(axes.families)
     ]
 
 
-def _run(case: Case, family: int, pair: str, repetition: int, seed: int) -> Run:
+def _run(case: Case, family: int, pair: str, repetition: int, seed: int, backend: str) -> Run:
     client_stack, server_stack = pair.split("-")
-    identifier = run_identifier(case.full_name, family, pair, repetition)
-    return Run(case.full_name, family, client_stack, server_stack, derived_seed(seed, identifier), repetition)
+    run = Run(case.full_name, family, client_stack, server_stack, 0, repetition, backend)
+    return replace(run, seed=derived_seed(seed, run.identifier))
 
 
 def _problems(cases: Sequence[Case], axes: Axes) -> list[str]:
@@ -81,9 +85,11 @@ def _problems(cases: Sequence[Case], axes: Axes) -> list[str]:
     for name, values in (("--family", axes.families), ("--stacks", axes.stacks)):
         if not values:
             problems.append(f"{name}: at least one is needed")
+    if axes.backend not in BACKENDS:
+        problems.append(f"--backend {axes.backend!r}: {_hint(axes.backend, BACKENDS)}")
     if axes.repeat < 1:
         problems.append(f"--repeat {axes.repeat}: must be at least 1")
-    everything = _runs(cases, Axes(repeat=max(axes.repeat, 1)), seed=0)
+    everything = _runs(cases, Axes(repeat=max(axes.repeat, 1), backend=axes.backend), seed=0)
     for pattern in axes.select:
         if not any(_is_selected(run, cases, (pattern,)) for run in everything):
             problems.append(f"{pattern!r}: no such case, group or run; {_hint(pattern, _names(cases))}")
@@ -109,7 +115,7 @@ def _is_selected(run: Run, cases: Sequence[Case], patterns: Sequence[str]) -> bo
     if not patterns:
         return True
     case = next(case for case in cases if case.full_name == run.case)
-    any_repetition = run_identifier(run.case, run.family, run.stacks, 1)
+    any_repetition = run_identifier(run.case, run.family, run.stacks, 1, run.axes)
     names = (run.identifier, any_repetition, case.full_name, case.name, *case.groups)
     return any(_matches(pattern, name) for pattern in patterns for name in names)
 

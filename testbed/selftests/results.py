@@ -79,6 +79,7 @@ class Run:
     seed: int
     """Of everything random in this run; derived from the session's seed and the identifier."""
     repetition: int = 1
+    backend: str = "namespaces"
 
     @property
     def stacks(self) -> str:
@@ -87,7 +88,12 @@ class Run:
     @property
     def identifier(self) -> str:
         """The stable name, also accepted by ``testbed selftest``: ``join/no-join[4,kernel-kernel]``."""
-        return run_identifier(self.case, self.family, self.stacks, self.repetition)
+        return run_identifier(self.case, self.family, self.stacks, self.repetition, self.axes)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What sets it apart from the run with every axis at its default, as identifiers say it."""
+        return () if self.backend == "namespaces" else (self.backend,)
 
     @property
     def command(self) -> str:
@@ -107,17 +113,18 @@ class Run:
     @property
     def suite(self) -> str:
         """What it shares with the runs that a report shows together with it."""
-        return f"{self.stacks}, IPv{self.family}"
+        return ", ".join((self.stacks, f"IPv{self.family}", *self.axes))
 
     def replay_command(self, session_seed: int) -> str:
         """The command line that plays this very run again."""
         repeat = f" --repeat {self.repetition}" if self.repetition > 1 else ""
+        repeat += f" --backend {self.backend}" if self.backend != "namespaces" else ""
         return f"testbed selftest {shlex.quote(self.identifier)} --seed {session_seed}{repeat}"
 
 
-def run_identifier(case: str, family: int, stacks: str, repetition: int) -> str:
-    repeated = f",repetition-{repetition}" if repetition > 1 else ""
-    return f"{case}[{family},{stacks}{repeated}]"
+def run_identifier(case: str, family: int, stacks: str, repetition: int, axes: tuple[str, ...] = ()) -> str:
+    repeated = (f"repetition-{repetition}",) if repetition > 1 else ()
+    return f"{case}[{','.join((str(family), stacks, *axes, *repeated))}]"
 
 
 @dataclass(frozen=True, slots=True)

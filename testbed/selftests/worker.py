@@ -14,10 +14,12 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from testbed.selftests.executor import execute
+from testbed.selftests.case import SIMULATED
+from testbed.selftests.executor import LabOpener, execute
 from testbed.selftests.jobs import job_from_json
 from testbed.selftests.labs import NamespaceLabs
 from testbed.selftests.results import result_to_json
+from testbed.selftests.simulated_labs import open_simulated_lab
 
 _PR_SET_PDEATHSIG = 1
 INTERRUPTED_STATUS = 130
@@ -49,7 +51,11 @@ def main() -> int:
     with NamespaceLabs() as labs:
         for line in sys.stdin:
             job = job_from_json(json.loads(line))
-            result = execute(job.run, labs.opener(job.lab, job.capture_directory), job.timeout_s)
+            if job.run.backend == SIMULATED:
+                opener: LabOpener = open_simulated_lab
+            else:
+                opener = labs.opener(job.lab, job.capture_directory)
+            result = execute(job.run, opener, job.timeout_s)
             if termination.is_requested:
                 return INTERRUPTED_STATUS
             results.write(json.dumps(result_to_json(result)) + "\n")

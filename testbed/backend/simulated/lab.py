@@ -1,0 +1,159 @@
+"""A lab in virtual time, built from a resolved topology."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
+from mptcp_stack.ip.routing import Route
+from mptcp_stack.simulator import Link as SimulatedLink
+from mptcp_stack.simulator import Simulator
+from mptcp_stack.wire.frame import Frame
+from testbed.backend.agents import host_configuration
+from testbed.backend.simulated.clock import VirtualClock
+from testbed.backend.simulated.event_loop import VirtualTimeLoop
+from testbed.backend.simulated.forwarding import Router, Switch
+from testbed.backend.simulated.hosts import SimulatedClient, simulated_host
+from testbed.backend.simulated.links import wire_settings
+from testbed.errors import CapabilityError, LabError, UsageError
+from testbed.host.host_stack import HostStackError
+from testbed.topology.model import Interface as TopologyInterface
+from testbed.topology.model import LinkEnd, Node, NodeKind, StackKind, Topology
+
+
+class SimulatedLab:
+    """Hosts by name in ``hosts``; what can be done to the network between them. Close it after use."""
+
+    def __init__(self, topology: Topology, seed: int) -> None:
+        """Raises CapabilityError for hosts that only a kernel can be, LabError for what a host refuses."""
+        self.topology = topology
+        self.simulator = Simulator(seed)
+        self.loop = VirtualTimeLoop(self.simulator)
+        self.clock = VirtualClock(self.simulator, self.loop)
+        self.hosts: dict[str, SimulatedClient] = {}
+        self._seed = seed
+        self._interfaces: dict[LinkEnd, Interface] = {}
+        self._links: dict[LinkEnd, SimulatedLink] = {}
+        self._carried: dict[tuple[str, str], int] = {}
+        self._neighbours = {
+            address.ip.packed: _mac(interface)
+            for node in topology.nodes
+            for interface in node.interfaces
+            for address in interface.addresses
+        }
+        try:
+            for node in topology.nodes:
+                self._add_node(node)
+        except HostStackError as error:
+            raise LabError(str(error)) from None
+        for link in topology.links:
+            added = self.simulator.link(
+                link.first.node,
+                self._interfaces[link.first],
+                link.second.node,
+                self._interfaces[link.second],
+                wire_settings(link.forward, link.mtu),
+                wire_settings(link.backward, link.mtu),
+            )
+            self._links[link.first] = self._links[link.second] = added
+        self.simulator.add_tap(self._count)
+
+    def set_link(self, node: str, interface: str, up: bool) -> None:
+        """Cut a link, or mend it: packets on their way are lost. Raises UsageError for an unknown end."""
+        self._link(node, interface).set_up(up)
+
+    def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
+        """Received and transmitted bytes. Raises UsageError for an unknown interface."""
+        link = self._link(node, interface)
+        outgoing, incoming = link.forward, link.backward
+        if not outgoing.name.startswith(f"{node}:{interface}->"):
+            outgoing, incoming = incoming, outgoing
+        return (
+            self._carried.get((incoming.name, "delivered"), 0),
+            self._carried.get((outgoing.name, "sent"), 0),
+        )
+
+    def close(self) -> None:
+        """End every workload and the event loop."""
+        for host in self.hosts.values():
+            host.close()
+        self.loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _add_node(self, node: Node) -> None:
+        match node.kind:
+            case NodeKind.HOST:
+                self._add_host(node)
+            case NodeKind.ROUTER:
+                self._add_router(node)
+            case NodeKind.SWITCH:
+                self._add_switch(node)
+
+    def _add_host(self, node: Node) -> None:
+        if node.stack is not StackKind.USERSPACE:
+            raise CapabilityError(f"{node.name}: no {node.stack} stack in virtual time, only userspace")
+        host = simulated_host(host_configuration(node, self._seed), self.simulator)
+        for interface in host.stack.ip.interfaces:
+            self._interfaces[LinkEnd(node.name, interface.name)] = interface
+        self.hosts[node.name] = SimulatedClient(host, node.name, self.loop)
+
+    def _add_router(self, node: Node) -> None:
+        router = Router(self._neighbours)
+        for described in node.interfaces:
+            self._interfaces[LinkEnd(node.name, described.name)] = router.ip.add_interface(
+                described.name,
+                link_type=LinkType.ETHERNET,
+                mac=_mac(described),
+                mtu=described.mtu,
+                addresses=[
+                    InterfaceAddress(address.ip.packed, address.network.prefixlen)
+                    for address in described.addresses
+                ],
+            )
+        for route in node.routes:
+            router.ip.routes.add(
+                Route(
+                    route.destination.network_address.packed,
+                    route.destination.prefixlen,
+                    router.ip.interface(route.interface),
+                    gateway=route.gateway.packed if route.gateway is not None else None,
+                    source=route.source.packed if route.source is not None else None,
+                    metric=route.metric,
+                )
+            )
+        self.simulator.add_stack(node.name, router)
+
+    def _add_switch(self, node: Node) -> None:
+        interfaces = [
+            Interface(number, described.name, LinkType.ETHERNET, _mac(described), described.mtu)
+            for number, described in enumerate(node.interfaces, 1)
+        ]
+        for interface in interfaces:
+            self._interfaces[LinkEnd(node.name, interface.name)] = interface
+        self.simulator.add_stack(node.name, Switch(interfaces))
+
+    def _link(self, node: str, interface: str) -> SimulatedLink:
+        end = LinkEnd(node, interface)
+        if end not in self._links:
+            ends = ", ".join(map(str, self._links))
+            raise UsageError(f"this lab has no link at {end} (there are {ends})")
+        return self._links[end]
+
+    def _count(self, _now_us: int, wire: str, direction: str, frame: Frame) -> None:
+        key = (wire, direction)
+        self._carried[key] = self._carried.get(key, 0) + len(frame)
+
+
+def _mac(interface: TopologyInterface) -> bytes:
+    return bytes.fromhex(interface.mac.replace(":", ""))
