@@ -130,6 +130,8 @@ def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSetting
             raise ConfigurationError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
         choice: dict[str, Any] = {field: value}
         return replace(settings, **choice)
+    if name not in SYSCTL_NAMES:
+        raise _unknown_sysctl(name)
     try:
         number = int(value)
     except ValueError:
@@ -141,11 +143,25 @@ def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSetting
         changes = {_SYSCTL_FLAGS[name]: number != 0}
     elif name in _SYSCTL_SECONDS:
         changes = {_SYSCTL_SECONDS[name]: number * SECOND_US}
-    elif name in _SYSCTL_NUMBERS:
+    else:
         if number > _SYSCTL_LARGEST.get(name, number):
             raise ConfigurationError(f"{name}: expected at most {_SYSCTL_LARGEST[name]}, got {number}")
         changes = {_SYSCTL_NUMBERS[name]: number}
-    else:
-        known = ", ".join(SYSCTL_NAMES)
-        raise ConfigurationError(f"{name}: the bundled stack has no such setting; it has {known}")
     return replace(settings, **changes)
+
+
+def _unknown_sysctl(name: str) -> ConfigurationError:
+    known = ", ".join(SYSCTL_NAMES)
+    return ConfigurationError(f"{name}: the bundled stack has no such setting; it has {known}")
+
+
+def read_sysctl(settings: StackSettings, name: str) -> str:
+    """A setting by the kernel's name and in its unit. Raises ConfigurationError for one the stack lacks."""
+    if name in _SYSCTL_CHOICES:
+        return str(getattr(settings, _SYSCTL_CHOICES[name][0]))
+    if name in _SYSCTL_SECONDS:
+        return str(getattr(settings, _SYSCTL_SECONDS[name]) // SECOND_US)
+    field = _SYSCTL_FLAGS.get(name) or _SYSCTL_NUMBERS.get(name)
+    if field is None:
+        raise _unknown_sysctl(name)
+    return str(int(getattr(settings, field)))

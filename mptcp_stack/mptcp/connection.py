@@ -234,6 +234,10 @@ class Connection:
         self.app_closed = True
         if self.state is DataState.CLOSED:
             return
+        if self.state is DataState.CONNECTING and self.is_client:
+            # RFC 9293 §3.10.4, SYN-SENT: what was queued is given up, and nobody is told.
+            self.abort()
+            return
         if self.readable_bytes:
             self.environment.counters.increment("TcpExtTCPAbortOnClose")
             self.abort()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from mptcp_stack.mptcp.crypto import derive
 from mptcp_stack.wire.addresses import format_address
-from mptcp_stack.wire.tcp_segment import FIN, RST, SYN
+from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN
 from testbed.packetdrill.errors import PacketError
 from testbed.packetdrill.syntax import AddressReference, Direction
 
@@ -56,6 +56,8 @@ class SubflowSide:
     address: bytes
     port: int
     sequence_base: int | None = None
+    base_may_change: bool = False
+    """The base is that of an earlier connection between the same ports: a SYN may bring a new one."""
     nonce: int | None = None
     """Of MP_JOIN."""
     timestamp_base: int | None = None
@@ -77,6 +79,8 @@ class Subflow:
     connection: Connection
     is_join: bool = False
     was_reset: bool = False
+    is_established: bool = False
+    """The script has acknowledged something on it."""
 
     @property
     def is_closed(self) -> bool:
@@ -87,6 +91,18 @@ class Subflow:
 
     def receiver(self, direction: Direction) -> SubflowSide:
         return self.local if direction is Direction.IN else self.remote
+
+    def take_base(self, sequence: int) -> None:
+        """A SYN of the stack has this number as its relative 0; a new one begins a new connection."""
+        local = self.local
+        if local.sequence_base is None:
+            local.sequence_base = sequence
+        elif local.base_may_change and local.sequence_base != sequence:
+            self.local = SubflowSide(local.address, local.port, sequence, nonce=local.nonce)
+            self.remote.has_finished = self.was_reset = False
+            if self.is_established and not self.is_join:
+                self.connection = Connection()
+            self.is_established = False
 
     def describe(self) -> str:
         """``local address:port, remote address:port`` for messages."""
@@ -210,6 +226,11 @@ class Bindings:
         self._next_remote_port = port + 1 if port < 65535 else 1024
         return port
 
+    def let_ports_be_reused(self) -> None:
+        """The stack opens a connection, perhaps between ports that it used before."""
+        for subflow in self.subflows:
+            subflow.local.base_may_change = True
+
     def connection_of_key(self, key: bytes, direction: Direction) -> Connection | None:
         """The connection whose receiver has this key: what a join in that direction names."""
         for subflow in reversed(self.subflows):
@@ -236,5 +257,7 @@ def note_flags(subflow: Subflow, direction: Direction, flags: int) -> None:
     """Keeps track of whether the subflow is over."""
     if flags & RST:
         subflow.was_reset = True
+    if direction is Direction.IN and flags & (ACK | SYN | RST) == ACK:
+        subflow.is_established = True
     if flags & FIN and not flags & SYN:
         subflow.sender(direction).has_finished = True

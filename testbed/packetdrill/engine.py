@@ -44,6 +44,10 @@ AT_ONCE_US = {True: 0, False: 20_000}
 """How long a system call may take that does not block."""
 
 
+_OPENING_CALLS = frozenset({"connect", "sendto", "sendmsg"})
+"""Calls that may send a SYN, the latter two with MSG_FASTOPEN."""
+
+
 @dataclass(slots=True)
 class _Unfinished:
     """A blocking system call that has not returned yet."""
@@ -228,6 +232,8 @@ class Engine:
     def _call(self, event: Event, call: SystemCall) -> None:
         script_arguments = [to_value(argument) for argument in call.arguments]
         arguments = self._descriptors.to_stack(call.name, script_arguments)
+        if call.name in _OPENING_CALLS:
+            self._bindings.let_ports_be_reused()
         started = self._stack.start_call(call.name, arguments)
         blocking_end_us = event.time.blocking_end_us
         if blocking_end_us is None:

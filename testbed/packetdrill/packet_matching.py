@@ -76,8 +76,8 @@ def _match_tcp_packet(
     mismatches: list[Mismatch] = []
     # A subflow has to be found before there is a context to compare in.
     subflow = subflow_of_outgoing(packet, wire, tcp, bindings, mismatches)
-    if tcp.flags & SYN and subflow.local.sequence_base is None:
-        subflow.local.sequence_base = (tcp.sequence - expected.sequence.start) & UINT32_MASK
+    if tcp.flags & SYN:
+        subflow.take_base((tcp.sequence - expected.sequence.start) & UINT32_MASK)
     context = PacketContext(bindings, subflow, Direction.OUT, expected.sequence.start, tcp.payload)
     comparison = Comparison(context, mismatches)
     context.observe_handshake(tcp)

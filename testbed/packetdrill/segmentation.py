@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.wire.mptcp_options import Dss
-from mptcp_stack.wire.tcp_segment import FIN, PSH
+from mptcp_stack.wire.tcp_segment import FIN, PSH, SYN
 from testbed.packetdrill.packet_building import emit_ip, with_tcp_checksum
 from testbed.packetdrill.packet_context import UINT32_MASK
 from testbed.packetdrill.syntax import IpPart
@@ -46,7 +46,8 @@ def split(data: bytes, length: int, *, narrow_mapping: bool = True) -> tuple[byt
     otherwise both carry it whole, as a network card's segmentation does.
     """
     pieces = _take_apart(data)
-    if pieces is None or not 0 < length < len(pieces.tcp.payload):
+    if pieces is None or not 0 < length < len(pieces.tcp.payload) or pieces.tcp.flags & SYN:
+        # No other packet has the bytes after those of a SYN: the SYN takes a number of its own.
         return None
     tcp = pieces.tcp
     first = replace(tcp, flags=tcp.flags & ~(FIN | PSH), payload=tcp.payload[:length])

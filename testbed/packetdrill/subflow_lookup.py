@@ -42,8 +42,14 @@ def subflow_of_incoming(packet: Packet, bindings: Bindings) -> Subflow:
     local = bindings.address(packet.destination, of_stack=True)
     found = _alive(bindings, local, packet.destination.port, remote, packet.source.port)
     if found is not None and not (is_syn and (found.is_closed or (join is not None and not found.is_join))):
+        if is_syn and found.is_established:
+            found.local.base_may_change = True
         return found
     subflow = _new_incoming(bindings, (local, packet.destination.port), (remote, packet.source.port), join)
+    if found is not None and found.remote.port == subflow.remote.port:
+        # What remains of the old connection may answer before a new one has a number of its own.
+        subflow.local.sequence_base = found.local.sequence_base
+        subflow.local.base_may_change = True
     if bindings.default_subflow is None:
         bindings.default_subflow = subflow
     return subflow

@@ -16,12 +16,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mptcp_stack.errors import ConfigurationError
 from testbed.errors import UsageError
-from testbed.packetdrill.errors import PacketScriptError
+from testbed.packetdrill.command_lines import read_commands
+from testbed.packetdrill.errors import PacketScriptError, printable
 from testbed.packetdrill.parser import load_script
 from testbed.packetdrill.script_options import NO_OPTIONS, ScriptOptions
 from testbed.packetdrill.stack_under_test import IpVersion
-from testbed.packetdrill.syntax import Script
+from testbed.packetdrill.syntax import Command, Script
 
 SUFFIX = ".pkt"
 STACKS = ("userspace", "kernel")
@@ -127,6 +129,21 @@ def find_scripts(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
+def _commands_that_need_a_shell(script: Script) -> list[str]:
+    """What the bundled stack cannot carry out, each with its place."""
+    actions = [script.init_command, *(event.action for event in script.events)]
+    problems = []
+    for command in actions:
+        if isinstance(command, Command):
+            try:
+                read_commands(command.text)
+            except ConfigurationError as error:
+                place = command.location
+                shown = printable(" ".join(command.text.split()))
+                problems.append(f"{script.path}:{place.line}:{place.column}: {error}\n    `{shown}`")
+    return problems
+
+
 def plan(
     scripts: Sequence[Path],
     stacks: Sequence[str],
@@ -147,6 +164,8 @@ def plan(
         if not wanted:
             # So that it shows in the report: nothing of what was asked for suits it.
             wanted = list(versions[:1])
+        if "userspace" in stacks and header.reason_to_skip("userspace", wanted[0]) is None:
+            problems += _commands_that_need_a_shell(script)
         for stack in stacks:
             cells += [
                 Cell(str(path), stack, version, header.reason_to_skip(stack, version), script)

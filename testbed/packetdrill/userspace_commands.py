@@ -1,24 +1,22 @@
 """A script's commands, carried out on the bundled stack: ``ip mptcp``, ``ip addr``, ``sysctl``, ``nstat``.
 
-Several commands may stand in one, separated by ``;``, ``&&`` or the ends of lines. Nothing is run by a shell.
+How they are written is in :mod:`testbed.packetdrill.command_lines`. Nothing is run by a shell.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import shlex
 from collections.abc import Callable, Mapping
 
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.ip.interface import Interface, InterfaceAddress
 from mptcp_stack.path_managers.table import Endpoint
-from mptcp_stack.settings import SYSCTL_NAMES, apply_sysctl
+from mptcp_stack.settings import apply_sysctl, read_sysctl
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import format_address, parse_address
 from testbed.counters.nstat import GAUGES, format_columns, format_json, without_zeros
+from testbed.packetdrill.command_lines import filtered, read_commands
 
-MAXIMUM_COMMAND_CHARACTERS = 10_000
-_SEPARATORS = frozenset({";", "&&"})
 _CHANGED_FLAGS = frozenset({"backup", "nobackup", "fullmesh", "nofullmesh"})
 _ENDPOINT_FLAGS = frozenset({"signal", "subflow", "backup", "fullmesh", "laminar"})
 
@@ -37,14 +35,10 @@ class Commands:
 
     def run(self, text: str) -> str:
         """What the commands print. Raises ConfigurationError, at the first that fails."""
-        return "".join(self._run_one(words) for words in _split(text))
-
-    def _run_one(self, words: list[str]) -> str:
-        program = self._programs.get(words[0])
-        if program is None:
-            known = ", ".join(sorted(self._programs))
-            raise ConfigurationError(f"{words[0]}: the bundled stack knows only {known}")
-        return program(words[1:])
+        return "".join(
+            filtered(pipeline, self._programs[pipeline.words[0]](list(pipeline.words[1:])))
+            for pipeline in read_commands(text)
+        )
 
     # --- ip ---
 
@@ -155,21 +149,21 @@ class Commands:
 
     def _sysctl(self, words: list[str]) -> str:
         options = [word for word in words if word.startswith("-")]
-        if unknown := set(options) - {"-w", "-q", "-qw", "-wq"}:
-            raise ConfigurationError(f"sysctl {' '.join(sorted(unknown))}: expected -w or -q")
+        letters = set("".join(option.lstrip("-") for option in options))
+        if unknown := letters - set("wqn"):
+            raise ConfigurationError(f"sysctl -{''.join(sorted(unknown))}: expected options of -wqn")
         settings = self._stack.settings
         lines = []
         for assignment in (word for word in words if not word.startswith("-")):
             name, has_value, value = assignment.partition("=")
             name = name.strip().replace("/", ".")
-            if not has_value:
-                raise ConfigurationError(
-                    f"sysctl {name}: expected NAME=VALUE; the bundled stack has {', '.join(SYSCTL_NAMES)}"
-                )
-            settings = apply_sysctl(settings, name, value.strip())
-            lines.append(f"{name} = {value.strip()}\n")
+            if has_value:
+                settings = apply_sysctl(settings, name, value.strip())
+            value = value.strip() if has_value else read_sysctl(settings, name)
+            if not has_value or "q" not in letters:
+                lines.append(f"{value}\n" if "n" in letters else f"{name} = {value}\n")
         self._stack.settings = self._stack.environment.settings = settings
-        return "" if any("q" in option for option in options) else "".join(lines)
+        return "".join(lines)
 
     # --- nstat ---
 
@@ -194,31 +188,6 @@ class Commands:
             shown = without_zeros(shown)
         text = format_json(shown) if "j" in letters or "--json" in words else format_columns(shown)
         return text + "\n"
-
-
-def _split(text: str) -> list[list[str]]:
-    """The words of each command. Raises ConfigurationError for quotes that do not end and for pipelines."""
-    if len(text) > MAXIMUM_COMMAND_CHARACTERS:
-        raise ConfigurationError(f"a command of more than {MAXIMUM_COMMAND_CHARACTERS} characters")
-    commands: list[list[str]] = [[]]
-    for line in text.splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
-        lexer.whitespace_split = True
-        try:
-            words = list(lexer)
-        except ValueError as error:
-            raise ConfigurationError(f"{line.strip()}: {error}") from None
-        for word in words:
-            if word in _SEPARATORS:
-                commands.append([])
-            elif set(word) <= set(";&|<>"):
-                raise ConfigurationError(
-                    f"{word}: there is no shell here; on the bundled stack commands stand alone"
-                )
-            else:
-                commands[-1].append(word)
-        commands.append([])
-    return [words for words in commands if words]
 
 
 def _number(text: str, what: str) -> int:

@@ -85,6 +85,57 @@ def test_the_trace_of_a_run_is_a_script_that_passes() -> None:
     assert play("\n".join(trace).replace("key[ckey, skey]", "key[ckey=2, skey]")) == trace
 
 
+GONE = "addr[caddr0]:40000 > addr[saddr0]:8080"
+BACK = "addr[saddr0]:8080 > addr[caddr0]:40000"
+CLOSED = (
+    TCP_ACCEPTED
+    + "+0 close(4) = 0\n+0 > F. 1:1(0) ack 1\n+.1 < F. 1:1(0) ack 2 win 256\n+0 > . 2:2(0) ack 2\n"
+)
+TIMED_OUT = (
+    "`sysctl net.ipv4.tcp_retries2=1`\n"
+    + TCP_ACCEPTED
+    + "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n"
+    + "+.3 > P. 1:101(100) ack 1\n+5 close(4) = 0\n"
+)
+
+
+@pytest.mark.parametrize("before", [CLOSED, TIMED_OUT], ids=["closed", "timed out"])
+def test_a_connection_between_the_same_ports_counts_anew(before: str) -> None:
+    play(
+        before
+        + f"+.1 < {GONE} S 9000:9000(0) win 65535 <mss 1460>\n"
+        + f"+0 > {BACK} S. 0:0(0) ack 9001 <...>\n"
+        + f"+.1 < {GONE} . 9001:9001(0) ack 1 win 256\n"
+        + "+0 accept(3, ..., ...) = 5\n"
+        + f"+0 write(5, ..., 10) = 10\n+0 > {BACK} P. 1:11(10) ack 9001\n"
+    )
+
+
+def test_what_remains_of_a_connection_is_counted_as_before() -> None:
+    play(CLOSED + f"+.1 < {GONE} S 0:0(0) win 65535 <mss 1460>\n+0 > {BACK} . 2:2(0) ack 2\n")
+
+
+def test_connecting_again_from_the_same_port_counts_anew() -> None:
+    attempt = (
+        "+0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
+        '+0 bind(3, {sa_family=AF_INET, sin_port=htons(5000), sin_addr=inet_addr("192.168.0.1")}, 16) = 0\n'
+        "+0 fcntl(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0\n"
+        "+0 connect(3, ..., ...) = -1 EINPROGRESS\n"
+        "+0 > S 0:0(0) <...>\n+1 > S 0:0(0) <...>\n+0 close(3) = 0\n"
+    )
+    trace = play(attempt + attempt)
+    assert [line.split()[1:4] for line in trace if " > S " in line] == [[">", "S", "0:0(0)"]] * 4
+
+
+def test_a_repeated_syn_must_have_the_same_number() -> None:
+    """The script says where numbers begin with the first, not with each."""
+    connecting = (
+        "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 fcntl(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0\n"
+        "+0 connect(3, ..., ...) = -1 EINPROGRESS\n+0 > S 0:0(0) <...>\n"
+    )
+    assert "sequence: expected 1, got 0" in failure_of(connecting + "+1 > S 1:1(0) <...>\n")
+
+
 def test_code_sees_the_fields_of_tcp_info() -> None:
     play(TCP_ACCEPTED + "+0 %{ assert tcpi_snd_cwnd == 10 and tcpi_state == TCP_ESTABLISHED }%\n")
     message = failure_of(TCP_ACCEPTED + "+0 %{\nx = 1\nassert tcpi_snd_cwnd == 11\n}%\n")
