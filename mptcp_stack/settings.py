@@ -32,6 +32,8 @@ class StackSettings:
 
     tcp_timestamps: bool = True
     tcp_sack: bool = True
+    tcp_dsack: bool = True
+    """Tell the peer what came twice (RFC 2883)."""
     tcp_ecn: int = 2
     """0: never, 1: ask for it, 2: agree to it."""
     tcp_ecn_fallback: bool = True
@@ -84,6 +86,7 @@ _SYSCTL_FLAGS = {
     "net.mptcp.allow_join_initial_addr_port": "allow_join_initial_addr_port",
     "net.ipv4.tcp_timestamps": "tcp_timestamps",
     "net.ipv4.tcp_sack": "tcp_sack",
+    "net.ipv4.tcp_dsack": "tcp_dsack",
     "net.ipv4.tcp_ecn_fallback": "tcp_ecn_fallback",
     "net.ipv4.tcp_frto": "tcp_frto",
     "net.ipv4.tcp_early_retrans": "tcp_early_retrans",

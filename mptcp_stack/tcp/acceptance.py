@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import ECONNREFUSED, ECONNRESET, EPIPE
 
-from mptcp_stack.tcp import output, passive_handshake, peer_fin
+from mptcp_stack.tcp import duplicate_sack, output, passive_handshake, peer_fin
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
 from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
@@ -134,9 +134,9 @@ def _receivable_edge(subflow: Subflow, wanted: int) -> int:
 
 
 def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
-    if len(segment.payload) and not segment.flags & SYN:
-        # Repeated data: the peer missed our acknowledgement, so it gets one without delay.
-        subflow.acknowledging.enter_quick_mode(subflow)
+    if (len(segment.payload) or segment.flags & FIN) and not segment.flags & SYN:
+        if sequence < subflow.rcv_nxt:
+            _tell_of_repetition(subflow, segment, sequence, now_us)
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     elif now_us - subflow.last_answer_us >= _CHALLENGE_INTERVAL_US:
         # A window probe, say (RFC 9293 §3.8.6.1). Two ends that both find the other's acknowledgements out
@@ -145,6 +145,14 @@ def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, 
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     else:
         subflow.environment.counters.increment("TcpExtTCPACKSkippedSeq")
+
+
+def _tell_of_repetition(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
+    """The peer missed our acknowledgement, so it gets one without delay."""
+    subflow.environment.counters.increment("TcpExtDelayedACKLost")
+    subflow.acknowledging.enter_quick_mode(subflow)
+    end = sequence + len(segment.payload) + bool(segment.flags & FIN)
+    duplicate_sack.tell(subflow, sequence, min(end, subflow.rcv_nxt), now_us)
 
 
 def _challenge(subflow: Subflow, now_us: int) -> None:
@@ -294,8 +302,10 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
         if placement is Placement.REFUSED:
             counters.increment("TcpExtTCPOFODrop")
             counters.increment("StackDropReceiveQueueFull")
-        elif placement is not Placement.DUPLICATE:
+        else:
             counters.increment("TcpExtTCPOFOQueue")
+            if placement is Placement.DUPLICATE:
+                counters.increment("TcpExtTCPOFOMerge")
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
         return
     position = subflow.rcv_nxt
@@ -330,8 +340,11 @@ def _wants_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: in
 
 def _prepare_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
     """What the data says about acknowledging, before it is known to continue the rest or not."""
-    if not subflow.reassembly.is_empty:
+    has_gaps = not subflow.reassembly.is_empty
+    if has_gaps:
         _report_gaps(subflow, sequence, now_us)
+    if has_gaps or sequence < subflow.rcv_nxt:
+        duplicate_sack.on_data(subflow, sequence, sequence + len(segment.payload), now_us)
     if subflow.explicit_congestion is not None:
         subflow.explicit_congestion.on_data(subflow, segment, now_us)
 

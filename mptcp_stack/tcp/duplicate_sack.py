@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mptcp_stack.tcp import output
+from mptcp_stack.tcp.states import Acknowledge
 from mptcp_stack.wire.sequence import unwrap
 
 if TYPE_CHECKING:
@@ -71,3 +73,28 @@ def _believe(subflow: Subflow, start: int, end: int) -> DuplicateReport | None:
         if was_acknowledged or subflow.retransmission_queue.was_sent_again(start, end):
             episode.on_duplicates_delivered(segments)
     return DuplicateReport(segments, is_of_tail_probe)
+
+
+# --- telling the peer ---
+
+
+def on_data(subflow: Subflow, start: int, end: int, now_us: int) -> None:
+    """Data that is partly known already, or may be: some is missing, or it starts before what is expected."""
+    if start < subflow.rcv_nxt:
+        tell(subflow, start, min(end, subflow.rcv_nxt), now_us)
+        return
+    overlap = subflow.reassembly.first_overlap(start, end)
+    if overlap is not None:
+        # What fills the hole is below the acknowledgement that tells of it.
+        tell(subflow, *overlap, now_us, is_old=start == subflow.rcv_nxt)
+
+
+def tell(subflow: Subflow, start: int, end: int, now_us: int, *, is_old: bool = True) -> None:
+    """The next acknowledgement names this range first (RFC 2883 §4)."""
+    if not subflow.sack_enabled or not subflow.environment.settings.tcp_dsack:
+        return
+    if subflow.duplicate_block is not None and subflow.acknowledge is Acknowledge.NOW:
+        # Each duplicate is told of once, so the one before must not be lost.
+        output.send_acknowledgement(subflow, now_us)
+    subflow.environment.counters.increment("TcpExtTCPDSACKOldSent" if is_old else "TcpExtTCPDSACKOfoSent")
+    subflow.duplicate_block = (start, end)

@@ -123,6 +123,7 @@ def _window_field(subflow: Subflow) -> int:
 
 def _on_acknowledgement_sent(subflow: Subflow) -> None:
     subflow.acknowledge = Acknowledge.NOTHING
+    subflow.duplicate_block = None
     subflow.delayed_ack_timer.cancel()
     subflow.acknowledging.on_acknowledgement_sent()
     subflow.last_acknowledged = subflow.rcv_nxt
@@ -151,6 +152,7 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
             flags |= congestion.flags()
     segment = _segment(subflow, chunk.sequence, flags, _window_field(subflow), options)
     gso_size = subflow.segment_bytes if length > subflow.segment_bytes else 0
+    is_told = not _has_blocks(subflow) or _add_blocks(subflow, options, subflow.segment_bytes - length)
     counters = subflow.environment.counters
     segments = max(1, -(-length // subflow.segment_bytes))
     counters.increment("TcpOutSegs", segments)
@@ -158,7 +160,8 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
         counters.increment("TcpExtTCPOrigDataSent", segments)
         subflow.acknowledging.on_data_sent(now_us)
     _send(subflow, segment, chunk.payload, gso_size, now_us, traffic_class)
-    _on_acknowledgement_sent(subflow)
+    if is_told or subflow.acknowledge is not Acknowledge.NOW:
+        _on_acknowledgement_sent(subflow)
 
 
 def send_again(subflow: Subflow, chunk: Chunk, now_us: int, *, is_probe: bool = False) -> None:
@@ -192,18 +195,33 @@ def send_probe(subflow: Subflow, now_us: int) -> None:
 
 def _send_empty(subflow: Subflow, sequence: int, mptcp: tuple[MptcpOption, ...], now_us: int) -> None:
     options = _options(subflow, mptcp, now_us)
-    if subflow.sack_enabled and not (subflow.reassembly.is_empty and subflow.waiting_fin_position is None):
-        # RFC 2018 §3: as many blocks as the rest of the option space holds.
-        room = (MAXIMUM_OPTIONS_BYTES - options_length(options) - 4) // 8
-        if room > 0:
-            blocks = _held_ranges(subflow)[:room]
-            options.sack_blocks = tuple((start & SEQUENCE_MASK, end & SEQUENCE_MASK) for start, end in blocks)
+    if _has_blocks(subflow):
+        _add_blocks(subflow, options, MAXIMUM_OPTIONS_BYTES)
     congestion = subflow.explicit_congestion
     flags = ACK if congestion is None else ACK | congestion.flags()
     segment = _segment(subflow, sequence, flags, _window_field(subflow), options)
     subflow.environment.counters.increment("TcpOutSegs")
     _send(subflow, segment, (), 0, now_us)
     _on_acknowledgement_sent(subflow)
+
+
+def _has_blocks(subflow: Subflow) -> bool:
+    """Whether the peer shall be told of more than the cumulative acknowledgement."""
+    if subflow.reassembly.is_empty and subflow.waiting_fin_position is None:
+        return subflow.duplicate_block is not None
+    return subflow.sack_enabled
+
+
+def _add_blocks(subflow: Subflow, options: TcpOptions, limit_bytes: int) -> bool:
+    """RFC 2018 §3: as many blocks as the rest of the space holds; what came twice first (RFC 2883 §4)."""
+    room = (min(limit_bytes, MAXIMUM_OPTIONS_BYTES - options_length(options)) - 4) // 8
+    if room <= 0:
+        return False
+    blocks = _held_ranges(subflow)
+    if subflow.duplicate_block is not None:
+        blocks.insert(0, subflow.duplicate_block)
+    options.sack_blocks = tuple((start & SEQUENCE_MASK, end & SEQUENCE_MASK) for start, end in blocks[:room])
+    return True
 
 
 def _held_ranges(subflow: Subflow) -> list[tuple[int, int]]:

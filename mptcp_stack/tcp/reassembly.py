@@ -141,6 +141,14 @@ class Reassembly:
             self._starts.insert(index, start)
             self._ranges.insert(index, _Range(start, end, [piece]))
 
+    def first_overlap(self, start: int, end: int) -> tuple[int, int] | None:
+        """The first part of [start, end) that is held out of order."""
+        index = max(0, bisect_right(self._starts, start) - 1)
+        for held in self._ranges[index : index + 2]:
+            if held.start < end and start < held.end:
+                return max(start, held.start), min(end, held.end)
+        return None
+
     def continues_latest(self, position: int) -> bool:
         """Whether the range that grew last ends there."""
         if self._latest is None or not self._ranges:

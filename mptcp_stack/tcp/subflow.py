@@ -56,6 +56,7 @@ class Subflow(SubflowOwner):
         "consecutive_timeouts",
         "delayed_ack_timer",
         "duplicate_acknowledgements",
+        "duplicate_block",
         "duplicate_segments_told",
         "environment",
         "episode",
@@ -164,6 +165,8 @@ class Subflow(SubflowOwner):
         self.reassembly = Reassembly(0)
         self.peer_fin_position: int | None = None
         self.waiting_fin_position: int | None = None
+        self.duplicate_block: tuple[int, int] | None = None
+        """What came twice; the next acknowledgement tells of it (RFC 2883)."""
         self.acknowledge = Acknowledge.NOTHING
         self.acknowledging = AcknowledgementTiming(settings.delayed_ack_us)
         self.last_received_us = 0

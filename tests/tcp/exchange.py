@@ -85,6 +85,8 @@ class Exchange:
         payload: bytes = b"",
         window: int = 60_000,
         options: TcpOptions | None = None,
+        *,
+        flush: bool = True,
     ) -> None:
         """A segment from the peer; ``seq`` counts from the peer's initial number, ``ack`` from ours."""
         bits = sum(LETTERS[letter] for letter in flags)
@@ -104,7 +106,8 @@ class Exchange:
         head[16:18] = checksum_of((head, payload), total).to_bytes(2, "big")
         packet = emit_ipv4_header(PEERS, OURS, 6, length, identification=0) + head + payload
         self.stack.receive_frame(Frame(packet), self.interface, self.now_us)
-        self.flush()
+        if flush:
+            self.flush()
 
     def expect(
         self, flags: str, seq: int | None = None, ack: int | None = None, length: int | None = None

@@ -39,6 +39,13 @@ class Model:
             return Placement.IN_ORDER, self.next_position
         return Placement.OUT_OF_ORDER_TAIL if tail else Placement.OUT_OF_ORDER, self.next_position
 
+    def first_overlap(self, start: int, end: int) -> tuple[int, int] | None:
+        held = sorted(position for position in self.held if start <= position < end)
+        length = next(
+            (count for count, position in enumerate(held) if position != held[0] + count), len(held)
+        )
+        return (held[0], held[0] + length) if held else None
+
     def ranges(self) -> list[tuple[int, int]]:
         result: list[tuple[int, int]] = []
         for position in sorted(self.held):
@@ -58,6 +65,9 @@ def test_reassembly_agrees_with_the_model(inserted: list[tuple[int, int]]) -> No
     reassembly, model = Reassembly(START), Model()
     for offset, length in inserted:
         start = START + offset
+        if length:
+            overlap = reassembly.first_overlap(start, start + length)
+            assert overlap == model.first_overlap(start, start + length)
         before = reassembly.next_position
         placement, ready = reassembly.insert(start, content(start, start + length))
         expected, position = model.insert(start, start + length)

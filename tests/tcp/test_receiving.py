@@ -183,3 +183,25 @@ def test_our_mss_follows_the_mtu() -> None:
     exchange.stack.listen(None, 1000, protocol="tcp")
     exchange.send("S", 0, options=exchange.peer_options)
     assert exchange.expect("SA").options.maximum_segment_size == 536
+
+
+def test_blocks_that_full_segments_have_no_room_for_follow_them() -> None:
+    exchange = established()
+    exchange.send("A", 101, 1, bytes(50), flush=False)
+    length = exchange.subflow.segment_bytes
+    exchange.write(bytes(2 * length))
+    full = exchange.expect("A", 1, 1, length)
+    assert full.options.sack_blocks == ()
+    exchange.expect("A", 1 + length, 1, length)
+    assert exchange.expect("A", 1 + 2 * length, 1).options.sack_blocks
+
+
+def test_no_duplicate_is_forgotten_when_several_arrive_at_once() -> None:
+    exchange = established()
+    exchange.send("A", 1, 1, bytes(300))
+    exchange.expect("A", 1, 301)
+    for start in (1, 101, 201):
+        exchange.send("A", start, 1, bytes(100), flush=False)
+    exchange.flush()
+    told = [exchange.expect("A", 1, 301).options.sack_blocks for _ in range(3)]
+    assert [start - exchange.peer_iss for ((start, _),) in told] == [1, 101, 201]

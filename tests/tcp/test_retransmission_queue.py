@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mptcp_stack.tcp.rack import Rack
 from mptcp_stack.tcp.retransmission_queue import Chunk, RetransmissionQueue
+from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH
 
 SEGMENT = 10
 START = 1000
@@ -312,3 +313,13 @@ def test_cumulative_acknowledgements_cost_the_same_whatever_is_in_flight() -> No
         queue = queue_of([SEGMENT] * chunks)
         costs.append(lines_run(partial(queue.acknowledge, 2 * SEGMENT, [])))
     assert costs[0] == costs[1]
+
+
+def test_the_last_segment_takes_the_fin_along() -> None:
+    """What a tail loss probe sends: not the FIN alone, as long as it followed data."""
+    queue = RetransmissionQueue()
+    queue.append(Chunk(0, 2 * SEGMENT + 1, (bytes(2 * SEGMENT),), ACK | PSH | FIN, 0))
+    last = queue.last_segment(SEGMENT)
+    assert last is not None
+    assert (last.sequence, last.end, last.flags) == (SEGMENT, 2 * SEGMENT + 1, ACK | PSH | FIN)
+    assert queue.chunks[0].flags == ACK
