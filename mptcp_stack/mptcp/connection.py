@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import ECONNRESET, ENOTCONN, EPIPE
 
-from mptcp_stack.mptcp import crypto, dispatch, ending
+from mptcp_stack.mptcp import crypto, dispatch, ending, reinjection
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.interfaces import Acceptor, ConnectionHost, PathManager, Scheduler
 from mptcp_stack.mptcp.push_marks import PushMarks
@@ -139,9 +139,7 @@ class Connection:
         self._wants_path_review = False
         timers = environment.timers
         self.data_fin_timer = timers.timer(lambda now_us: dispatch.on_data_fin_timer(self, now_us))
-        self.data_retransmission_timer = timers.timer(
-            lambda now_us: dispatch.on_data_retransmission_timer(self, now_us)
-        )
+        self.data_retransmission_timer = timers.timer(lambda now_us: reinjection.on_timer(self, now_us))
         self.close_timer = timers.timer(lambda now_us: ending.on_close_timer(self, now_us))
 
     # --- what applications see ---
@@ -435,7 +433,7 @@ class Connection:
         self.notify()
 
     def on_subflow_timeout(self, subflow: MptcpSubflow, now_us: int) -> None:
-        dispatch.on_subflow_timeout(self, subflow, now_us)
+        reinjection.on_subflow_timeout(self, subflow)
 
     def on_subflow_fin(self, subflow: MptcpSubflow, now_us: int) -> None:
         if self.mode is Mode.PLAIN_TCP:
@@ -452,7 +450,7 @@ class Connection:
         if self.mode is not Mode.MPTCP:
             ending.end(self, error, now_us)
         else:
-            dispatch.on_subflow_gone(self, subflow)
+            reinjection.on_subflow_gone(self, subflow)
             self.path_manager.on_subflow_closed(self, subflow, now_us)
             self._after_losing_a_subflow(now_us)
 
@@ -469,7 +467,7 @@ class Connection:
         """A RST came in on this subflow: it must not be answered with another one."""
         if subflow in self.subflows:
             self.subflows.remove(subflow)
-            dispatch.on_subflow_gone(self, subflow)
+            reinjection.on_subflow_gone(self, subflow)
 
     # --- the handshake ---
 
@@ -568,7 +566,7 @@ class Connection:
             self.change_state(DataEvent.FIN_ACKNOWLEDGED)
             self._maybe_close_subflows()
         if send.una > before or fin_is_acknowledged:
-            dispatch.on_data_acknowledged(self, now_us)
+            reinjection.on_data_acknowledged(self, now_us)
             self._restart_close_timer(now_us)
             self.notify()
         self.request_output()

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import mapping_faults
-from mptcp_stack.mptcp.outgoing import data_checksum
+from mptcp_stack.mptcp.reinjection import count_again
+from mptcp_stack.mptcp.runs import largest_run, send_run
 from mptcp_stack.mptcp.small_segments import sendable_length
 from mptcp_stack.mptcp.states import CAN_WRITE, DataEvent, DataState, Mode
-from mptcp_stack.tcp.buffers import Parts, parts_length
-from mptcp_stack.tcp.retransmission_queue import Mapping
-from mptcp_stack.tcp.states import Acknowledge, State
+from mptcp_stack.tcp.states import Acknowledge
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
     from mptcp_stack.mptcp.send_buffer import Outstanding
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
-MAXIMUM_MAPPING_BYTES = 65535
 DATA_FIN_FIRST_WAIT_US = 200_000
 DATA_FIN_LONGEST_WAIT_US = 120_000_000
 
@@ -50,13 +47,11 @@ def _send_again(connection: Connection, now_us: int) -> None:
         subflow = connection.scheduler.choose(connection.subflows, for_reinjection=True)
         if subflow is None:
             break
-        length = min(pending.end - pending.start, subflow.sendable_bytes(), _largest_run(connection, subflow))
+        length = min(pending.end - pending.start, subflow.sendable_bytes(), largest_run(connection, subflow))
         start, payload = buffer.take_reinjection(length, subflow)
-        connection.environment.counters.increment("MPTcpExtMPTCPRetrans")
-        connection.data_retransmissions += 1
-        connection.retransmitted_bytes += length
+        count_again(connection, length)
         is_last = buffer.next_reinjection() is None and not buffer.unsent.length
-        _send_run(connection, subflow, start, payload, is_last, now_us)
+        send_run(connection, subflow, start, payload, is_last, now_us)
 
 
 def _send_new(connection: Connection, now_us: int) -> None:
@@ -69,7 +64,7 @@ def _send_new(connection: Connection, now_us: int) -> None:
         room = 0 if subflow is None else _room(connection, subflow)
         length = 0
         if subflow is not None and room > 0:
-            length = sendable_length(connection, subflow, min(room, _largest_run(connection, subflow)))
+            length = sendable_length(connection, subflow, min(room, largest_run(connection, subflow)))
         if subflow is None or not length:
             _want_probe(connection, now_us)
             break
@@ -96,7 +91,7 @@ def _send_length(connection: Connection, subflow: MptcpSubflow, length: int, now
         subflow.send_data(outstanding.payload, length, None, True, now_us, is_end=True)
         return
     push = mark == buffer.nxt and not (marks is None and connection.more_follows)
-    _send_run(connection, subflow, outstanding.start, outstanding.payload, push, now_us)
+    send_run(connection, subflow, outstanding.start, outstanding.payload, push, now_us)
     if connection.scheduler.sends_copies and connection.mode is Mode.MPTCP:
         _send_copies(connection, outstanding, push, now_us)
 
@@ -107,8 +102,8 @@ def _send_copies(connection: Connection, run: Outstanding, push: bool, now_us: i
     for other in list(connection.subflows):
         if other is run.carrier or not other.is_usable or other.is_stale or other.counts_as_backup:
             continue
-        if other.failure is None and length <= min(other.sendable_bytes(), _largest_run(connection, other)):
-            _send_run(connection, other, run.start, run.payload, push, now_us)
+        if other.failure is None and length <= min(other.sendable_bytes(), largest_run(connection, other)):
+            send_run(connection, other, run.start, run.payload, push, now_us)
 
 
 def send_waiting(connection: Connection, subflow: MptcpSubflow, now_us: int) -> bool:
@@ -121,7 +116,7 @@ def send_waiting(connection: Connection, subflow: MptcpSubflow, now_us: int) -> 
     if length <= 0 or not subflow.is_usable:
         return False
     outstanding = connection.send_buffer.take(length, subflow)
-    _send_run(connection, subflow, outstanding.start, outstanding.payload, True, now_us)
+    send_run(connection, subflow, outstanding.start, outstanding.payload, True, now_us)
     connection.request_output()
     return True
 
@@ -166,33 +161,6 @@ def _room(connection: Connection, subflow: MptcpSubflow) -> int:
     return min(room, data_room)
 
 
-def _largest_run(connection: Connection, subflow: MptcpSubflow) -> int:
-    if connection.mode is Mode.MPTCP and connection.is_client and not subflow.is_confirmed:
-        # The option that carries the keys maps this segment; a super-segment would repeat it on each part.
-        return subflow.segment_bytes
-    return min(subflow.maximum_burst_bytes(), MAXIMUM_MAPPING_BYTES)
-
-
-def _send_run(
-    connection: Connection, subflow: MptcpSubflow, start: int, payload: Parts, push: bool, now_us: int
-) -> None:
-    length = parts_length(payload)
-    connection.last_data_sent_us = now_us
-    if connection.mode is Mode.PLAIN_TCP:
-        subflow.send_data(payload, length, None, push, now_us)
-        return
-    mapping = Mapping(start, subflow.snd_nxt - subflow.snd_iss, length)
-    if subflow.failure is not None and mapping_faults.begins_infinite_mapping(subflow, now_us):
-        # RFC 8684 §3.3.1: a length of 0 stands for everything that follows, and its checksum is 0.
-        mapping.length, mapping.checksum = 0, 0 if connection.checksum_enabled else None
-    elif subflow.state is State.CLOSED:
-        return
-    elif connection.checksum_enabled:
-        mapping.checksum = data_checksum(connection.local_sequence_base, mapping, payload)
-    subflow.send_data(payload, length, mapping, push, now_us)
-    _arm_data_retransmission(connection, now_us)
-
-
 def _send_end(connection: Connection, now_us: int) -> None:
     """FIN, or DATA_FIN on every subflow, when everything written has been sent once."""
     if not connection.write_closed or connection.send_buffer.unsent.length:
@@ -224,57 +192,4 @@ def on_data_fin_timer(connection: Connection, now_us: int) -> None:
     if connection.data_fin_is_due:
         connection.data_fin_tries = min(connection.data_fin_tries + 1, 16)
         _send_data_fin(connection, now_us)
-        connection.request_output()
-
-
-def _arm_data_retransmission(connection: Connection, now_us: int) -> None:
-    if not connection.data_retransmission_timer.is_set:
-        connection.data_retransmission_timer.set(now_us + _data_timeout_us(connection))
-
-
-def _data_timeout_us(connection: Connection) -> int:
-    """The longest RTO among the subflows, doubled: the subflows' own retransmissions come first."""
-    timeouts = [subflow.round_trip.rto_us for subflow in connection.subflows]
-    return 2 * max(timeouts, default=connection.environment.settings.minimum_rto_us)
-
-
-def on_data_acknowledged(connection: Connection, now_us: int) -> None:
-    """DATA_ACK moved."""
-    connection.data_retransmission_timer.cancel()
-    if connection.send_buffer.has_outstanding:
-        _arm_data_retransmission(connection, now_us)
-
-
-def on_data_retransmission_timer(connection: Connection, now_us: int) -> None:
-    """No DATA_ACK for long: the peer lacks the oldest run, whatever the subflows say (RFC 8684 §3.3.6)."""
-    if connection.mode is not Mode.MPTCP or not connection.send_buffer.has_outstanding:
-        return
-    connection.send_buffer.queue_first_again()
-    connection.data_retransmission_timer.set(now_us + _data_timeout_us(connection))
-    connection.request_output()
-
-
-def on_subflow_timeout(connection: Connection, subflow: MptcpSubflow, now_us: int) -> None:
-    """Its retransmission timer fired: what it carries goes out on the others as well (RFC 8684 §3.3.6)."""
-    if connection.mode is not Mode.MPTCP or subflow.state is State.CLOSED:
-        return
-    others = [
-        other
-        for other in connection.subflows
-        if other is not subflow and other.is_usable and not other.is_stale
-    ]
-    if not others:
-        return
-    connection.send_buffer.queue_again(subflow)
-    subflow.stale_count += 1
-    if subflow.stale_count > connection.environment.settings.stale_loss_cnt and not subflow.is_stale:
-        subflow.is_stale = True
-        connection.environment.counters.increment("MPTcpExtSubflowStale")
-    connection.request_output()
-
-
-def on_subflow_gone(connection: Connection, subflow: MptcpSubflow) -> None:
-    """What it has not delivered goes to the others."""
-    if connection.mode is Mode.MPTCP:
-        connection.send_buffer.queue_again(subflow)
         connection.request_output()

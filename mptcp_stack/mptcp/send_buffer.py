@@ -101,12 +101,17 @@ class SendBuffer:
                 count += 1
         return count
 
-    def queue_first_again(self) -> bool:
-        """The oldest undelivered run is to be sent once more: the peer lacks just that."""
-        if not self._outstanding or self._outstanding[0].is_queued_again:
-            return False
-        self._queue_run(self._outstanding[0])
-        return True
+    def oldest_runs(self, limit: int) -> list[tuple[int, Parts]]:
+        """The first bytes that the peer lacks, ``limit`` at most, up to what is to be sent again anyway."""
+        oldest: list[tuple[int, Parts]] = []
+        for run in self._outstanding or ():
+            start = max(run.start, self.una)
+            stop = min(run.end, start + limit)
+            if run.is_queued_again or stop <= start:
+                break
+            oldest.append((start, slice_parts(run.payload, start - run.start, stop - run.start)))
+            limit -= stop - start
+        return oldest
 
     def _queue_run(self, run: Outstanding) -> None:
         run.is_queued_again = True

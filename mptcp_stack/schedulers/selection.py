@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mptcp_stack.mptcp.reinjection import TIMEOUTS_OF_A_DEAD_PATH
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 
-TIMEOUTS_OF_A_DEAD_PATH = 2
-"""So many in a row, and a backup takes over."""
 UNKNOWN_ROUND_TRIP_US = 1 << 40
 
 

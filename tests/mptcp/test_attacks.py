@@ -175,7 +175,7 @@ def test_fallback_forgets_what_was_to_be_sent_again_at_data_level() -> None:
     wire.drop_if = lambda frame, index: True
     scene.near.write(b"just once")
     scene.network.simulator.run_for(0)
-    assert scene.near.send_buffer.queue_first_again()
+    assert scene.near.send_buffer.queue_again(scene.near.subflows[0])
     for connection in (scene.near, scene.far):
         fallback.fall_back(connection, None)
     wire.drop_if = None

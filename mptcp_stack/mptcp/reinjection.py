@@ -1,0 +1,108 @@
+"""Data that goes out once more, on another subflow (RFC 8684 §3.3.6): when, how much, on which.
+
+The RFC leaves that open; the rules are Linux's. What a subflow lost it repeats itself. Only when DATA_ACK has
+stood still for a while the oldest data is sent again, by a subflow that has nothing of its own on the way, so
+that a path which is merely slow costs no other one its bandwidth. All that a subflow carries goes to
+the others when it is gone or seems dead.
+
+More eagerness does harm: what a subflow still repeats after its copy came in by another may find the peer's
+application gone and the subflow reset (RFC 8684 §3.3.3 allows that).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mptcp_stack.mptcp.runs import arm_data_retransmission, largest_run, send_run
+from mptcp_stack.mptcp.states import Mode
+from mptcp_stack.tcp.buffers import parts_length, slice_parts
+from mptcp_stack.tcp.states import State
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
+
+BYTES_AT_ONCE = 32768
+"""Linux sends one fragment of its buffer again, which has this size at most."""
+TIMEOUTS_OF_A_DEAD_PATH = 2
+"""So many in a row, and a path seems dead."""
+
+
+def on_data_acknowledged(connection: Connection, now_us: int) -> None:
+    """DATA_ACK moved."""
+    connection.data_retransmission_timer.cancel()
+    if connection.send_buffer.has_outstanding:
+        arm_data_retransmission(connection, now_us)
+
+
+def on_timer(connection: Connection, now_us: int) -> None:
+    """No DATA_ACK for long: the peer lacks the oldest data, whatever the subflows say."""
+    if connection.mode is not Mode.MPTCP or not connection.send_buffer.has_outstanding:
+        return
+    subflow = _carrier(connection)
+    if subflow is not None:
+        _send_oldest(connection, subflow, now_us)
+    arm_data_retransmission(connection, now_us)
+
+
+def _carrier(connection: Connection) -> MptcpSubflow | None:
+    """One with nothing outstanding; a backup only when those that are busy get no answer."""
+    backup: MptcpSubflow | None = None
+    some_get_answers = False
+    for subflow in connection.subflows:
+        if not subflow.is_usable or subflow.is_stale:
+            continue
+        if len(subflow.retransmission_queue):
+            some_get_answers = some_get_answers or subflow.stale_count <= 1
+        elif not subflow.counts_as_backup:
+            return subflow
+        elif backup is None:
+            backup = subflow
+    return None if some_get_answers else backup
+
+
+def _send_oldest(connection: Connection, subflow: MptcpSubflow, now_us: int) -> None:
+    left = min(BYTES_AT_ONCE, subflow.sendable_bytes())
+    oldest = connection.send_buffer.oldest_runs(left)
+    for index, (position, payload) in enumerate(oldest):
+        length, sent = parts_length(payload), 0
+        while sent < length and subflow.state is not State.CLOSED:
+            stop = min(length, sent + largest_run(connection, subflow))
+            is_last = stop == length and index == len(oldest) - 1
+            count_again(connection, stop - sent)
+            send_run(connection, subflow, position + sent, slice_parts(payload, sent, stop), is_last, now_us)
+            sent = stop
+
+
+def count_again(connection: Connection, length: int) -> None:
+    """So many bytes leave once more."""
+    connection.environment.counters.increment("MPTcpExtMPTCPRetrans")
+    connection.data_retransmissions += 1
+    connection.retransmitted_bytes += length
+
+
+def on_subflow_timeout(connection: Connection, subflow: MptcpSubflow) -> None:
+    """Its retransmission timer fired."""
+    if connection.mode is not Mode.MPTCP or subflow.state is State.CLOSED:
+        return
+    others = [
+        other
+        for other in connection.subflows
+        if other is not subflow and other.is_usable and not other.is_stale
+    ]
+    if not others:
+        return
+    subflow.stale_count += 1
+    if subflow.stale_count > connection.environment.settings.stale_loss_cnt and not subflow.is_stale:
+        subflow.is_stale = True
+        connection.environment.counters.increment("MPTcpExtSubflowStale")
+    if subflow.consecutive_timeouts >= TIMEOUTS_OF_A_DEAD_PATH:
+        connection.send_buffer.queue_again(subflow)
+        connection.request_output()
+
+
+def on_subflow_gone(connection: Connection, subflow: MptcpSubflow) -> None:
+    """What it has not delivered goes to the others."""
+    if connection.mode is Mode.MPTCP:
+        connection.send_buffer.queue_again(subflow)
+        connection.request_output()

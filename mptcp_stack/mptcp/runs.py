@@ -1,0 +1,67 @@
+"""A run of data on its way: its mapping, and the timer that asks whether it came (RFC 8684 §3.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mptcp_stack.mptcp import mapping_faults
+from mptcp_stack.mptcp.outgoing import data_checksum
+from mptcp_stack.mptcp.states import Mode
+from mptcp_stack.tcp.buffers import Parts, parts_length
+from mptcp_stack.tcp.retransmission_queue import Mapping
+from mptcp_stack.tcp.states import State
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
+
+MAXIMUM_MAPPING_BYTES = 65535
+
+
+def largest_run(connection: Connection, subflow: MptcpSubflow) -> int:
+    """How many bytes one mapping may have there."""
+    if connection.mode is Mode.MPTCP and connection.is_client and not subflow.is_confirmed:
+        # The option that carries the keys maps this segment; a super-segment would repeat it on each part.
+        return subflow.segment_bytes
+    return min(subflow.maximum_burst_bytes(), MAXIMUM_MAPPING_BYTES)
+
+
+def send_run(
+    connection: Connection, subflow: MptcpSubflow, start: int, payload: Parts, push: bool, now_us: int
+) -> None:
+    """Sends the bytes from ``start`` of the data at once. The caller has asked for the room."""
+    length = parts_length(payload)
+    connection.last_data_sent_us = now_us
+    if connection.mode is Mode.PLAIN_TCP:
+        subflow.send_data(payload, length, None, push, now_us)
+        return
+    mapping = Mapping(start, subflow.snd_nxt - subflow.snd_iss, length)
+    if subflow.failure is not None and mapping_faults.begins_infinite_mapping(subflow, now_us):
+        # RFC 8684 §3.3.1: a length of 0 stands for everything that follows, and its checksum is 0.
+        mapping.length, mapping.checksum = 0, 0 if connection.checksum_enabled else None
+    elif subflow.state is State.CLOSED:
+        return
+    elif connection.checksum_enabled:
+        mapping.checksum = data_checksum(connection.local_sequence_base, mapping, payload)
+    arm_data_retransmission(connection, now_us)
+    subflow.send_data(payload, length, mapping, push, now_us)
+
+
+def arm_data_retransmission(connection: Connection, now_us: int) -> None:
+    """From the first data that leaves, or the last that was acknowledged."""
+    if not connection.data_retransmission_timer.is_set:
+        connection.data_retransmission_timer.set(now_us + _data_timeout_us(connection, now_us))
+
+
+def _data_timeout_us(connection: Connection, now_us: int) -> int:
+    """As long as the last of the subflows' timers has yet to run, but for those that are without an answer.
+
+    So the subflows' own retransmissions and probes come first. Without any it is the shortest RTO, in Linux
+    as well, which looks at the timers before the data is handed over.
+    """
+    longest_us = 0
+    for subflow in connection.subflows:
+        deadline_us = subflow.retransmission_timer.deadline_us
+        if deadline_us is not None and not subflow.stale_count:
+            longest_us = max(longest_us, deadline_us - now_us)
+    return longest_us or connection.environment.settings.minimum_rto_us
