@@ -35,7 +35,9 @@ def on_acknowledgement(
     if options.sack_blocks and subflow.sack_enabled:
         duplicates, blocks = duplicate_sack.read_blocks(subflow, acknowledgement, options.sack_blocks)
     echoed_ms = _echoed_ms(subflow, options, now_us)
-    result = queue.acknowledge(acknowledgement, blocks, _credible_us(subflow, echoed_ms, now_us))
+    # Without progress the echo is of the segment before a hole (RFC 7323 §4.3), not of what came after it.
+    latest_echoed_ms = echoed_ms if acknowledgement > subflow.snd_una else None
+    result = queue.acknowledge(acknowledgement, blocks, _credible_us(subflow, latest_echoed_ms, now_us))
     una_before = subflow.snd_una
     if result.cumulative_bytes:
         subflow.snd_una = acknowledgement

@@ -23,7 +23,8 @@ _SIGNS_OF_MANGLING = tuple(
 """Events that only happen where somebody changed what was sent."""
 _FALLBACKS = ("MPTcpExtMPCapableDataFallback", "MPTcpExtDssFallback")
 _SIGNS_OF_DAMAGE = ("TcpInErrs", "TcpInCsumErrors", "StackDropMalformedTcp", "StackDropMalformedIp")
-_SIGNS_OF_LOSS = ("TcpExtTCPTimeouts", "TcpExtTCPSynRetrans", "MPTcpExtMPTCPRetrans")
+_SIGNS_OF_LOSS = ("TcpExtTCPTimeouts", "TcpExtTCPSynRetrans")
+"""MPTcpExtMPTCPRetrans is none: data behind a path that is merely slow goes out on an idle one as well."""
 CALM_ROUND_TRIP_US = 300_000
 """With the neighbour asked for first, a handshake ends before the first SYN is repeated."""
 _GAUGES = ("TcpCurrEstab", "MPTcpExtMPCurrEstab")
