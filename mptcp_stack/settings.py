@@ -10,6 +10,8 @@ from mptcp_stack.errors import ConfigurationError
 SECOND_US = 1_000_000
 CONGESTION_CONTROLS = ("cubic", "reno", "lia", "olia", "balia")
 """What ``net.ipv4.tcp_available_congestion_control`` lists."""
+PATH_MANAGERS = ("kernel", "userspace")
+"""What ``net.mptcp.available_path_managers`` lists; the bundled stack's own goes by the name "kernel"."""
 SCHEDULERS = ("default", "lowestrtt", "roundrobin", "redundant", "blest", "ecf")
 """What ``net.mptcp.available_schedulers`` lists."""
 
@@ -27,6 +29,8 @@ class StackSettings:
     blackhole_timeout_us: int = 3600 * SECOND_US
     """How long active opens are plain TCP after a path that dropped MP_CAPABLE; 0: not at all."""
     stale_loss_cnt: int = 4
+    path_manager: str = "kernel"
+    """Of connections that begin from now on; "kernel": by endpoints and limits."""
     scheduler: str = "default"
     """Of connections that begin from now on."""
 
@@ -117,8 +121,10 @@ _SYSCTL_NUMBERS = {
 _SYSCTL_LARGEST = {"net.ipv4.tcp_ecn": 2}
 _SYSCTL_CHOICES = {
     "net.ipv4.tcp_congestion_control": ("tcp_congestion_control", CONGESTION_CONTROLS),
+    "net.mptcp.path_manager": ("path_manager", PATH_MANAGERS),
     "net.mptcp.scheduler": ("scheduler", SCHEDULERS),
 }
+_PATH_MANAGER_TYPES = {str(number): name for number, name in enumerate(PATH_MANAGERS)}
 SYSCTL_NAMES: tuple[str, ...] = (*_SYSCTL_FLAGS, *_SYSCTL_SECONDS, *_SYSCTL_NUMBERS, *_SYSCTL_CHOICES)
 
 
@@ -127,6 +133,9 @@ def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSetting
 
     Raises ConfigurationError for a name the stack has no counterpart of, or a value that it cannot take.
     """
+    if name == "net.mptcp.pm_type" and value in _PATH_MANAGER_TYPES:
+        # The older name of the same setting.
+        name, value = "net.mptcp.path_manager", _PATH_MANAGER_TYPES[value]
     if name in _SYSCTL_CHOICES:
         field, choices = _SYSCTL_CHOICES[name]
         if value not in choices:

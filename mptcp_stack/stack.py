@@ -20,9 +20,11 @@ from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.join_ports import invites_syn
+from mptcp_stack.mptcp.path_events import PathEvents
 from mptcp_stack.mptcp.states import ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.path_managers.endpoints import EndpointPathManager
+from mptcp_stack.path_managers.userspace import UserspacePathManager
 from mptcp_stack.schedulers.registry import create_scheduler
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.stateless_answers import StatelessAnswers
@@ -55,12 +57,16 @@ class Stack:
         self.environment = Environment(self.settings, self.counters, TimerQueue(), self.ip, random_bytes)
         self.ip.on_path_mtu_change = partial(on_path_mtu_change, self.environment)
         self.path_manager = EndpointPathManager(self.environment, self.connections)
+        self.path_events = PathEvents()
         self.path_manager.port_listeners.open_listener = self._listen_for_joins
         self.blackholes = BlackholeMemory()
         self._stateless_answers = StatelessAnswers(self.environment)
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._connections: dict[Connection, None] = {}
         self._tokens: dict[int, Connection] = {}
+        self.userspace_path_manager = UserspacePathManager(
+            self.environment, self.path_events, self._tokens.get
+        )
         self._scheduled: dict[Connection, None] = {}
 
     # --- the drivers' side ---
@@ -129,6 +135,8 @@ class Stack:
             on_close=self._on_listener_closed,
         )
         self._listeners[address, port] = listener
+        if is_mptcp:
+            self.path_events.on_listener("listener_created", address, port)
         return listener
 
     def _listen_for_joins(self, address: bytes, port: int) -> Listener:
@@ -379,7 +387,7 @@ class Stack:
         subflow = connection.accept_join(four_tuple[:2], four_tuple[2:])
         subflow.remote_id, subflow.remote_nonce = join.address_id, join.nonce
         subflow.peer_backup = join.backup
-        subflow.local_id = self.path_manager.local_id_for(connection, *four_tuple[:2])
+        subflow.local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
         return subflow
 
     def _receive_cookie(
@@ -479,11 +487,12 @@ class Stack:
         is_client: bool,
         is_ipv6_socket: bool,
     ) -> Connection:
+        settings = self.environment.settings
         connection = Connection(
             self.environment,
             self,
-            self.path_manager,
-            create_scheduler(self.environment.settings.scheduler),
+            self.path_manager if settings.path_manager == "kernel" else self.userspace_path_manager,
+            create_scheduler(settings.scheduler),
             key or _NO_KEY,
             is_client=is_client,
             is_mptcp=key is not None,
@@ -498,6 +507,8 @@ class Stack:
 
     def _on_listener_closed(self, listener: Listener) -> None:
         self._listeners.pop((listener.address, listener.port), None)
+        if listener.is_mptcp:
+            self.path_events.on_listener("listener_closed", listener.address, listener.port)
 
 
 def _four_tuple(datagram: Datagram, segment: TcpSegment) -> FourTuple:

@@ -92,7 +92,7 @@ class StatelessAnswers:
         digest = crypto.join_hmac(
             connection.local_key.value, connection.require_remote_key().value, nonce, request.nonce
         )
-        local_id = connection.path_manager.local_id_for(connection, four_tuple[0])
+        local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
         answer = MpJoinSynAck(False, local_id, digest[: handshake.SYN_HMAC_BYTES], nonce)
         self._send(four_tuple, syn, cookie, (answer,), now_us)
 

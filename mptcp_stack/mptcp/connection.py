@@ -230,6 +230,7 @@ class Connection:
         if self.app_closed:
             return
         self.app_closed = True
+        self.host.path_events.on_connection_closed(self)
         if self.state is DataState.CLOSED:
             return
         if self.state is DataState.CONNECTING and self.is_client:
@@ -250,6 +251,8 @@ class Connection:
 
     def abort(self) -> None:
         """Throws everything away: MP_FASTCLOSE on every subflow (RFC 8684 §3.5), or RST."""
+        if not self.app_closed:
+            self.host.path_events.on_connection_closed(self)
         self.app_closed = self.write_closed = self.abort_wanted = True
         self.request_output()
 

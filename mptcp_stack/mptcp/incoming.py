@@ -144,12 +144,14 @@ def _on_signal(subflow: MptcpSubflow, option: MptcpOption, now_us: int) -> None:
         _on_add_addr(subflow, option, now_us)
     elif isinstance(option, RemoveAddr):
         for address_id in option.address_ids:
+            connection.host.path_events.on_removed(connection, address_id)
             connection.path_manager.on_address_removed(connection, address_id, now_us)
     elif isinstance(option, MpPrio):
         counters.increment("MPTcpExtMPPrioRx")
         for other in connection.subflows:
             if other is subflow if option.address_id is None else other.remote_id == option.address_id:
                 other.peer_backup = option.backup
+                connection.host.path_events.on_subflow("sub_priority", other)
         connection.request_output()
     elif isinstance(option, MpFail):
         counters.increment("MPTcpExtMPFailRx")
@@ -182,6 +184,10 @@ def _on_add_addr(subflow: MptcpSubflow, option: AddAddr, now_us: int) -> None:
     counters.increment("MPTcpExtAddAddr")
     if option.port is not None:
         counters.increment("MPTcpExtPortAdd")
+    connection.host.path_events.on_announced(subflow, option.address, option.port, option.address_id)
+    if not connection.path_manager.takes_announcements(connection):
+        counters.increment("MPTcpExtAddAddrDrop")
+        return
     subflow.signal(AddAddr(True, option.address_id, option.address, option.port, None), now_us)
     connection.path_manager.on_address_announced(connection, option, now_us)
 

@@ -10,6 +10,7 @@ from mptcp_stack.wire.mptcp_options import AddAddr
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.blackholes import BlackholeMemory
     from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.path_events import PathEvents
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 
@@ -35,6 +36,10 @@ class ConnectionHost(Protocol):
     @property
     def blackholes(self) -> BlackholeMemory:
         """What is known of paths that drop MP_CAPABLE."""
+
+    @property
+    def path_events(self) -> PathEvents:
+        """Who is told of what happens to connections and subflows."""
 
     def schedule(self, connection: Connection) -> None:
         """Have ``connection.dispatch`` called soon."""
@@ -69,6 +74,9 @@ class PathManager(Protocol):
 
     def review(self, connection: Connection, now_us: int) -> None:
         """Endpoints or limits have changed since the connection was looked at."""
+
+    def takes_announcements(self, connection: Connection) -> bool:
+        """Whether somebody is there to take up ADD_ADDR."""
 
     def on_address_announced(self, connection: Connection, option: AddAddr, now_us: int) -> None:
         """A genuine ADD_ADDR came in."""

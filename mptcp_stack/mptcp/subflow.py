@@ -245,6 +245,11 @@ class MptcpSubflow(Subflow):
 
     def on_established(self, now_us: int) -> None:
         self.was_established = True
+        events = self.connection.host.path_events
+        if self.is_join:
+            events.on_subflow("sub_established", self)
+        elif self.connection.mode is not Mode.PLAIN_TCP:
+            events.on_connection("created", self.connection, self)
         self.connection.on_subflow_established(self, now_us)
 
     def on_reset_received(self, segment: TcpSegment, now_us: int) -> None:
@@ -254,6 +259,8 @@ class MptcpSubflow(Subflow):
         self.confirm_timer.cancel()
         if self.failure is not None and self.failure.answer_timer is not None:
             self.failure.answer_timer.cancel()
+        if self.connection.mode is Mode.MPTCP:
+            self.connection.host.path_events.on_subflow("sub_closed", self, error)
         self.connection.on_subflow_closed(self, error, now_us)
 
     # --- MPTCP's own ---
@@ -292,6 +299,8 @@ class MptcpSubflow(Subflow):
         if not self.is_confirmed:
             self.is_confirmed = True
             self.confirm_timer.cancel()
+            if not self.is_join:
+                self.connection.host.path_events.on_connection("established", self.connection, self)
             self.connection.on_subflow_confirmed(self, now_us)
 
     def start_confirmation(self, now_us: int) -> None:

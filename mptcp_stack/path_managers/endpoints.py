@@ -12,22 +12,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mptcp_stack.errors import ConfigurationError
-from mptcp_stack.mptcp import crypto
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.interfaces import PathCounts
-from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.mptcp.subflow import MptcpSubflow
+from mptcp_stack.path_managers.announcing import (
+    ADD_ADDR_RETRANSMISSIONS,
+    Announcement,
+    close_removed,
+    close_subflows_to,
+    send_announcement,
+    signalling_subflow,
+    signed_address,
+)
 from mptcp_stack.path_managers.ports import PortListeners
 from mptcp_stack.path_managers.table import Endpoint, EndpointTable
 from mptcp_stack.tcp.environment import Environment
-from mptcp_stack.tcp.states import Acknowledge, State
-from mptcp_stack.tcp.timers import Timer
 from mptcp_stack.wire.addresses import is_multicast
 from mptcp_stack.wire.mptcp_options import AddAddr, MpPrio, RemoveAddr
 
 MAXIMUM_LIMIT = 8
 """That of Linux 6.18; later kernels take more."""
-ADD_ADDR_RETRANSMISSIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +40,6 @@ class Limits:
 
     subflows: int = 2
     add_addr_accepted: int = 0
-
-
-@dataclass(slots=True)
-class Announcement:
-    """An ADD_ADDR that waits for its echo."""
-
-    option: AddAddr
-    timer: Timer
-    tries: int = 0
 
 
 @dataclass(slots=True)
@@ -167,7 +162,11 @@ class EndpointPathManager:
     # --- what connections tell ---
 
     def _open_connections(self) -> list[Connection]:
-        return [connection for connection in self._connections() if connection.is_open_for_joins]
+        return [
+            connection
+            for connection in self._connections()
+            if connection.path_manager is self and connection.is_open_for_joins
+        ]
 
     def _paths_of(self, connection: Connection) -> ConnectionPaths:
         return self._paths.setdefault(connection, ConnectionPaths())
@@ -297,31 +296,11 @@ class EndpointPathManager:
                     continue
                 if endpoint.port is not None:
                     paths.announced_ends.add((endpoint.address, endpoint.port))
-                option = self._signed(connection, endpoint)
+                option = signed_address(connection, endpoint.identifier, endpoint.address, endpoint.port)
                 timer = self._environment.timers.timer(lambda at_us: self._repeat(connection, at_us))
                 paths.announcement = Announcement(option, timer)
-                self._send_announcement(connection, paths.announcement, now_us)
+                send_announcement(connection, paths.announcement, now_us)
                 return
-
-    def _signed(self, connection: Connection, endpoint: Endpoint) -> AddAddr:
-        digest = crypto.address_hmac(
-            connection.local_key.value,
-            connection.require_remote_key().value,
-            endpoint.identifier,
-            endpoint.address,
-            endpoint.port,
-        )
-        return AddAddr(False, endpoint.identifier, endpoint.address, endpoint.port, digest)
-
-    def _send_announcement(self, connection: Connection, announcement: Announcement, now_us: int) -> None:
-        subflow = _signalling_subflow(connection)
-        if subflow is not None:
-            subflow.signal(announcement.option, now_us)
-        settings = self._environment.settings
-        if settings.add_addr_timeout_us:
-            timeouts_us = (other.round_trip.rto_us for other in connection.subflows)
-            wait_us = min(settings.add_addr_timeout_us, max(timeouts_us, default=settings.minimum_rto_us))
-            announcement.timer.set(now_us + (wait_us << announcement.tries))
 
     def _repeat(self, connection: Connection, now_us: int) -> None:
         """ADD_ADDR is repeated three times; then the next address has its turn."""
@@ -331,7 +310,7 @@ class EndpointPathManager:
             return
         announcement.tries += 1
         if announcement.tries <= ADD_ADDR_RETRANSMISSIONS:
-            self._send_announcement(connection, announcement, now_us)
+            send_announcement(connection, announcement, now_us)
         else:
             paths.announcement = None
             self._use_paths(connection, now_us)
@@ -345,6 +324,9 @@ class EndpointPathManager:
             self._use_paths(connection, now_us)
 
     # --- addresses of the peer ---
+
+    def takes_announcements(self, connection: Connection) -> bool:
+        return True
 
     def on_address_announced(self, connection: Connection, option: AddAddr, now_us: int) -> None:
         paths = self._paths_of(connection)
@@ -388,9 +370,7 @@ class EndpointPathManager:
         if address_id in paths.accepted_ids:
             paths.accepted_ids.discard(address_id)
             paths.add_addr_accepted -= 1
-        for subflow in list(connection.subflows):
-            if subflow.remote_id == address_id and subflow.was_established:
-                _close_removed(connection, subflow)
+        close_subflows_to(connection, address_id)
 
     # --- withdrawing ---
 
@@ -411,12 +391,12 @@ class EndpointPathManager:
         self, connection: Connection, address_ids: tuple[int, ...], leaving: list[MptcpSubflow], now_us: int
     ) -> None:
         """Tells the peer of the addresses on what stays, if anything does, then closes what leaves."""
-        carrier = _signalling_subflow(connection, besides=leaving) if address_ids else None
+        carrier = signalling_subflow(connection, besides=leaving) if address_ids else None
         if carrier is not None:
             carrier.signal(RemoveAddr(address_ids), now_us)
         for subflow in leaving:
             self._environment.counters.increment("MPTcpExtRmSubflow")
-            _close_removed(connection, subflow)
+            close_removed(connection, subflow)
 
     # --- the passive side ---
 
@@ -469,27 +449,3 @@ def _forget(paths: ConnectionPaths, endpoint_id: int) -> bool:
         announcement.timer.cancel()
         paths.announcement = None
     return was_announced
-
-
-def _signalling_subflow(
-    connection: Connection, besides: list[MptcpSubflow] | None = None
-) -> MptcpSubflow | None:
-    """An established subflow to send a signal on, one of ``besides`` only when there is no other."""
-    able = [subflow for subflow in connection.subflows if subflow.is_usable]
-    preferred = [subflow for subflow in able if subflow not in (besides or [])]
-    return next(iter(preferred or able), None)
-
-
-def _close_removed(connection: Connection, subflow: MptcpSubflow) -> None:
-    """Its address is gone: what it carries goes to the others, and it ends with a FIN."""
-    if connection.mode is Mode.MPTCP:
-        connection.send_buffer.queue_again(subflow)
-    now_us = subflow.environment.timers.clock_us
-    if subflow.state in (State.SYN_SENT, State.SYN_RECEIVED):
-        subflow.reset_with_reason(ResetReason.UNSPECIFIED, None, now_us)
-    else:
-        # What was received is acknowledged before the FIN, as Linux has it.
-        subflow.acknowledge = Acknowledge.NOW
-        subflow.flush_acknowledgement(now_us)
-        subflow.close()
-    connection.request_output()
