@@ -35,16 +35,7 @@ class WireSettings(LinkSettings):
     @property
     def must_cut(self) -> bool:
         """Whether what happens, happens to packets as on a real wire."""
-        return bool(
-            self.split
-            or self.loss
-            or self.rate_bit_s
-            or self.loss_model
-            or self.duplicate
-            or self.corrupt
-            or self.reorder
-            or self.jitter_us
-        )
+        return self.split or self.needs_packets
 
 
 @dataclass(slots=True)

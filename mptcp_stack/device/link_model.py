@@ -106,6 +106,19 @@ class _FourStateProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """``slot MIN MAX packets N bytes N``: what has accumulated comes out at once, at most so much of it.
+
+    As on media with turns (Wi-Fi, LTE, cable). The time from one slot to the next is drawn evenly.
+    """
+
+    shortest_us: int
+    longest_us: int
+    packets: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSettings:
     """One direction of a link. Raises ConfigurationError naming every impossible value at once.
 
@@ -118,8 +131,16 @@ class LinkSettings:
     """Serialisation rate over whole frames, link header included; None: infinitely fast."""
     loss: float = 0.0
     """Probability that a packet is lost, each on its own unless ``loss_correlation`` says otherwise."""
-    queue_limit_packets: int = 1000
+    queue_limit_packets: int | None = 1000
     """Packets that may wait for, or be in, serialisation; more are dropped at the tail."""
+    queue_limit_bytes: int | None = None
+    """The same in bytes of whole frames. A packet finds room where both limits have it."""
+    packet_overhead_bytes: int = 0
+    """What the link adds to each packet before it is serialised; negative: what it leaves away."""
+    cell_bytes: int = 0
+    """Packets are serialised in cells of this payload, the last one padded (ATM: 48); 0: as they are."""
+    cell_overhead_bytes: int = 0
+    """Of each cell (ATM: 5)."""
     jitter_us: int = 0
     """What the delay deviates by; packets may overtake each other."""
     delay_correlation: float = 0.0
@@ -138,13 +159,29 @@ class LinkSettings:
     reorder_correlation: float = 0.0
     gap: int = 1
     """Only each packet of this number is a candidate for reordering."""
+    slot: Slot | None = None
+    """Packets come out in bunches."""
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
             raise ConfigurationError("wire: " + "; ".join(problems))
 
+    @property
+    def needs_packets(self) -> bool:
+        """Whether what happens, happens to packets as on a real wire, so that super-segments must be cut."""
+        return bool(
+            self.loss
+            or self.rate_bit_s
+            or self.loss_model
+            or self.duplicate
+            or self.corrupt
+            or self.reorder
+            or self.jitter_us
+            or self.slot
+        )
+
     def _problems(self) -> Iterator[str]:
-        for name in ("delay_us", "jitter_us"):
+        for name in ("delay_us", "jitter_us", "cell_bytes", "cell_overhead_bytes"):
             if getattr(self, name) < 0:
                 yield f"{name} {getattr(self, name)} is negative"
         if self.rate_bit_s is not None and self.rate_bit_s <= 0:
@@ -153,12 +190,28 @@ class LinkSettings:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 yield f"{name} {getattr(self, name)} is not a probability"
         yield from self._model_problems()
-        if self.queue_limit_packets < 1:
-            yield f"queue_limit_packets {self.queue_limit_packets} lets nothing through"
+        yield from self._limit_problems()
+        yield from self._slot_problems()
         if self.gap < 1:
             yield f"gap {self.gap} is not positive"
         if self.distribution not in DISTRIBUTIONS:
             yield f"distribution {self.distribution!r} is none of {', '.join(DISTRIBUTIONS)}"
+
+    def _limit_problems(self) -> Iterator[str]:
+        for name in ("queue_limit_packets", "queue_limit_bytes"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                yield f"{name} {limit} lets nothing through"
+
+    def _slot_problems(self) -> Iterator[str]:
+        slot = self.slot
+        if slot is None:
+            return
+        if not 0 < slot.shortest_us <= slot.longest_us:
+            yield f"slots of {slot.shortest_us} to {slot.longest_us} us are impossible"
+        for limit in (slot.packets, slot.bytes):
+            if limit is not None and limit < 1:
+                yield f"slots of {limit} let nothing through"
 
     def _model_problems(self) -> Iterator[str]:
         if self.loss_model is None:
@@ -204,20 +257,25 @@ class Passage(NamedTuple):
     """Counted from the first bit of the packet; None: it comes out as it went in."""
 
 
-class _Dice:
-    """Draws that resemble the one before, as netem's do."""
+class _Chance:
+    """A random stream for one kind of decision, whose draws may resemble the one before as netem's do.
 
-    __slots__ = ("_last", "_stream")
+    Each kind has a stream of its own. So which packets are lost does not depend on how many were dropped
+    by a full queue, which in real time is never the same twice.
+    """
 
-    def __init__(self, stream: random.Random) -> None:
-        self._stream = stream
-        self._last: dict[str, float] = {}
+    __slots__ = ("_last", "stream")
 
-    def draw(self, name: str, correlation: float) -> float:
-        value = self._stream.random()
+    def __init__(self, seed: int, name: str) -> None:
+        self.stream = random.Random(f"{seed}:{name}")
+        self._last: float | None = None
+
+    def draw(self, correlation: float) -> float:
+        value = self.stream.random()
         if correlation:
-            value = value * (1.0 - correlation) + self._last.get(name, value) * correlation
-            self._last[name] = value
+            if self._last is not None:
+                value = value * (1.0 - correlation) + self._last * correlation
+            self._last = value
         return value
 
 
@@ -226,28 +284,33 @@ class LinkModel:
 
     __slots__ = (
         "_busy_until_ns",
-        "_departures_us",
-        "_dice",
+        "_chances",
         "_last_arrival_us",
         "_loss_process",
+        "_queue",
+        "_queued_bytes",
+        "_seed",
         "_settings",
         "_since_reordering",
-        "_stream",
+        "_slots",
         "counters",
     )
 
     def __init__(
         self, settings: LinkSettings, stream: random.Random, counters: LinkCounters | None = None
     ) -> None:
-        self._stream = stream
-        self._dice = _Dice(stream)
+        self._seed = stream.getrandbits(64)
+        self._chances: dict[str, _Chance] = {}
         self.counters = counters if counters is not None else LinkCounters()
         self._busy_until_ns = 0
-        self._departures_us: deque[int] = deque()
+        self._queue: deque[tuple[int, int]] = deque()
+        """When each packet will have been serialised, and its length."""
+        self._queued_bytes = 0
         self._last_arrival_us = 0
         self._since_reordering = 0
         self._settings = settings
         self._loss_process = settings.loss_model.start() if settings.loss_model is not None else None
+        self._slots = _Slots(settings.slot) if settings.slot is not None else None
 
     @property
     def settings(self) -> LinkSettings:
@@ -258,13 +321,15 @@ class LinkModel:
     def settings(self, settings: LinkSettings) -> None:
         if settings.loss_model != self._settings.loss_model:
             self._loss_process = settings.loss_model.start() if settings.loss_model is not None else None
+        if settings.slot != self._settings.slot:
+            self._slots = _Slots(settings.slot) if settings.slot is not None else None
         self._settings = settings
 
     def carry(self, length: int, now_us: int) -> list[Passage]:
         """What comes out of a packet of ``length`` bytes that is sent now: nothing, it, or it twice."""
         settings = self._settings
         copies = 1
-        if settings.duplicate and self._happens("duplicate", settings.duplicate):
+        if settings.duplicate and self._is_duplicated():
             self.counters.duplicated += 1
             copies = 2
         if self._is_lost():
@@ -276,48 +341,77 @@ class LinkModel:
             if departure_us is None:
                 self.counters.overflowed += 1
                 continue
-            passages.append(Passage(self._arrival_us(departure_us), self._flipped_bit(length)))
+            arrival_us = self._arrival_us(departure_us)
+            if self._slots is not None:
+                arrival_us = self._slots.release_us(arrival_us, length, self._chance("slot").stream)
+            passages.append(Passage(arrival_us, self._flipped_bit(length)))
         return passages
 
     def clear(self) -> None:
         """As when a cable is cut: nothing waits any more."""
-        self._departures_us.clear()
+        self._slots = _Slots(self._settings.slot) if self._settings.slot is not None else None
+        self._queue.clear()
+        self._queued_bytes = 0
         self._busy_until_ns = 0
         self._last_arrival_us = 0
 
-    def _happens(self, name: str, probability: float) -> bool:
-        correlation: float = getattr(self._settings, name + "_correlation")
-        return self._dice.draw(name, correlation) < probability
+    def _chance(self, name: str) -> _Chance:
+        chance = self._chances.get(name)
+        if chance is None:
+            chance = self._chances[name] = _Chance(self._seed, name)
+        return chance
+
+    def _is_duplicated(self) -> bool:
+        settings = self._settings
+        return self._chance("duplicate").draw(settings.duplicate_correlation) < settings.duplicate
 
     def _is_lost(self) -> bool:
         settings = self._settings
-        if settings.loss and self._happens("loss", settings.loss):
+        if settings.loss and self._chance("loss").draw(settings.loss_correlation) < settings.loss:
             return True
-        return self._loss_process is not None and self._loss_process.loses(self._stream)
+        return self._loss_process is not None and self._loss_process.loses(self._chance("states").stream)
 
     def _flipped_bit(self, length: int) -> int | None:
         settings = self._settings
-        if not settings.corrupt or not length or not self._happens("corrupt", settings.corrupt):
+        if not settings.corrupt or not length:
+            return None
+        chance = self._chance("corrupt")
+        if chance.draw(settings.corrupt_correlation) >= settings.corrupt:
             return None
         self.counters.corrupted += 1
-        return self._stream.randrange(length * 8)
+        return chance.stream.randrange(length * 8)
 
     def _departure_us(self, length: int, now_us: int) -> int | None:
         """When the last bit has been sent; None when the queue is full."""
-        rate_bit_s = self._settings.rate_bit_s
+        settings = self._settings
+        rate_bit_s = settings.rate_bit_s
         if rate_bit_s is None:
             return now_us
-        departures = self._departures_us
-        while departures and departures[0] <= now_us:
-            departures.popleft()
-        if len(departures) >= self._settings.queue_limit_packets:
+        queue = self._queue
+        while queue and queue[0][0] <= now_us:
+            self._queued_bytes -= queue.popleft()[1]
+        if queue and self._is_full(length):
             return None
         # Kept in nanoseconds, so that rounding to microseconds does not change the rate.
         start_ns = max(self._busy_until_ns, now_us * 1000)
-        self._busy_until_ns = start_ns + length * 8 * 1_000_000_000 // rate_bit_s
+        self._busy_until_ns = start_ns + self._length_on_the_link(length) * 8 * 1_000_000_000 // rate_bit_s
         departure_us = -(-self._busy_until_ns // 1000)
-        departures.append(departure_us)
+        queue.append((departure_us, length))
+        self._queued_bytes += length
         return departure_us
+
+    def _is_full(self, length: int) -> bool:
+        packets, octets = self._settings.queue_limit_packets, self._settings.queue_limit_bytes
+        if packets is not None and len(self._queue) >= packets:
+            return True
+        return octets is not None and self._queued_bytes + length > octets
+
+    def _length_on_the_link(self, length: int) -> int:
+        settings = self._settings
+        length += settings.packet_overhead_bytes
+        if settings.cell_bytes:
+            length = -(-length // settings.cell_bytes) * (settings.cell_bytes + settings.cell_overhead_bytes)
+        return max(length, 0)
 
     def _arrival_us(self, departure_us: int) -> int:
         settings = self._settings
@@ -334,14 +428,15 @@ class LinkModel:
         self._since_reordering += 1
         if self._since_reordering < self._settings.gap:
             return False
-        if not self._happens("reorder", self._settings.reorder):
+        settings = self._settings
+        if self._chance("reorder").draw(settings.reorder_correlation) >= settings.reorder:
             return False
         self._since_reordering = 0
         return True
 
     def _deviation(self) -> float:
         """In units of the jitter, about zero on average."""
-        draw = self._dice.draw("delay", self._settings.delay_correlation)
+        draw = self._chance("delay").draw(self._settings.delay_correlation)
         match self._settings.distribution:
             case "uniform":
                 return 2.0 * draw - 1.0
@@ -351,6 +446,37 @@ class LinkModel:
                 return _pareto(draw)
             case _:
                 return 0.25 * _normal(draw) + 0.75 * _pareto(draw)
+
+
+class _Slots:
+    """When the turns come, and how much of the next one is taken already."""
+
+    __slots__ = ("_bytes_left", "_next_us", "_packets_left", "_slot")
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._next_us = -1
+        self._packets_left = 0
+        self._bytes_left = 0
+
+    def release_us(self, ready_us: int, length: int, stream: random.Random) -> int:
+        """When a packet that is ready at ``ready_us`` comes out; they are asked about in their order."""
+        if self._next_us < ready_us:
+            self._open(ready_us, stream)
+        elif self._packets_left <= 0 or self._bytes_left <= 0:
+            self._open(self._next_us, stream)
+        self._packets_left -= 1
+        self._bytes_left -= length
+        return self._next_us
+
+    def _open(self, after_us: int, stream: random.Random) -> None:
+        slot = self._slot
+        self._next_us = after_us + stream.randint(slot.shortest_us, slot.longest_us)
+        self._packets_left = slot.packets if slot.packets is not None else _WITHOUT_LIMIT
+        self._bytes_left = slot.bytes if slot.bytes is not None else _WITHOUT_LIMIT
+
+
+_WITHOUT_LIMIT = 1 << 62
 
 
 def _normal(draw: float) -> float:

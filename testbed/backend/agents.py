@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from testbed.backend import ownership
+from testbed.backend.impaired_links import LINKS_NODE, Built, link_configurations
 from testbed.backend.ownership import TAG_VARIABLE, Journal, namespace_path
+from testbed.emulator.configuration import write_links
 from testbed.errors import LabError
-from testbed.host.protocol import AgentConfiguration
+from testbed.host.protocol import LINK_EMULATOR, AgentConfiguration
 from testbed.topology.model import Endpoint, Interface, Node, Route, Topology
 
 if TYPE_CHECKING:
     from testbed.host.launcher import AgentLauncher, SpawnedAgent
 
+EMULATOR_ROLE = "link emulator"
+LINKS_FILE = "links.json"
+EMULATOR_SOCKET = "links"
+"""In the lab's directory; no host's socket is called so, these end in ``.sock``."""
 _LONGEST_SOCKET_PATH = 107
 """``sun_path`` holds 108 bytes with the final zero."""
 
@@ -68,6 +74,30 @@ def host_configuration(node: Node, seed: int | None) -> AgentConfiguration:
         sysctls=node.sysctls,
         seed=_host_seed(seed, node),
     )
+
+
+def emulator_configuration(built: Built, journal: Journal, seed: int | None) -> AgentConfiguration:
+    """What the process that emulates the links is told. Raises LabError."""
+    links_file = journal.directory / LINKS_FILE
+    try:
+        write_links(link_configurations(built.links, seed), links_file)
+    except OSError as error:
+        raise LabError(f"cannot write {links_file}: {error.strerror}") from error
+    lab_name = journal.directory.name
+    return AgentConfiguration(
+        lab=lab_name,
+        host=LINKS_NODE,
+        stack=LINK_EMULATOR,
+        namespace_path=str(namespace_path(lab_name, LINKS_NODE)),
+        control_socket=str(journal.directory / EMULATOR_SOCKET),
+        log_file=str(journal.directory / "links.log"),
+        links_file=str(links_file),
+    )
+
+
+def process_role(name: str) -> str:
+    """What the journal calls the process of a host, or of the links."""
+    return EMULATOR_ROLE if name == LINKS_NODE else f"agent of {name}"
 
 
 def _interface_fields(interface: Interface) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from testbed.backend import ownership
 from testbed.backend.agents import AgentSession, control_socket
+from testbed.backend.impaired_links import cut_links
 from testbed.backend.link_shaping import Shaper, plan_shapers, set_buckets
 from testbed.backend.links import LinkPlan, link_state_request, route_requests
 from testbed.backend.netlink import NetlinkSocket, Request
@@ -45,7 +46,8 @@ class Lab:
         self.topology = topology
         self.directory = record.directory
         self._record = record
-        self._plan = LinkPlan(topology)
+        self._built = cut_links(topology)
+        self._plan = LinkPlan(self._built.topology)
         self._shapers = list(shapers if shapers is not None else plan_shapers(self._plan))
         # Kept for its life: the agents end with their session.
         self._session = session
@@ -88,9 +90,19 @@ class Lab:
         again, its routes are restored. Raises UsageError for an unknown end.
         """
         end = self._end(node, interface)
-        if self.topology.node(node).stack is StackKind.USERSPACE:
-            end = self._plan.opposite[end]
-        owner = self.topology.node(end.node)
+        impaired = self._built.link_at(end)
+        if impaired is not None:
+            # Both ends in its middle: what is on its way is lost, and both sides lose their carrier.
+            for middle in (impaired.near, impaired.far):
+                self._set_end(middle, up)
+        elif self.topology.node(node).stack is StackKind.USERSPACE:
+            self._set_end(self._plan.opposite[end], up)
+            return
+        if self.topology.node(node).stack is not StackKind.USERSPACE:
+            self._set_end(end, up)
+
+    def _set_end(self, end: LinkEnd, up: bool) -> None:
+        owner = self._built.topology.node(end.node)
         requests = [link_state_request(end, self._plan.indices[end], up=up)]
         if up and owner.kind is not NodeKind.SWITCH and owner.stack is not StackKind.USERSPACE:
             requests += route_requests(self._plan, owner, end.interface)

@@ -10,8 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from testbed.backend import ownership
-from testbed.backend.agents import AgentSession, AgentSpawner, agent_configurations, start_launcher
+from testbed.backend.agents import (
+    AgentSession,
+    AgentSpawner,
+    agent_configurations,
+    emulator_configuration,
+    process_role,
+    start_launcher,
+)
 from testbed.backend.host_settings import apply_basic_settings, apply_topology_settings, check_settings
+from testbed.backend.impaired_links import Built, choose_realisation, cut_links
 from testbed.backend.lab import Lab
 from testbed.backend.link_shaping import Shaper, apply_shapers, plan_shapers
 from testbed.backend.links import LinkPlan, configuration_requests, creation_requests
@@ -31,7 +39,8 @@ from testbed.backend.system import (
     unshare,
 )
 from testbed.errors import CapabilityError, HostError, LabError
-from testbed.topology.model import Topology
+from testbed.host.protocol import AgentConfiguration
+from testbed.topology.model import Realisation, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +72,12 @@ class NamespaceBackend:
         """
         ownership.check_lab_name(lab_name)
         check_settings(topology)
-        plan = LinkPlan(topology)
+        built = cut_links(topology)
+        realisation = choose_realisation(built)
+        plan = LinkPlan(built.topology)
         shapers = plan_shapers(plan)
-        session = self._warm_up(topology)
+        needs_launcher = bool(built.links) or (self.with_agents and bool(topology.hosts()))
+        session = self._warm_up() if needs_launcher and not self.persistent else None
         with contextlib.ExitStack() as undoing, contextlib.ExitStack() as finishing:
             with interruptions_deferred():
                 journal = ownership.begin(
@@ -77,12 +89,13 @@ class NamespaceBackend:
                 )
                 undoing.callback(_undo, lab_name)
                 undoing.callback(journal.close)
-            launcher = session or self._own_launcher(topology, journal, finishing)
+            launcher = session or self._own_launcher(needs_launcher, journal, finishing)
             store_topology(topology, journal.directory)
-            with _namespaces(topology, journal) as namespaces:
+            with _namespaces(plan.topology, journal) as namespaces:
                 applied = _build(plan, namespaces, shapers)
             if launcher is not None:
-                self._spawn_agents(launcher, topology, journal, seed)
+                configurations = self._configurations(topology, built, realisation, journal, seed)
+                self._spawn(launcher, configurations, journal)
             journal.complete()
             record = ownership.read_lab(lab_name)
             undoing.pop_all()
@@ -95,38 +108,52 @@ class NamespaceBackend:
             self._session.close()
             self._session = None
 
-    def _warm_up(self, topology: Topology) -> AgentSession | None:
+    def _warm_up(self) -> AgentSession:
         """The launcher for labs that end with this process; it starts while the namespaces are being made."""
-        if self.persistent or not self.with_agents or not topology.hosts():
-            return None
         if self._session is None:
             self._session = AgentSession()
         return self._session
 
     def _own_launcher(
-        self, topology: Topology, journal: Journal, finishing: contextlib.ExitStack
+        self, is_needed: bool, journal: Journal, finishing: contextlib.ExitStack
     ) -> AgentSpawner | None:
         """What a persistent lab needs: agents that bear its own tag, and without root a holder."""
         if not self.persistent:
             return None
         if is_in_own_user_namespace():
             journal.processes({HOLDER_ROLE: start_holder({ownership.TAG_VARIABLE: journal.tag})})
-        if not self.with_agents or not topology.hosts():
+        if not is_needed:
             return None
         launcher = start_launcher(journal.directory, journal.tag, persistent=True)
         finishing.callback(launcher.close)
         return launcher
 
-    def _spawn_agents(
-        self, launcher: AgentSpawner, topology: Topology, journal: Journal, seed: int | None
+    def _configurations(
+        self,
+        topology: Topology,
+        built: Built,
+        realisation: Realisation,
+        journal: Journal,
+        seed: int | None,
+    ) -> list[AgentConfiguration]:
+        """First what forwards packets, then the agents of the hosts."""
+        configurations: list[AgentConfiguration] = []
+        if built.links and realisation is Realisation.EMULATOR:
+            configurations.append(emulator_configuration(built, journal, seed))
+        if self.with_agents:
+            configurations += agent_configurations(topology, journal, seed)
+        return configurations
+
+    def _spawn(
+        self, launcher: AgentSpawner, configurations: list[AgentConfiguration], journal: Journal
     ) -> None:
         try:
-            agents = launcher.spawn(agent_configurations(topology, journal, seed))
+            spawned = launcher.spawn(configurations)
         except HostError:
             # The next lab shall not suffer from a launcher that has died.
             self.close()
             raise
-        journal.processes({f"agent of {agent.host}": agent.pid for agent in agents})
+        journal.processes({process_role(process.host): process.pid for process in spawned})
 
     def down(self, lab_name: str, *, dry_run: bool = False) -> list[Undone]:
         """Take a lab down. Raises LabError when there is none of that name."""

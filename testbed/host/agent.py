@@ -13,10 +13,11 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from testbed.errors import HostError
 from testbed.host.host_stack import HostStack, HostStackError
 from testbed.host.kernel_host import KernelHost
 from testbed.host.processes import enter_network_namespace, set_process_name, unix_address
-from testbed.host.protocol import AgentConfiguration
+from testbed.host.protocol import LINK_EMULATOR, AgentConfiguration
 from testbed.host.requests import RequestHandler
 from testbed.host.rpc_server import RpcServer
 
@@ -30,6 +31,9 @@ class AgentError(Exception):
 
 def run_agent(configuration: AgentConfiguration, on_ready: Callable[[], None]) -> None:
     """Enter the host's namespace and serve until told to shut down. Raises AgentError."""
+    if configuration.stack == LINK_EMULATOR:
+        _run_emulator(configuration, on_ready)
+        return
     set_process_name(f"mptcp-{configuration.host}")
     try:
         enter_network_namespace(configuration.namespace_path)
@@ -37,6 +41,16 @@ def run_agent(configuration: AgentConfiguration, on_ready: Callable[[], None]) -
         message = f"namespace {configuration.namespace_path}: {error.strerror}"
         raise AgentError(message) from None
     asyncio.run(_serve(configuration, on_ready))
+
+
+def _run_emulator(configuration: AgentConfiguration, on_ready: Callable[[], None]) -> None:
+    # Only labs with impaired links pay for its import.
+    from testbed.emulator.process import run_emulator
+
+    try:
+        run_emulator(configuration, on_ready)
+    except (OSError, ValueError, HostError) as error:
+        raise AgentError(f"link emulator: {error}") from None
 
 
 async def _serve(configuration: AgentConfiguration, on_ready: Callable[[], None]) -> None:

@@ -128,6 +128,10 @@ class EndpointRequest:
     port: int | None = None
 
 
+LINK_EMULATOR = "links"
+"""The ``stack`` of a process that is no host but emulates the lab's links."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentConfiguration:
     """All that an agent needs to start in its namespace. ``stack`` is a ``StackKind`` value."""
@@ -149,4 +153,6 @@ class AgentConfiguration:
     sysctls: tuple[tuple[str, str], ...] = ()
     seed: int | None = None
     """Randomness of the host's stack for reproducible runs; None takes it from the OS."""
+    links_file: str | None = None
+    """Of a link emulator (``stack`` is ``LINK_EMULATOR``): where it finds its links."""
     key_log: str | None = None

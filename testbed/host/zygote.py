@@ -27,7 +27,7 @@ from typing import Any
 from testbed.host.agent import AgentError, run_agent
 from testbed.host.messages import from_json, to_json
 from testbed.host.processes import set_process_name, signal_when_parent_ends
-from testbed.host.protocol import AgentConfiguration
+from testbed.host.protocol import LINK_EMULATOR, AgentConfiguration
 
 MAXIMUM_MESSAGE_BYTES = 128 * 1024
 _GRACE_S = 2.0
@@ -83,6 +83,8 @@ class Zygote:
         try:
             if configuration.stack == "userspace":
                 self._import_bundled_stack()
+            elif configuration.stack == LINK_EMULATOR:
+                importlib.import_module("testbed.emulator.process")
             self._fork(configuration)
         except OSError as error:
             self._send({"host": configuration.host, "error": f"no process for an agent: {error.strerror}"})

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from testbed.topology.addressing import Addresses, AddressSpaceError, derive_addresses
 from testbed.topology.check_addresses import check_addresses
 from testbed.topology.check_hosts import check_hosts
+from testbed.topology.check_impairments import check_impairments
 from testbed.topology.document import DocumentNode, DocumentPath, Mapping, child
 from testbed.topology.findings import Findings
 from testbed.topology.problems import ProblemCollector, did_you_mean
-from testbed.topology.raw import ImpairmentFile, TopologyFile
+from testbed.topology.raw import TopologyFile
 from testbed.topology.shape import fit
 from testbed.topology.wiring import Port, Wiring, wire
 
@@ -21,7 +21,6 @@ RESERVED_INTERFACE_NAMES = frozenset({"lo", "all", "default"})
 BRIDGE_NAME = "br0"
 """A switch's own interface, which joins the others."""
 MAXIMUM_DERIVED_ROUTES = 400_000
-REALISED_IMPAIRMENTS = frozenset({"rate"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,7 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
     if has_events:
         findings.at_key(("events",), "'events' can't be realised yet", "remove them")
     _check_words(file, findings)
+    check_impairments(file, findings)
     _check_interface_names(file, findings)
     links_are_right = _check_links(file, written_nodes, findings)
     wiring = wire(file)
@@ -72,26 +72,6 @@ def _check_words(file: TopologyFile, findings: Findings) -> None:
             where = ("nodes", name, "mptcp", "path_manager")
             hint = "remove it: the kernel's default is used"
             findings.at_key(where, "'path_manager' can't be chosen yet", hint)
-    for index, link in enumerate(file.links):
-        path: DocumentPath = ("links", index, "impair")
-        for word in _unrealised(link.impair):
-            findings.at_key((*path, word), f"{word!r} can't be realised yet: only 'rate' can")
-        directions = {"->": link.impair.forward, "<-": link.impair.backward}
-        for direction, impairment in directions.items():
-            for word in _unrealised(impairment) if impairment else ():
-                findings.at_key((*path, direction, word), f"{word!r} can't be realised yet: only 'rate' can")
-        if any(directions.values()) and set(link.impair.model_fields_set) - {"forward", "backward"}:
-            findings.at_key(
-                path,
-                "'impair' mixes both directions with each by itself",
-                "put all words under '->' and '<-'",
-            )
-
-
-def _unrealised(impairment: ImpairmentFile) -> Iterator[str]:
-    for word in ImpairmentFile.model_fields:
-        if word not in REALISED_IMPAIRMENTS and getattr(impairment, word) is not None:
-            yield word
 
 
 def _check_interface_names(file: TopologyFile, findings: Findings) -> None:

@@ -11,9 +11,22 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
+from mptcp_stack.device.link_model import FourStates, GilbertElliott, Slot
+
 IpAddress = IPv4Address | IPv6Address
 IpInterface = IPv4Interface | IPv6Interface
 IpNetwork = IPv4Network | IPv6Network
+
+
+class Realisation(StrEnum):
+    """What impairs the links of a lab."""
+
+    AUTO = "auto"
+    """netem where the kernel has it, else the emulator; for a rate alone the kernel's token bucket."""
+    EMULATOR = "emulator"
+    """A process of the testbed that forwards frames under the link model."""
+    NETEM = "netem"
+    """The kernel's netem."""
 
 
 class NodeKind(StrEnum):
@@ -98,9 +111,44 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """What a link does to packets in one direction. Only ``rate`` can be realised so far."""
+    """What a link does to packets in one direction, in tc-netem's words.
+
+    :class:`mptcp_stack.device.link_model.LinkSettings` says what each of them means.
+    """
 
     rate_bit_s: int | None = None
+    packet_overhead_bytes: int = 0
+    cell_bytes: int = 0
+    cell_overhead_bytes: int = 0
+    limit_packets: int | None = None
+    limit_bytes: int | None = None
+    """Of the queue. None for both: as much as suits the rate."""
+    delay_us: int = 0
+    jitter_us: int = 0
+    delay_correlation: float = 0.0
+    distribution: str = "uniform"
+    loss: float = 0.0
+    loss_correlation: float = 0.0
+    loss_model: GilbertElliott | FourStates | None = None
+    duplicate: float = 0.0
+    duplicate_correlation: float = 0.0
+    corrupt: float = 0.0
+    corrupt_correlation: float = 0.0
+    reorder: float = 0.0
+    reorder_correlation: float = 0.0
+    gap: int = 1
+    slot: Slot | None = None
+    seed: int | None = None
+    """Of this direction's randomness; None: derived from the lab's seed."""
+
+    @property
+    def is_nothing(self) -> bool:
+        return self == Impairment(seed=self.seed)
+
+    @property
+    def is_rate_only(self) -> bool:
+        """Whether a token bucket is all that it takes."""
+        return self == Impairment(rate_bit_s=self.rate_bit_s, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +178,8 @@ class Topology:
     links: tuple[Link, ...]
     source: Path | None = None
     """The file that it came from."""
+    impairments: Realisation = Realisation.AUTO
+    """What is to impair its links."""
     node_by_name: dict[str, Node] = field(
         init=False, repr=False, compare=False, hash=False, default_factory=dict
     )

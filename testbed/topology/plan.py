@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
+from testbed.topology.impairments import impairment_text
 from testbed.topology.model import Endpoint, Impairment, Interface, Link, MptcpSettings, Node, Route, Topology
-from testbed.topology.units import rate_text
 
 
 def describe(topology: Topology) -> str:
@@ -81,9 +82,8 @@ def _link_text(link: Link) -> str:
 
 
 def _impairment_text(direction: str, impairment: Impairment) -> str:
-    if impairment.rate_bit_s is None:
-        return ""
-    return f"  {direction}rate {rate_text(impairment.rate_bit_s)}"
+    text = impairment_text(impairment)
+    return f"  {direction}{text}" if text else ""
 
 
 def to_json(topology: Topology) -> str:
@@ -92,6 +92,7 @@ def to_json(topology: Topology) -> str:
         {
             "name": topology.name,
             "source": str(topology.source) if topology.source else None,
+            "impairments": topology.impairments.value,
             "nodes": [_node_object(node) for node in topology.nodes],
             "links": [_link_object(link) for link in topology.links],
         },
@@ -148,6 +149,16 @@ def _link_object(link: Link) -> dict[str, object]:
         "first": {"node": link.first.node, "interface": link.first.interface},
         "second": {"node": link.second.node, "interface": link.second.interface},
         "mtu": link.mtu,
-        "forward": {"rate_bit_s": link.forward.rate_bit_s},
-        "backward": {"rate_bit_s": link.backward.rate_bit_s},
+        "forward": _impairment_object(link.forward),
+        "backward": _impairment_object(link.backward),
+    }
+
+
+def _impairment_object(impairment: Impairment) -> dict[str, object]:
+    """The rate always, of the other fields those that say something."""
+    nothing = asdict(Impairment())
+    return {
+        name: value
+        for name, value in asdict(impairment).items()
+        if value != nothing[name] or name == "rate_bit_s"
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainValidator,
     StringConstraints,
@@ -23,9 +25,10 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from testbed.topology import units, values
+from testbed.topology import impairments, units, values
+from testbed.topology.impairments import Fields
 from testbed.topology.model import IpAddress, IpInterface, IpNetwork
 
 TOPOLOGY_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
@@ -59,14 +62,8 @@ def _text_schema(pattern: str | None = None, example: str = "") -> WithJsonSchem
     return WithJsonSchema(schema)
 
 
-RateBitS = Annotated[
-    int, PlainValidator(_validator(units.parse_rate_bit_s)), _text_schema(units.RATE_PATTERN, "10mbit")
-]
 DurationUs = Annotated[
     int, PlainValidator(_validator(units.parse_duration_us)), _text_schema(units.DURATION_PATTERN, "5ms")
-]
-Share = Annotated[
-    float, PlainValidator(_validator(units.parse_percentage)), _text_schema(units.PERCENTAGE_PATTERN, "0.1%")
 ]
 Address = Annotated[
     IpAddress, PlainValidator(_validator(values.parse_address)), _text_schema(None, "10.0.1.1")
@@ -200,42 +197,91 @@ class _OrShortForm:
     """Lets the JSON Schema of a mapping accept its short text form too."""
 
     def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         pattern = f"{NODE_NAME_PATTERN[:-1]}(:{INTERFACE_NAME_PATTERN[1:-1]})?$"
         text = {"type": "string", "pattern": pattern, "examples": ["client", "client:eth0"]}
-        return {"anyOf": [text, handler(core_schema)]}
+        return {"anyOf": [text, handler(schema)]}
 
 
 LinkEnd = Annotated[LinkEndFile, BeforeValidator(_expand_link_end), _OrShortForm()]
 
 
-class ImpairmentFile(_File):
-    """What a link does to packets, in tc-netem's words. Only ``rate`` can be realised so far."""
+@dataclass(frozen=True)
+class _Word:
+    """A value that an impairment's word takes; it becomes the fields that it sets."""
 
-    rate: RateBitS | None = None
-    delay: DurationUs | None = None
-    jitter: DurationUs | None = None
-    distribution: Literal["uniform", "normal", "pareto", "paretonormal"] | None = None
-    loss: Share | None = None
-    duplicate: Share | None = None
-    corrupt: Share | None = None
-    reorder: Share | None = None
-    gap: int | None = Field(default=None, ge=1)
-    limit: int | None = Field(default=None, ge=1, description="Packets that the queue holds.")
-    slot: DurationUs | None = None
-    seed: int | None = Field(default=None, ge=0)
+    word: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            _validator(partial(impairments.parse_word, self.word))
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return impairments.word_schema(self.word)
+
+
+def _expand_words(value: object) -> object:
+    """``delay 10ms loss 1%`` is short for a mapping."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return impairments.split_words(value)
+    except ValueError as error:
+        raise PydanticCustomError("topology", "{message}", {"message": str(error)}) from None
+
+
+@dataclass(frozen=True)
+class _OrText:
+    """Lets the JSON Schema of an impairment accept its words as one text."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        words = "|".join(impairments.WORDS)
+        text = {"type": "string", "pattern": rf"^\s*({words})\s", "examples": ["delay 10ms 2ms loss 1%"]}
+        return {"anyOf": [text, handler(schema)]}
+
+
+class ImpairmentFile(_File):
+    """What a link does to packets, in tc-netem's words."""
+
+    rate: Annotated[Fields, _Word("rate")] | None = None
+    delay: Annotated[Fields, _Word("delay")] | None = None
+    jitter: Annotated[Fields, _Word("jitter")] | None = None
+    distribution: Annotated[Fields, _Word("distribution")] | None = None
+    loss: Annotated[Fields, _Word("loss")] | None = None
+    duplicate: Annotated[Fields, _Word("duplicate")] | None = None
+    corrupt: Annotated[Fields, _Word("corrupt")] | None = None
+    reorder: Annotated[Fields, _Word("reorder")] | None = None
+    gap: Annotated[Fields, _Word("gap")] | None = None
+    limit: Annotated[Fields, _Word("limit")] | None = None
+    slot: Annotated[Fields, _Word("slot")] | None = None
+    seed: Annotated[Fields, _Word("seed")] | None = None
+
+    def said(self) -> dict[str, Fields]:
+        """The words that the file has, in its order of writing, each with what it sets."""
+        return {word: fields for word in impairments.WORDS if (fields := getattr(self, word)) is not None}
+
+
+Impairment = Annotated[ImpairmentFile, BeforeValidator(_expand_words), _OrText()]
 
 
 class ImpairFile(ImpairmentFile):
     """Impairments of both directions, or of each by itself under ``"->"`` and ``"<-"``."""
 
-    forward: ImpairmentFile | None = Field(
+    forward: Impairment | None = Field(
         default=None, alias="->", description="Packets from the first endpoint to the second."
     )
-    backward: ImpairmentFile | None = Field(
+    backward: Impairment | None = Field(
         default=None, alias="<-", description="Packets from the second endpoint to the first."
     )
+
+
+Impair = Annotated[ImpairFile, BeforeValidator(_expand_words), _OrText()]
 
 
 class LinkFile(_File):
@@ -246,7 +292,7 @@ class LinkFile(_File):
     subnets: list[Subnet] = Field(
         default=[], max_length=64, description="Instead of the derived subnet of their family."
     )
-    impair: ImpairFile = ImpairFile()
+    impair: Impair = ImpairFile()
 
 
 def _event_form(value: object) -> str:
@@ -259,7 +305,7 @@ class EventFile(_File):
     at: DurationUs
     link: str
     set: Annotated[
-        Annotated[Literal["up", "down"], Tag("state")] | Annotated[ImpairFile, Tag("impair")],
+        Annotated[Literal["up", "down"], Tag("state")] | Annotated[Impair, Tag("impair")],
         Discriminator(_event_form),
     ]
 
@@ -271,4 +317,7 @@ class TopologyFile(_File):
     name: Annotated[str, StringConstraints(pattern=TOPOLOGY_NAME_PATTERN)]
     nodes: dict[NodeName, NodeFile] = Field(min_length=1, max_length=MAXIMUM_NODES)
     links: list[LinkFile] = Field(default=[], max_length=MAXIMUM_LINKS)
+    impairments: Literal["auto", "emulator", "netem"] = Field(
+        default="auto", description="What impairs the links: the testbed's emulator or the kernel's netem."
+    )
     events: list[EventFile] = Field(default=[], max_length=4096)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from testbed.topology.addressing import Addresses, derive_macs
 from testbed.topology.check import CheckedFile
+from testbed.topology.impairments import combine
 from testbed.topology.model import (
     Endpoint,
     Impairment,
@@ -19,6 +20,7 @@ from testbed.topology.model import (
     MptcpSettings,
     Node,
     NodeKind,
+    Realisation,
     Route,
     StackKind,
     Topology,
@@ -46,7 +48,7 @@ def resolve(checked: CheckedFile, source: Path | None = None) -> Topology:
         for name, node in file.nodes.items()
     )
     links = tuple(_link(file.links[index], *ends) for index, ends in _ends(wiring).items())
-    return Topology(file.name, nodes, links, source)
+    return Topology(file.name, nodes, links, source, Realisation(file.impairments))
 
 
 def _stack(node: NodeFile) -> StackKind | None:
@@ -86,11 +88,11 @@ def _link(link: LinkFile, first: LinkEnd, second: LinkEnd) -> Link:
 
 
 def _directions(impair: ImpairFile) -> tuple[Impairment, Impairment]:
-    both = Impairment(impair.rate)
     if impair.forward is None and impair.backward is None:
+        both = combine(impair.said())
         return both, both
-    forward = Impairment(impair.forward.rate) if impair.forward else Impairment()
-    backward = Impairment(impair.backward.rate) if impair.backward else Impairment()
+    forward = combine(impair.forward.said()) if impair.forward else Impairment()
+    backward = combine(impair.backward.said()) if impair.backward else Impairment()
     return forward, backward
 
 

@@ -25,6 +25,7 @@ from testbed.topology.document import (
     remove,
     value_mark,
 )
+from testbed.topology.impairments import WORDS as IMPAIRMENTS
 from testbed.topology.problems import ProblemCollector, did_you_mean, quoted
 from testbed.topology.raw import (
     EndpointFile,
@@ -157,12 +158,21 @@ def _note(document: DocumentNode, details: ErrorDetails, problems: ProblemCollec
         hint = "write 'version: 1'" if location == ("version",) else ""
         problems.add(value_mark(document, path), f"{word!r} is missing", hint)
     elif kind == "extra_forbidden":
-        hint = did_you_mean(word, _known_keys(path[:-1]))
+        hint = _elsewhere(word, path) or did_you_mean(word, _known_keys(path[:-1]))
         problems.add(key_mark(document, path), f"unknown key {quoted(word)}", hint)
     elif word == "[key]":
         problems.add(key_mark(document, path), *_words(details, path))
     else:
         problems.add(value_mark(document, path), *_words(details, path))
+
+
+def _elsewhere(word: str, path: DocumentPath) -> str:
+    """A hint for what people put in the wrong place."""
+    if path[0] == "nodes" and len(path) == 3 and word in {"impair", *IMPAIRMENTS}:
+        return "a link is impaired, not a node: put it under 'impair' of a link"
+    if path[0] == "links" and len(path) == 3 and word in IMPAIRMENTS:
+        return "put it under 'impair'"
+    return ""
 
 
 def _known_keys(path: DocumentPath) -> list[str]:

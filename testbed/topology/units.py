@@ -7,16 +7,19 @@ from decimal import Decimal
 
 # The words of tc(8). Its "bps" means bytes per second, which everybody misreads: it is not accepted.
 RATE_UNITS_BIT_S = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12}
+SIZE_UNITS_BYTES = {"B": 1, "kB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20}
 DURATION_UNITS_US = {"us": 1, "ms": 10**3, "s": 10**6}
 
 RATE_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?([kKmMgGtT]?[bB][iI][tT])$"
 DURATION_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?(us|ms|s)$"
-PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,6})?%$"
+PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,12})?%$"
+SIZE_PATTERN = r"^-?[0-9]{1,12}(\.[0-9]{1,12})?(B|kB|KiB|MB|MiB)$"
 
 MAXIMUM_RATE_BIT_S = 10**12
 MAXIMUM_DURATION_US = 24 * 3600 * 10**6
+MAXIMUM_SIZE_BYTES = 2**31 - 1
 
-_QUANTITY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z/%]*)", re.ASCII)
+_QUANTITY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,12})?)([A-Za-z/%]*)", re.ASCII)
 
 
 def _split(value: object, kind: str, example: str) -> tuple[Decimal, str]:
@@ -27,7 +30,10 @@ def _split(value: object, kind: str, example: str) -> tuple[Decimal, str]:
         raise ValueError(f"a {kind} is a number and a unit, like {example!r}")
     if not match[2]:
         raise ValueError(f"a {kind} needs a unit, like {example!r}")
-    return Decimal(match[1]), match[2]
+    number = Decimal(match[1])
+    if number < 0 and kind != "size":
+        raise ValueError(f"a {kind} is never negative, unlike {match[0]!r}; write it like {example!r}")
+    return number, match[2]
 
 
 def parse_rate_bit_s(value: object) -> int:
@@ -61,7 +67,7 @@ def parse_percentage(value: object) -> float:
     if unit != "%":
         raise ValueError(f"unknown unit of share {unit!r}; write '0.1%'")
     if number > 100:
-        raise ValueError("a share is at most 100%")
+        raise ValueError("a share lies between 0% and 100%")
     return float(number / 100)
 
 
@@ -71,3 +77,29 @@ def rate_text(rate_bit_s: int) -> str:
         if rate_bit_s % factor == 0:
             return f"{rate_bit_s // factor}{unit}"
     raise AssertionError("every integer is a multiple of one bit per second")
+
+
+def parse_size_bytes(value: object) -> int:
+    """Bytes of ``64kB``; may be negative, as the overhead of a packet is. Raises ValueError."""
+    number, unit = _split(value, "size", "64kB")
+    factor = SIZE_UNITS_BYTES.get(unit)
+    if factor is None:
+        raise ValueError(f"unknown unit of size {unit!r}; units are {', '.join(SIZE_UNITS_BYTES)} (bytes)")
+    size_bytes = number * factor
+    if size_bytes != int(size_bytes) or abs(size_bytes) > MAXIMUM_SIZE_BYTES:
+        raise ValueError("a size is a whole number of bytes, at most 2 GiB")
+    return int(size_bytes)
+
+
+def duration_text(duration_us: int) -> str:
+    """The shortest exact way to write a time: ``10ms``."""
+    for unit, factor in reversed(DURATION_UNITS_US.items()):
+        if duration_us and duration_us % factor == 0:
+            return f"{duration_us // factor}{unit}"
+    return f"{duration_us}ms"
+
+
+def percentage_text(share: float) -> str:
+    """A share as it is written: ``0.1%``."""
+    text = f"{Decimal(repr(share)) * 100:f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"

@@ -34,7 +34,7 @@ nodes:
 links:
   - endpoints: [client:eth0, router:near]
   - endpoints: [router:far, server:eth0]
-    impair: {rate: 20mbit}
+    impair: {rate: 20mbit, delay: 1ms}
 """
 LONGEST_UP_S = 0.6
 
@@ -144,7 +144,9 @@ def test_a_killed_agent_makes_the_lab_broken_and_clean_removes_it(
         assert "its process agent of server" in process.stderr.read()
     dry = clean("--dry-run")
     assert f"would remove process {agents['agent of client']} (agent of client)" in dry
-    assert namespaces_of(lab_name) == [f"mt-{lab_name}-{node}" for node in ("client", "router", "server")]
+    assert namespaces_of(lab_name) == [
+        f"mt-{lab_name}-{node}" for node in ("_links", "client", "router", "server")
+    ]
     clean()
     assert_nothing_is_left(lab_name, runtime)
 

@@ -68,7 +68,7 @@ def two_paths(
         )
         for k in (1, 2)
     )
-    impairment = Impairment(rate_bit_s)
+    impairment = Impairment(rate_bit_s=rate_bit_s)
     links = []
     for k in (1, 2):
         links.append(Link(LinkEnd("client", f"eth{k}"), LinkEnd(f"r{k}", "near")))
@@ -96,7 +96,7 @@ def direct(stack: StackKind = StackKind.TCP, rate_bit_s: int | None = None) -> T
         Node(name, NodeKind.HOST, stack, (interface("eth0", number, f"10.9.0.{number}/24"),))
         for number, name in enumerate("ab", 1)
     )
-    link = Link(LinkEnd("a", "eth0"), LinkEnd("b", "eth0"), 1500, Impairment(rate_bit_s))
+    link = Link(LinkEnd("a", "eth0"), LinkEnd("b", "eth0"), 1500, Impairment(rate_bit_s=rate_bit_s))
     return Topology("direct", nodes, (link,))
 
 

@@ -17,6 +17,7 @@ from mptcp_stack.device.link_model import (
     LinkModel,
     LinkSettings,
     Passage,
+    Slot,
     flip_bit,
 )
 from mptcp_stack.errors import ConfigurationError
@@ -226,3 +227,67 @@ def test_wire_damages_packets_by_its_corruptor() -> None:
 )
 def test_super_segments_are_cut_where_packets_matter(settings: WireSettings) -> None:
     assert settings.must_cut
+
+
+def test_overflow_does_not_change_which_packets_are_lost() -> None:
+    """In real time the queue is never full at the same packets twice."""
+    free = LinkSettings(loss=0.2, corrupt=0.3, delay_us=100, jitter_us=50)
+    crowded = LinkSettings(
+        loss=0.2, corrupt=0.3, delay_us=100, jitter_us=50, rate_bit_s=400_000, queue_limit_packets=1
+    )
+    lost = [not carried for carried in passages(free, 500)]
+    model = LinkModel(crowded, random.Random(1))
+    before, lost_in_the_crowd = 0, []
+    for number in range(500):
+        model.carry(100, number * 1000)
+        lost_in_the_crowd.append(model.counters.lost > before)
+        before = model.counters.lost
+    assert model.counters.overflowed > 100
+    assert lost_in_the_crowd == lost
+
+
+def test_the_queue_is_bounded_in_bytes() -> None:
+    settings = LinkSettings(rate_bit_s=8_000_000, queue_limit_packets=None, queue_limit_bytes=250)
+    model = LinkModel(settings, random.Random(1))
+    carried = [bool(model.carry(100, 0)) for _ in range(3)]
+    assert carried == [True, True, False]
+    assert model.carry(100, 100), "one has been sent meanwhile"
+    assert model.carry(4000, 10_000), "a packet larger than the whole queue passes when it is alone"
+
+
+def test_overhead_and_cells_take_their_time() -> None:
+    """As on ATM: 100 bytes and 8 of AAL5 fill three cells of 48 bytes, each with 5 more."""
+    settings = LinkSettings(
+        rate_bit_s=8_000_000, packet_overhead_bytes=8, cell_bytes=48, cell_overhead_bytes=5
+    )
+    assert passages(settings, 1) == [[Passage(3 * 53, None)]]
+    assert passages(LinkSettings(rate_bit_s=8_000_000, packet_overhead_bytes=-100), 1) == [[Passage(0, None)]]
+
+
+def test_slots_let_packets_out_in_bunches() -> None:
+    settings = LinkSettings(slot=Slot(5_000, 5_000))
+    out = [copy.arrival_us for (copy,) in passages(settings, 13)]
+    # Packets come each millisecond; the turn after which nobody waits begins with the next packet.
+    assert out == [5_000] * 6 + [11_000] * 6 + [17_000]
+
+
+def test_a_slot_takes_so_many_packets_or_bytes() -> None:
+    model = LinkModel(LinkSettings(slot=Slot(5_000, 5_000, packets=2)), random.Random(1))
+    assert [model.carry(100, 0)[0].arrival_us for _ in range(5)] == [5_000] * 2 + [10_000] * 2 + [15_000]
+    model = LinkModel(LinkSettings(slot=Slot(5_000, 5_000, bytes=150)), random.Random(1))
+    assert [model.carry(100, 0)[0].arrival_us for _ in range(3)] == [5_000] * 2 + [10_000]
+
+
+def test_slots_vary_between_their_bounds() -> None:
+    model = LinkModel(LinkSettings(slot=Slot(2_000, 6_000)), random.Random(1))
+    waits = [model.carry(100, turn * 10_000)[0].arrival_us - turn * 10_000 for turn in range(1000)]
+    assert 2_000 <= min(waits) < 2_100
+    assert 5_900 < max(waits) <= 6_000
+    assert mean(waits) == pytest.approx(4_000, rel=0.05)
+
+
+def test_impossible_queues_cells_and_slots_are_refused() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        LinkSettings(queue_limit_bytes=0, cell_bytes=-1, slot=Slot(10, 5, packets=0))
+    for part in ("queue_limit_bytes 0", "cell_bytes -1", "slots of 10 to 5 us", "slots of 0"):
+        assert part in str(caught.value)

@@ -23,7 +23,7 @@ EXAMPLES = [text for language, text in BLOCKS if language in {"yaml", "jinja"}]
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -179,28 +179,100 @@ CASES = {
         link("impair: {rate: 5msms}"),
         ["8:20: unknown unit of rate 'msms'; units are bit, kbit, mbit, gbit, tbit (bits per second)"],
     ),
-    "impairments that follow": (
-        link("impair: {delay: 5ms, loss: 0.1%}"),
-        [
-            "8:14: 'delay' can't be realised yet: only 'rate' can",
-            "8:26: 'loss' can't be realised yet: only 'rate' can",
-        ],
-    ),
-    "impairments that follow, one way": (
-        link('impair: {"->": {jitter: 5ms, rate: 1mbit}, "<-": {limit: 200}}'),
-        [
-            "8:21: 'jitter' can't be realised yet: only 'rate' can",
-            "8:55: 'limit' can't be realised yet: only 'rate' can",
-        ],
-    ),
-    "units of impairments that follow": (
+    "units of impairments": (
         link("impair: {delay: 5, jitter: 5sec, loss: 101%, reorder: 2}"),
         [
             "8:21: a time needs a unit, like '5ms'",
             "8:32: unknown unit of time 'sec'; units are us, ms, s",
-            "8:44: a share is at most 100%",
+            "8:44: a share lies between 0% and 100%",
             "8:59: a share needs a unit, like '0.1%'",
         ],
+    ),
+    "time twice a unit": (
+        link("impair: {delay: 5msms}"),
+        ["8:21: unknown unit of time 'msms'; units are us, ms, s"],
+    ),
+    "negative loss": (
+        link('impair: {"->": {loss: -1%}}'),
+        ["8:27: a share is never negative, unlike '-1%'; write it like '0.1%'"],
+    ),
+    "negative delay": (
+        link("impair: {delay: 5ms -1ms}"),
+        ["8:21: a time is never negative, unlike '-1ms'; write it like '5ms'"],
+    ),
+    "too many values": (
+        link("impair: {loss: 1% 2% 3%}"),
+        ["8:20: 'loss' has no place for '3%'; it is 'loss RANDOM [CORRELATION]'"],
+    ),
+    "kind of loss": (
+        link("impair: {loss: gemode 1%}"),
+        ["8:20: 'gemode' is no kind of loss; did you mean 'gemodel'?"],
+    ),
+    "distribution": (
+        link("impair: {delay: 5ms, jitter: 1ms, distribution: nomal}"),
+        ["8:53: 'nomal' is no distribution; did you mean 'normal'?"],
+    ),
+    "part of a mapping": (
+        link("impair: {loss: {gemodel: {p: 1%, q: 2%}}}"),
+        ["8:20: unknown key 'q' of 'gemodel'; known: p, r, 1-h, 1-k"],
+    ),
+    "slot": (
+        link("impair: {slot: 5ms 1ms}"),
+        ["8:20: the longest slot is shorter than the shortest; it is 'slot MIN [MAX]'"],
+    ),
+    "gap of zero": (link("impair: {delay: 1ms, reorder: 5%, gap: 0}"), ["8:44: must be at least 1, not 0"]),
+    "limit": (
+        link("impair: {rate: 1mbit, limit: 5 6}"),
+        ["8:34: 'limit' is a number of packets, bytes like '64kB', or one of each"],
+    ),
+    "impairments as text": (
+        link("impair: dely 10ms"),
+        ["8:13: 'dely' is no impairment; did you mean 'delay'?"],
+    ),
+    "value in impairments as text": (
+        link("impair: delay 10ms loss 5"),
+        ["8:13: a share needs a unit, like '0.1%'"],
+    ),
+    "impairment said twice": (
+        link("impair: {delay: 10ms 2ms, jitter: 3ms}"),
+        ["8:31: 'jitter' says again what 'delay' says — remove one of them"],
+    ),
+    "impairments that contradict": (
+        link("impair: {reorder: 5%, distribution: normal, limit: 5}"),
+        [
+            "8:14: 'reorder' needs 'delay' — a packet overtakes others by going without their delay",
+            "8:27: 'distribution' needs 'jitter' — say how much the delay varies",
+            "8:49: 'limit' needs 'rate' — without a rate nothing waits in a queue",
+        ],
+    ),
+    "jitter beyond the delay": (
+        link('impair: {"<-": {delay: 5ms, jitter: 6ms, gap: 2}}'),
+        [
+            (
+                "8:33: 'jitter' 6ms is more than 'delay' 5ms"
+                " — no packet arrives before it was sent: raise 'delay' or lower 'jitter'"
+            ),
+            "8:46: 'gap' needs 'reorder' — it chooses which packets may be reordered",
+        ],
+    ),
+    "impairment of a node": (
+        nodes("{impair: {delay: 5ms}, loss: 1%}"),
+        [
+            "4:12: unknown key 'impair' — a link is impaired, not a node: put it under 'impair' of a link",
+            "4:34: unknown key 'loss' — a link is impaired, not a node: put it under 'impair' of a link",
+        ],
+    ),
+    "impairment beside a link's ends": (
+        link("delay: 5ms"),
+        ["8:5: unknown key 'delay' — put it under 'impair'"],
+    ),
+    "unknown impairment": (
+        link("impair: {dealy: 5ms}"),
+        ["8:14: unknown key 'dealy' — did you mean 'delay'?"],
+    ),
+    "realisation": (
+        TWO_NODES + LINK + "impairments: magic\n",
+        ["8:14: 'impairments' cannot be 'magic' — it is 'auto', 'emulator' or 'netem'"],
     ),
     "impair both ways and one way": (
         link('impair: {rate: 1mbit, "->": {rate: 2mbit}}'),
@@ -312,7 +384,9 @@ def test_many_problems_are_cut_short() -> None:
 
 def test_messages_are_one_printable_line_each() -> None:
     found = problems_of(TWO_NODES + LINK + '"a\\nb\\e[31m": 1\n')
-    assert found == [r"8:1: unknown key 'a\nb\x1b[31m' — known: version, name, nodes, links, events"]
+    assert found == [
+        r"8:1: unknown key 'a\nb\x1b[31m' — known: version, name, nodes, links, impairments, events"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,9 @@ from tests.topology.test_problems import CASES
 BEYOND_THE_SCHEMA = {
     *("unknown node", "self", "interface used twice", "interface name reserved", "isolated", "no host"),
     *("unreachable", "loop of switches", "stack of a router", "mptcp on plain TCP", "mtu below IPv6's"),
-    *(
-        "impairments that follow",
-        "impairments that follow, one way",
-        "impair both ways and one way",
-        "events",
-        "scheduler",
-        "scheduler that the kernel lacks",
-    ),
+    *("impairment said twice", "impairments that contradict", "jitter beyond the delay", "slot"),
+    *("impair both ways and one way", "events", "value in impairments as text", "part of a mapping"),
+    *("scheduler", "scheduler that the kernel lacks"),
     *("words of a host that follow", "rate of zero", "events", "interface name reserved on switches"),
 }
 # What YAML itself or the tree's reader refuses.

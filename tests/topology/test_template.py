@@ -49,7 +49,7 @@ def test_problems_have_the_templates_lines(tmp_path: Path) -> None:
         load_topology(path)
     assert str(caught.value).splitlines() == [
         f"{path}:9:21: no node is called 'h9' — known: h0, h1, h2",
-        f"{path}:11:1: unknown key 'mor' — known: version, name, nodes, links, events",
+        f"{path}:11:1: unknown key 'mor' — known: version, name, nodes, links, impairments, events",
     ]
 
 

@@ -1,0 +1,1 @@
+"""The link emulator: forwards frames between two interfaces under a link model, in real time."""

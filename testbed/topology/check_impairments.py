@@ -1,0 +1,31 @@
+"""Impairments whose words fit the format one by one, but not each other."""
+
+from __future__ import annotations
+
+from testbed.topology.document import DocumentPath
+from testbed.topology.findings import Findings
+from testbed.topology.impairments import combine, contradictions, said_twice
+from testbed.topology.raw import ImpairmentFile, TopologyFile
+
+
+def check_impairments(file: TopologyFile, findings: Findings) -> None:
+    """Notes what contradicts itself, at the word that does."""
+    for index, link in enumerate(file.links):
+        path: DocumentPath = ("links", index, "impair")
+        directions = {"->": link.impair.forward, "<-": link.impair.backward}
+        _check_words(link.impair, path, findings)
+        for direction, impairment in directions.items():
+            if impairment is not None:
+                _check_words(impairment, (*path, direction), findings)
+        if any(directions.values()) and link.impair.said():
+            findings.at_key(
+                path,
+                "'impair' mixes both directions with each by itself",
+                "put all words under '->' and '<-'",
+            )
+
+
+def _check_words(impairment: ImpairmentFile, path: DocumentPath, findings: Findings) -> None:
+    said = impairment.said()
+    for each in (*said_twice(said), *contradictions(combine(said))):
+        findings.at_key((*path, each.word), each.message, each.hint)
