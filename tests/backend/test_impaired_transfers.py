@@ -13,7 +13,7 @@ from testbed.topology import load_topology
 pytestmark = [pytest.mark.root, pytest.mark.kernel]
 
 BYTES = 1_500_000
-UPLOAD_BYTES = 500_000
+UPLOAD_BYTES = 1_500_000
 """So long that the client is still sending when it joins: nobody joins a connection that is being closed."""
 
 
