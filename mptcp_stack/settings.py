@@ -52,6 +52,7 @@ class StackSettings:
     somaxconn: int = 4096
     """The largest backlog of a listener."""
     tcp_retries2: int = 15
+    """The time that so many retransmissions take when they begin at ``minimum_rto_us``."""
     tcp_orphan_retries: int = 0
     """0: eight, or none when the back-off has reached its longest wait."""
     tcp_frto: bool = True

@@ -51,6 +51,7 @@ class Connection:
         "checksum_enabled",
         "close_timer",
         "confirmed_once",
+        "data_ack_told",
         "data_fin_is_due",
         "data_fin_timer",
         "data_fin_tries",
@@ -126,6 +127,7 @@ class Connection:
         self.write_closed = self.app_closed = self.abort_wanted = False
         self.data_fin_is_due = self.more_follows = False
         self.data_fin_tries = self.data_retransmissions = 0
+        self.data_ack_told = 1
         self.socket_options = DEFAULT_SOCKET_OPTIONS
         self.last_data_sent_us = self.last_data_received_us = environment.timers.clock_us
         self.last_ack_received_us = environment.timers.clock_us
@@ -498,9 +500,15 @@ class Connection:
         return (self.local_sequence_base + position) & DATA_SEQUENCE_MASK
 
     def wire_data_ack(self) -> int:
-        """In the length that the peer's last mapping had, as Linux answers (RFC 8684 §3.3.1)."""
+        """What a segment tells now, in the length of the peer's last mapping, as Linux (RFC 8684 §3.3.1)."""
         mask = DATA_SEQUENCE_MASK if self.uses_64bit_data_ack else SHORT_DATA_SEQUENCE_MASK
-        return (self.remote_sequence_base + self.receive_buffer.next_position) & mask
+        self.data_ack_told = self.receive_buffer.next_position
+        return (self.remote_sequence_base + self.data_ack_told) & mask
+
+    @property
+    def owes_data_ack(self) -> bool:
+        """Data has come since a DATA_ACK was sent last."""
+        return self.mode is Mode.MPTCP and self.data_ack_told < self.receive_buffer.next_position
 
     def note_mapping_form(self, is_64bit: bool) -> None:
         """The peer has mapped data with sequence numbers of this length; it can't take a wider answer."""

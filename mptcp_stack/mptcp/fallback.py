@@ -35,6 +35,8 @@ def fall_back(connection: Connection, counter: str | None) -> None:
     connection.send_buffer.forget_reinjections()
     for subflow in list(connection.subflows):
         subflow.pending_signals.clear()
+        # What the subflow's peer has acknowledged before counts now: no DATA_ACK will come any more.
+        connection.on_subflow_acknowledged(subflow, connection.environment.timers.clock_us)
         subflow.update_segment_bytes()
         if connection.state not in CAN_WRITE:
             # DATA_FIN means nothing any more: the FIN has to say it.

@@ -52,6 +52,11 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
     return True
 
 
+def is_signal(segment: TcpSegment) -> bool:
+    """RFC 8684 §3: with options other than DSS it is no duplicate acknowledgement; nor is a DATA_FIN one."""
+    return any(not isinstance(option, Dss) or option.data_fin for option in segment.options.mptcp)
+
+
 def _is_answer_of_plain_tcp(subflow: MptcpSubflow, segment: TcpSegment) -> bool:
     """Without options, our first data acknowledged, or all of the peer's ended (RFC 8684 §3.7)."""
     has_end = bool(segment.flags & FIN) and unwrap(segment.sequence, subflow.rcv_nxt) == subflow.rcv_nxt

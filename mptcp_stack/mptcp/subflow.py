@@ -167,6 +167,9 @@ class MptcpSubflow(Subflow):
     def coupled_paths(self) -> Sequence[MptcpSubflow]:
         return self.connection.subflows
 
+    def is_signal(self, segment: TcpSegment) -> bool:
+        return incoming.is_signal(segment)
+
     def is_reader_gone(self) -> bool:
         connection = self.connection
         return connection.app_closed and connection.mode is Mode.PLAIN_TCP
@@ -271,10 +274,14 @@ class MptcpSubflow(Subflow):
         self.want_acknowledgement(Acknowledge.NOW, now_us)
 
     def flush_acknowledgement(self, now_us: int) -> None:
+        waiting = len(self.pending_signals)
         super().flush_acknowledgement(now_us)
         while self.pending_signals and self._can_signal():
             self.acknowledge = Acknowledge.NOW
             super().flush_acknowledgement(now_us)
+        if len(self.pending_signals) < waiting and self.connection.owes_data_ack:
+            # An ADD_ADDR goes alone: what is owed at data level, the next segment has to tell.
+            self.want_acknowledgement(Acknowledge.NOW, now_us)
 
     def _can_signal(self) -> bool:
         """Signals wait while acknowledgements carry something else, or none can be sent."""

@@ -233,6 +233,7 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
         and not segment.flags & FIN
         and window == subflow.snd_wnd
         and len(subflow.retransmission_queue) > 0
+        and not (segment.options.mptcp and subflow.is_signal(segment))
     )
     if acknowledgement >= subflow.snd_una:
         _update_window(subflow, sequence, acknowledgement, window)

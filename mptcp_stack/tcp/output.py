@@ -22,6 +22,8 @@ SEQUENCE_MASK = 0xFFFFFFFF
 MAXIMUM_OPTIONS_BYTES = 40
 _TCP_HEADER_BYTES = 20
 _IP_HEADER_BYTES = {4: 20, 16: 40}
+_ORPHAN_RETRIES = 8
+"""Linux's limit for a connection that nobody owns any more."""
 LINEAR_SYN_TIMEOUTS = 4
 """Linux's tcp_syn_linear_timeouts: so many SYN retransmissions come before the back-off starts."""
 
@@ -267,6 +269,11 @@ def send_reset_at(subflow: Subflow, acknowledgement: int, now_us: int) -> None:
     _send(subflow, segment, (), 0, now_us)
 
 
+def orphan_limit(settings: StackSettings, is_short: bool) -> int:
+    """How often a peer may leave an orphan without an answer; ``is_short``: the back-off has not ended."""
+    return settings.tcp_orphan_retries or (_ORPHAN_RETRIES if is_short else 0)
+
+
 def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int, int, int]:
     """Sequence, acknowledgement and flags of the RST for a segment nobody wants (RFC 9293 §3.10.7.1)."""
     if segment.flags & ACK:
@@ -283,6 +290,7 @@ __all__ = [
     "answer_without_socket",
     "local_mss",
     "mss_towards",
+    "orphan_limit",
     "send_acknowledgement",
     "send_again",
     "send_chunk",

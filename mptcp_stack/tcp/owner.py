@@ -44,6 +44,10 @@ class SubflowOwner(ABC):
         """The subflows whose congestion windows may depend on one another (RFC 6356 §3)."""
 
     @abstractmethod
+    def is_signal(self, segment: TcpSegment) -> bool:
+        """A segment without data that was sent for its options: its acknowledgement tells nothing."""
+
+    @abstractmethod
     def is_reader_gone(self) -> bool:
         """Nobody will read what still comes, so that it is to be refused."""
 

@@ -14,9 +14,6 @@ from mptcp_stack.tcp.states import CAN_SEND
 if TYPE_CHECKING:
     from mptcp_stack.tcp.subflow import Subflow
 
-ORPHAN_PROBES = 8
-"""Linux's limit for a connection that nobody owns any more, as long as the back-off has not ended."""
-
 
 class Probing:
     """Made when something has to wait for the first time: most connections never need one."""
@@ -88,7 +85,7 @@ class Probing:
         most = settings.tcp_retries2
         if subflow.is_orphan:
             is_short = subflow.round_trip.rto_us << min(self.backoff, 16) < settings.maximum_rto_us
-            most = settings.tcp_orphan_retries or (ORPHAN_PROBES if is_short else 0)
+            most = output.orphan_limit(settings, is_short)
             if not is_short and self.backoff >= most:
                 return True
         return self.unanswered >= most

@@ -455,6 +455,9 @@ class Subflow(SubflowOwner):
 
     def enter_time_wait(self, now_us: int) -> None:
         """After ``change_state`` brought the subflow to TIME_WAIT: only a small record stays."""
+        if self.acknowledge is not Acknowledge.NOTHING:
+            # The peer's FIN came just before the acknowledgement of ours.
+            output.send_acknowledgement(self, now_us)
         self._hand_over(now_us)
 
     def time_out(self, now_us: int) -> None:

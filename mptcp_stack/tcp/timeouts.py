@@ -9,6 +9,7 @@ from mptcp_stack.tcp.retransmission_timer import Purpose
 from mptcp_stack.tcp.states import Recovery, State
 
 if TYPE_CHECKING:
+    from mptcp_stack.settings import StackSettings
     from mptcp_stack.tcp.subflow import Subflow
 
 
@@ -34,7 +35,7 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
     queue = subflow.retransmission_queue
     counters = subflow.environment.counters
     counters.increment("TcpExtTCPTimeouts")
-    if subflow.consecutive_timeouts >= _timeout_limit(subflow):
+    if _is_enough(subflow, now_us):
         if subflow.state is not State.SYN_RECEIVED or not subflow.is_passive:
             counters.increment("TcpExtTCPAbortOnTimeout")
         subflow.time_out(now_us)
@@ -72,10 +73,26 @@ def _count_failure(subflow: Subflow) -> None:
     subflow.environment.counters.increment(name)
 
 
-def _timeout_limit(subflow: Subflow) -> int:
+def _is_enough(subflow: Subflow, now_us: int) -> bool:
+    """Whether to give up: a handshake by its number of tries, a connection by the time they have taken."""
     settings = subflow.environment.settings
     if subflow.state is State.SYN_SENT:
-        return settings.tcp_syn_retries
+        return subflow.consecutive_timeouts >= settings.tcp_syn_retries
     if subflow.state is State.SYN_RECEIVED:
-        return subflow.answers_to_send()
-    return settings.tcp_retries2
+        return subflow.consecutive_timeouts >= subflow.answers_to_send()
+    retries = settings.tcp_retries2
+    if subflow.is_orphan:
+        retries = output.orphan_limit(settings, subflow.round_trip.rto_us < settings.maximum_rto_us)
+    first_again_ms = subflow.episode.first_again_ms if subflow.episode is not None else None
+    if not subflow.consecutive_timeouts or first_again_ms is None:
+        return False
+    return now_us // 1000 - first_again_ms >= _patience_us(settings, retries) // 1000
+
+
+def _patience_us(settings: StackSettings, retries: int) -> int:
+    """How long so many retransmissions take on the fastest path: Linux waits as long on every one."""
+    shortest_us, longest_us = settings.minimum_rto_us, settings.maximum_rto_us
+    doublings = (longest_us // shortest_us).bit_length() - 1
+    if retries <= doublings:
+        return ((2 << retries) - 1) * shortest_us
+    return ((2 << doublings) - 1) * shortest_us + (retries - doublings) * longest_us

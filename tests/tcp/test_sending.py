@@ -209,15 +209,42 @@ def test_segments_that_are_no_duplicates_do_not_count() -> None:
 
 
 def test_timeouts_back_off_and_the_connection_gives_up() -> None:
-    """RFC 6298 §5.5; the handshake took no time, so that the first time-out is the floor's."""
+    """RFC 6298 §5.5; the handshake took no time, so that the first time-out is the floor's.
+
+    The time that the settings allow counts from the first repetition, so that there is one more of them.
+    """
     exchange = established(Exchange(settings=replace(NO_PROBES, tcp_retries2=5)))
     exchange.write(b"data")
     exchange.expect("A", 1, length=4)
     repeated = [(time_us, len(segment.payload)) for time_us, segment in exchange.advance(100_000_000)]
-    assert [length for _, length in repeated] == [4] * 5
+    assert [length for _, length in repeated] == [4] * 6
     gaps = [later - earlier for (earlier, _), (later, _) in pairwise(repeated)]
-    assert gaps == [repeated[0][0] * 2**number for number in range(1, 5)]
+    assert gaps == [repeated[0][0] * 2**number for number in range(1, 6)]
     assert exchange.application.error == ETIMEDOUT
+    exchange.sent.clear()
+
+
+@pytest.mark.parametrize(("owned", "tries"), [(True, 16), (False, 9)])
+def test_fin_that_nobody_waits_for_is_given_up_sooner(owned: bool, tries: int) -> None:
+    exchange = established(Exchange(settings=NO_PROBES))
+    if owned:
+        exchange.shut_down()
+    else:
+        exchange.close()
+    exchange.expect("FA", 1)
+    assert len(exchange.advance(2_000_000_000)) == tries
+    exchange.must_be_in(State.CLOSED)
+    assert not list(exchange.stack.connections())
+    exchange.sent.clear()
+
+
+def test_slow_back_off_of_an_orphan_is_not_waited_for() -> None:
+    """Linux: none is kept once the time-out has become the longest."""
+    exchange = established(Exchange(settings=replace(NO_PROBES, maximum_rto_us=1_000_000)))
+    exchange.close()
+    exchange.expect("FA", 1)
+    assert [time_us for time_us, _ in exchange.advance(2_000_000_000)] == [200_001, 600_003, 1_400_007]
+    exchange.must_be_in(State.CLOSED)
     exchange.sent.clear()
 
 

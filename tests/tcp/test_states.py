@@ -262,6 +262,15 @@ def test_simultaneous_close() -> None:
     exchange.expect_nothing()
 
 
+def test_fin_is_acknowledged_although_the_acknowledgement_of_ours_comes_with_it() -> None:
+    exchange = in_state(State.FIN_WAIT_1)
+    exchange.send("FA", 1, 1, flush=False)
+    exchange.send("A", 2, 2)
+    exchange.must_be_in(State.TIME_WAIT)
+    exchange.expect("A", 2, 2)
+    exchange.expect_nothing()
+
+
 def test_last_acknowledgement_ends_everything() -> None:
     exchange = in_state(State.LAST_ACK)
     exchange.send("A", 2, 2)
