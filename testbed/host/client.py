@@ -17,6 +17,7 @@ from testbed.host.messages import (
     from_json,
     to_json,
 )
+from testbed.host.path_control import COMMANDS, PathCommand
 from testbed.host.processes import unix_address
 from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
 
@@ -93,6 +94,20 @@ class HostClient:
 
     def set_interface(self, name: str, *, up: bool) -> None:
         self.request("set_interface", {"name": name, "up": up})
+
+    def watch_paths(self) -> None:
+        """Keep the events of paths from now on; a "userspace" path manager lets joins in only then."""
+        self.request("watch_paths")
+
+    def path_events(self) -> list[dict[str, Any]]:
+        """Those since the last time, in their order. See ``path_control.EventFields``."""
+        events: list[dict[str, Any]] = self.request("path_events")
+        return events
+
+    def command_paths(self, command: PathCommand) -> None:
+        """For connections that began with ``net.mptcp.path_manager=userspace``."""
+        name = next(name for name, kind in COMMANDS.items() if kind is type(command))
+        self.request(name, to_json(command))
 
     def ping(self) -> None:
         """Raises HostError when the agent does not answer."""

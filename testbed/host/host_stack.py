@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from testbed.host.protocol import EndpointRequest
 from testbed.host.streams import StreamNetwork
+
+if TYPE_CHECKING:
+    from testbed.host.path_control import PathControl
 
 
 class HostStackError(Exception):
@@ -42,5 +45,8 @@ class HostStack(Protocol):
         """Sets exactly these of "backup" and "fullmesh"."""
 
     def set_interface(self, name: str, up: bool) -> None: ...
+
+    @property
+    def paths(self) -> PathControl: ...
 
     def close(self) -> None: ...

@@ -13,9 +13,11 @@ from typing import TypeVar
 
 from testbed.counters.nstat import read_kernel_counters
 from testbed.host.host_stack import HostStackError
-from testbed.host.kernel_endpoints import KernelPathManager, PathManagerError, PathManagerLimits
+from testbed.host.kernel_endpoints import KernelPathManager, PathManagerLimits
+from testbed.host.kernel_paths import KernelPaths
 from testbed.host.kernel_streams import KernelNetwork
 from testbed.host.messages import MessageError, from_json
+from testbed.host.path_netlink import PathManagerError
 from testbed.host.protocol import AgentConfiguration, EndpointRequest
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
@@ -38,6 +40,7 @@ class KernelHost:
         speaks_mptcp = configuration.stack != "tcp"
         self.network = KernelNetwork(speaks_mptcp=speaks_mptcp)
         self._path_manager: KernelPathManager | None = None
+        self.paths = KernelPaths()
         for name, value in configuration.sysctls:
             _write_sysctl(name, value)
         if not speaks_mptcp:
@@ -97,6 +100,7 @@ class KernelHost:
                 raise HostStackError(f"interface {name!r}: {error.strerror}") from None
 
     def close(self) -> None:
+        self.paths.close()
         if self._path_manager is not None:
             self._path_manager.close()
 

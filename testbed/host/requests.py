@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from testbed.host.host_stack import HostStack, HostStackError
 from testbed.host.messages import from_json, to_json
+from testbed.host.path_control import PathRequests
 from testbed.host.protocol import EndpointRequest, Workload
 from testbed.host.rpc_server import RequestError
 from testbed.host.workloads import RunningWorkload, WorkloadError
@@ -90,6 +91,7 @@ class RequestHandler:
             "endpoints": self._endpoints,
             "set_endpoint_flags": self._set_endpoint_flags,
             "set_interface": self._set_interface,
+            **PathRequests(stack.paths).methods(),
         }
 
     async def handle(self, method: str, parameters: Parameters) -> object:

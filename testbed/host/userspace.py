@@ -21,6 +21,7 @@ from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_host import read_endpoint
 from testbed.host.messages import MessageError
 from testbed.host.protocol import AgentConfiguration, EndpointRequest
+from testbed.host.userspace_paths import UserspacePaths
 from testbed.host.userspace_set_up import InterfaceFields, add_interface, make_stack
 
 _READ_BYTES = 1 << 20
@@ -129,6 +130,7 @@ class UserspaceHost:
         self._devices = devices
         self._driver = driver
         self.network = UserspaceNetwork(driver, stack)
+        self.paths = UserspacePaths(stack, driver.wake)
         self.set_limits(configuration.subflows_limit, configuration.add_addr_accepted_limit)
         try:
             for endpoint in configuration.endpoints:
@@ -211,6 +213,7 @@ class UserspaceHost:
         self._change(lambda: self.stack.ip.set_up(found, up))
 
     def close(self) -> None:
+        self.paths.close()
         self._driver.close()
         for device in self._devices:
             device.close()

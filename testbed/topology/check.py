@@ -44,7 +44,6 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
     findings = Findings(document, problems)
     if has_events:
         findings.at_key(("events",), "'events' can't be realised yet", "remove them")
-    _check_words(file, findings)
     check_impairments(file, findings)
     _check_interface_names(file, findings)
     links_are_right = _check_links(file, written_nodes, findings)
@@ -63,15 +62,6 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
             findings.at_key(("links",), str(error))
     check_hosts(file, addresses, findings)
     return CheckedFile(file, wiring, addresses or {})
-
-
-def _check_words(file: TopologyFile, findings: Findings) -> None:
-    """Known words that cannot be realised yet."""
-    for name, node in file.nodes.items():
-        if node.mptcp is not None and node.mptcp.path_manager is not None:
-            where = ("nodes", name, "mptcp", "path_manager")
-            hint = "remove it: the kernel's default is used"
-            findings.at_key(where, "'path_manager' can't be chosen yet", hint)
 
 
 def _check_interface_names(file: TopologyFile, findings: Findings) -> None:

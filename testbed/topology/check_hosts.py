@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mptcp_stack.settings import SCHEDULERS
+from mptcp_stack.settings import PATH_MANAGERS, SCHEDULERS
 from testbed.topology.addressing import Addresses
 from testbed.topology.document import DocumentPath
 from testbed.topology.findings import Findings
@@ -46,6 +46,7 @@ def check_hosts(file: TopologyFile, addresses: Addresses | None, findings: Findi
         _check_kind(node, path, findings)
         own_interfaces = None if addresses is None else _Interfaces(interfaces[name])
         if node.mptcp is not None and node.kind == "host":
+            _check_path_manager(node.mptcp, (*path, "mptcp", "path_manager"), findings)
             _check_scheduler(node, (*path, "mptcp", "scheduler"), findings)
             _check_endpoints(node.mptcp, own_interfaces, (*path, "mptcp", "endpoints"), findings)
         for position, route in enumerate(node.routes if node.kind != "switch" else ()):
@@ -65,12 +66,19 @@ def _check_kind(node: NodeFile, path: DocumentPath, findings: Findings) -> None:
         findings.at_key((*path, "routes"), "a switch has no routes", "only hosts and routers have")
 
 
+def _check_path_manager(settings: MptcpFile, path: DocumentPath, findings: Findings) -> None:
+    name = settings.path_manager
+    if name is not None and name not in PATH_MANAGERS:
+        hint = did_you_mean(name, PATH_MANAGERS)
+        findings.at_value(path, f"no path manager is called {name!r}", hint)
+
+
 def _check_scheduler(node: NodeFile, path: DocumentPath, findings: Findings) -> None:
     name = node.mptcp.scheduler if node.mptcp is not None else None
     if name is None:
         return
     if name not in SCHEDULERS:
-        hint = did_you_mean(name, SCHEDULERS) or f"there are {', '.join(SCHEDULERS)}"
+        hint = did_you_mean(name, SCHEDULERS)
         findings.at_value(path, f"no scheduler is called {name!r}", hint)
     elif node.stack == "kernel" and name != "default":
         findings.at_value(path, f"the kernel has no scheduler {name!r}", "only the bundled stack has")

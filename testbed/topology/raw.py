@@ -135,7 +135,9 @@ class MptcpFile(_File):
         default=[],
         description="'auto': a subflow endpoint for each address of every interface but the first.",
     )
-    path_manager: str | None = Field(default=None, description="Cannot be chosen yet.")
+    path_manager: str | None = Field(
+        default=None, description="'kernel' (by endpoints and limits) or 'userspace' (told by the agent)."
+    )
     scheduler: str | None = Field(
         default=None,
         description="'default'; the bundled stack also has lowestrtt, roundrobin, redundant, blest and ecf.",

@@ -6,6 +6,7 @@ from collections import defaultdict
 from ipaddress import ip_network
 from pathlib import Path
 
+from mptcp_stack.settings import PATH_MANAGERS
 from testbed.topology.addressing import Addresses, derive_macs
 from testbed.topology.check import CheckedFile
 from testbed.topology.impairments import combine
@@ -57,8 +58,13 @@ def _stack(node: NodeFile) -> StackKind | None:
 
 def _sysctls(node: NodeFile) -> dict[str, str]:
     """Those of the file, and those that words of ``mptcp`` stand for."""
-    scheduler = node.mptcp.scheduler if node.mptcp else None
-    return ({"net.mptcp.scheduler": scheduler} if scheduler else {}) | node.sysctls
+    meant: dict[str, str] = {}
+    if node.mptcp and node.mptcp.scheduler:
+        meant["net.mptcp.scheduler"] = node.mptcp.scheduler
+    if node.mptcp and node.mptcp.path_manager:
+        # By its older name, which kernels have since 5.19.
+        meant["net.mptcp.pm_type"] = str(PATH_MANAGERS.index(node.mptcp.path_manager))
+    return meant | node.sysctls
 
 
 def _interfaces(file: TopologyFile, wiring: Wiring, addresses: Addresses) -> dict[str, list[Interface]]:

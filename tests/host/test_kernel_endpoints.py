@@ -10,10 +10,10 @@ import pytest
 from testbed.host.kernel_endpoints import (
     EndpointFlags,
     KernelPathManager,
-    PathManagerError,
     PathManagerLimits,
     parse_flags,
 )
+from testbed.host.path_netlink import PathManagerError
 from testbed.host.protocol import EndpointRequest
 from tests.device.namespaces import inside, namespace, run
 

@@ -180,9 +180,10 @@ def test_mtu_and_sysctls_pass_through() -> None:
     assert topology.node("a").interface("eth0").mtu == topology.links[0].mtu == 9000
 
 
-def test_a_scheduler_is_a_sysctl() -> None:
-    topology = load(lab("  a: {mptcp: {scheduler: roundrobin}}\n  b: {}\n", "  - endpoints: [a, b]\n"))
-    assert topology.node("a").sysctls == (("net.mptcp.scheduler", "roundrobin"),)
+def test_scheduler_and_path_manager_are_sysctls() -> None:
+    nodes = "  a: {mptcp: {scheduler: roundrobin, path_manager: userspace}}\n  b: {}\n"
+    topology = load(lab(nodes, "  - endpoints: [a, b]\n"))
+    assert topology.node("a").sysctls == (("net.mptcp.scheduler", "roundrobin"), ("net.mptcp.pm_type", "1"))
     assert topology.node("b").sysctls == ()
 
 

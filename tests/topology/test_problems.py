@@ -284,9 +284,9 @@ CASES = {
         TWO_NODES + LINK + 'events:\n  - {at: 3s, link: "client:eth0", set: down}\n',
         ["8:1: 'events' can't be realised yet — remove them"],
     ),
-    "words of a host that follow": (
+    "path manager": (
         nodes("{mptcp: {path_manager: fullmesh}}"),
-        ["4:20: 'path_manager' can't be chosen yet — remove it: the kernel's default is used"],
+        ["4:34: no path manager is called 'fullmesh' — known: kernel, userspace"],
     ),
     "scheduler": (
         nodes("{mptcp: {scheduler: roundrobbin}}"),

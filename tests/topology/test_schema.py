@@ -21,7 +21,7 @@ BEYOND_THE_SCHEMA = {
     *("impairment said twice", "impairments that contradict", "jitter beyond the delay", "slot"),
     *("impair both ways and one way", "events", "value in impairments as text", "part of a mapping"),
     *("scheduler", "scheduler that the kernel lacks"),
-    *("words of a host that follow", "rate of zero", "events", "interface name reserved on switches"),
+    *("path manager", "rate of zero", "events", "interface name reserved on switches"),
 }
 # What YAML itself or the tree's reader refuses.
 BEFORE_THE_SCHEMA = {"empty", "duplicate key", "syntax and nothing else"}
