@@ -23,6 +23,8 @@ COMMANDS: dict[str, str] = {
     "up": "build a lab from a topology",
     "down": "take a lab down",
     "list": "show the labs",
+    "show": "show a lab's nodes and links",
+    "link": "show or change what a lab's links do to packets",
     "exec": "run a program on a node of a lab",
     "shell": "open a shell on a node of a lab",
     "counters": "print a host's counters as nstat does",

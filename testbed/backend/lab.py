@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from testbed.backend import ownership
-from testbed.backend.agents import AgentSession, control_socket
+from testbed.backend.agents import EMULATOR_SOCKET, AgentSession, control_socket
 from testbed.backend.impaired_links import cut_links
+from testbed.backend.link_control import LinkControl
 from testbed.backend.link_shaping import Shaper, plan_shapers, set_buckets
 from testbed.backend.links import LinkPlan, link_state_request, route_requests
 from testbed.backend.netlink import NetlinkSocket, Request
@@ -57,6 +58,17 @@ class Lab:
     def shapers(self) -> Sequence[Shaper]:
         """Where the links' rates are enforced."""
         return tuple(self._shapers)
+
+    @property
+    def links(self) -> LinkControl:
+        """What the links do to packets, and how to change it."""
+        return LinkControl(
+            self._built,
+            self.topology.links,
+            lambda: self._shapers,
+            self.set_rate,
+            self.directory / EMULATOR_SOCKET,
+        )
 
     @cached_property
     def hosts(self) -> dict[str, HostClient]:
@@ -150,6 +162,12 @@ class Lab:
                 process.kill()
                 raise
         return subprocess.CompletedProcess(argv, process.returncode, output, errors)
+
+    @contextlib.contextmanager
+    def inside(self, node: str) -> Iterator[None]:
+        """Sockets that are opened in the block, by this thread, belong to the node."""
+        with self._namespace(node) as descriptor, network_namespace(descriptor):
+            yield
 
     def down(self) -> None:
         """Take the lab down. Harmless when it is down already."""

@@ -6,6 +6,7 @@ import argparse
 import importlib
 
 _BENCHMARKS = {
+    "emulator": "packets a second through one link emulator, next to a plain veth",
     "goodput": "one transfer over an unshaped link for each pair of stacks",
     "stack": "segments, memory and connections of the bundled stack on one core, with a profile",
     "topology": "up and down of many hosts on a switch, next to Mininet's where it is installed",

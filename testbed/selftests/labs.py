@@ -65,7 +65,13 @@ class NamespaceLabs:
 
 
 def _realised(lab: Lab) -> Realised:
-    return {shaper.sender: f"tbf on the {shaper.place}" for shaper in lab.shapers}
+    """Which realisation each impaired direction got."""
+    return {
+        direction.sender: direction.realised_by
+        for state in lab.links.states()
+        for direction in (state.forward, state.backward)
+        if direction.realised_by
+    }
 
 
 def _logs(lab: Lab) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from testbed.topology.model import Impairment, LinkEnd, Topology
+from testbed.topology.impairments import impairment_text
+from testbed.topology.model import LinkEnd, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +103,3 @@ def topology_record(topology: Topology, realised: Realised) -> TopologyRecord:
             for link in topology.links
         ),
     )
-
-
-def impairment_text(impairment: Impairment) -> str:
-    """In the words of topology files: ``rate 20mbit``."""
-    if impairment.rate_bit_s is None:
-        return ""
-    return f"rate {rate_text(impairment.rate_bit_s)}"
-
-
-def rate_text(rate_bit_s: int) -> str:
-    """20000000 → ``20mbit``."""
-    for size, unit in ((1_000_000_000, "gbit"), (1_000_000, "mbit"), (1_000, "kbit")):
-        if rate_bit_s >= size and rate_bit_s % size == 0:
-            return f"{rate_bit_s // size}{unit}"
-    return f"{rate_bit_s}bit"

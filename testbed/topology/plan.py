@@ -15,16 +15,25 @@ def describe(topology: Topology) -> str:
     return "\n".join(_lines(topology))
 
 
+def describe_nodes(topology: Topology) -> str:
+    """The nodes only, with all that they have."""
+    return "\n".join(_lines_of_nodes(topology))
+
+
 def _lines(topology: Topology) -> Iterator[str]:
+    yield from _lines_of_nodes(topology)
+    yield ""
+    yield "links"
+    for link in topology.links:
+        yield f"  {_link_text(link)}"
+
+
+def _lines_of_nodes(topology: Topology) -> Iterator[str]:
     origin = f" ({topology.source})" if topology.source else ""
     yield f"topology {topology.name}{origin}: {len(topology.nodes)} nodes, {len(topology.links)} links"
     for node in topology.nodes:
         yield ""
         yield from _node_lines(node)
-    yield ""
-    yield "links"
-    for link in topology.links:
-        yield f"  {_link_text(link)}"
 
 
 def _node_lines(node: Node) -> Iterator[str]:

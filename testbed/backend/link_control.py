@@ -1,0 +1,236 @@
+"""What the links of a lab do to packets right now, and how it is changed while the lab runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mptcp_stack.device.link_model import LinkSettings
+from testbed.backend.impaired_links import Built, ImpairedLink
+from testbed.backend.link_shaping import Shaper
+from testbed.emulator.configuration import settings_from_object, settings_to_object
+from testbed.emulator.control import EmulatorClient
+from testbed.errors import UsageError
+from testbed.topology.impairments import (
+    WORDS,
+    combine,
+    contradictions,
+    default_limit_bytes,
+    link_settings,
+    parse_word,
+    said_twice,
+)
+from testbed.topology.model import Impairment, Link, LinkEnd
+from testbed.topology.problems import did_you_mean
+
+EMULATOR: Final = "link emulator"
+"""What a link's realisation is called where people read it."""
+FORWARD: Final = "->"
+BACKWARD: Final = "<-"
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionState:
+    """What happens to packets from one end of a link to the other."""
+
+    sender: LinkEnd
+    receiver: LinkEnd
+    impairment: Impairment
+    """What is in force, read back from what enforces it."""
+    realised_by: str = ""
+    """Empty where nothing is impaired."""
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """Decisions since the lab is up, where they are counted."""
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """A link of a lab."""
+
+    link: Link
+    forward: DirectionState
+    backward: DirectionState
+
+
+class LinkControl:
+    """All links of a lab that is up."""
+
+    def __init__(
+        self,
+        built: Built,
+        links: Sequence[Link],
+        shapers: Callable[[], Sequence[Shaper]],
+        set_rate: Callable[[str, str, int], None],
+        emulator_socket: Path,
+    ) -> None:
+        self._built = built
+        self._links = links
+        self._shapers = shapers
+        self._set_rate = set_rate
+        self._emulator_socket = emulator_socket
+
+    def link_at(self, end: str) -> Link:
+        """The link with that end, written ``node:interface``. Raises UsageError."""
+        for link in self._links:
+            if end in (str(link.first), str(link.second)):
+                return link
+        ends = [str(each) for link in self._links for each in (link.first, link.second)]
+        raise UsageError(f"no link ends at '{end}'; {did_you_mean(end, ends)}")
+
+    def state(self, link: Link) -> LinkState:
+        """Raises HostError when what impairs it does not answer."""
+        impaired = self._built.link_at(link.first)
+        if impaired is not None:
+            return self._emulated_state(impaired)
+        shapers = {shaper.sender: shaper for shaper in self._shapers()}
+        return LinkState(
+            link,
+            _shaped_state(link.first, link.second, shapers.get(link.first)),
+            _shaped_state(link.second, link.first, shapers.get(link.second)),
+        )
+
+    def states(self) -> list[LinkState]:
+        return [self.state(link) for link in self._links]
+
+    def change(
+        self, link: Link, words: Mapping[str, str], directions: Sequence[str] = (FORWARD, BACKWARD)
+    ) -> LinkState:
+        """Let the words take effect, in addition to what is in force; ``{}`` ends all impairments.
+
+        Raises UsageError, before anything is changed, for words that make no sense or that this link's
+        realisation cannot do.
+        """
+        state = self.state(link)
+        current = {FORWARD: state.forward.impairment, BACKWARD: state.backward.impairment}
+        return self._put(link, {direction: changed(current[direction], words) for direction in directions})
+
+    def put(self, link: Link, forward: Impairment, backward: Impairment) -> LinkState:
+        """Let these impairments take the place of what is in force. Raises UsageError."""
+        return self._put(link, {FORWARD: forward, BACKWARD: backward})
+
+    def _put(self, link: Link, wanted: Mapping[str, Impairment]) -> LinkState:
+        impaired = self._built.link_at(link.first)
+        if impaired is not None:
+            with self._emulator() as emulator:
+                for direction, impairment in wanted.items():
+                    self._tell_emulator(emulator, impaired, direction, impairment)
+        else:
+            self._change_rates(link, wanted)
+        return self.state(link)
+
+    def _tell_emulator(
+        self, emulator: EmulatorClient, impaired: ImpairedLink, direction: str, impairment: Impairment
+    ) -> None:
+        seed = {"seed": impairment.seed} if impairment.seed is not None else {}
+        emulator.request(
+            method="set",
+            link=impaired.name,
+            direction=direction,
+            settings=settings_to_object(link_settings(impairment, impaired.link.mtu)),
+            **seed,
+        )
+
+    def _change_rates(self, link: Link, wanted: Mapping[str, Impairment]) -> None:
+        has_rate = {shaper.sender for shaper in self._shapers()}
+        for direction, impairment in wanted.items():
+            sender = link.first if direction == FORWARD else link.second
+            if not impairment.is_rate_only or impairment.rate_bit_s is None or sender not in has_rate:
+                raise UsageError(
+                    f"{link.first} - {link.second} was built without a link emulator: only a rate that it"
+                    " has can be changed; write 'impairments: emulator' in the topology, and something"
+                    " to begin with, like 'impair: {delay: 1ms}'"
+                )
+        for direction, impairment in wanted.items():
+            sender = link.first if direction == FORWARD else link.second
+            if impairment.rate_bit_s is not None:
+                self._set_rate(sender.node, sender.interface, impairment.rate_bit_s)
+
+    def _emulated_state(self, impaired: ImpairedLink) -> LinkState:
+        with self._emulator() as emulator:
+            shown = emulator.request(method="show", link=impaired.name)
+        link = impaired.link
+        states = [
+            DirectionState(
+                sender,
+                receiver,
+                impairment_in_force(settings_from_object(shown[direction]["settings"]), link.mtu),
+                EMULATOR,
+                shown[direction]["counters"] | {"overrun": shown[direction]["overrun"]},
+                shown[direction]["in_flight"],
+            )
+            for direction, sender, receiver in (
+                (FORWARD, link.first, link.second),
+                (BACKWARD, link.second, link.first),
+            )
+        ]
+        return LinkState(link, *states)
+
+    @contextlib.contextmanager
+    def _emulator(self) -> Iterator[EmulatorClient]:
+        with contextlib.closing(EmulatorClient(self._emulator_socket)) as client:
+            yield client
+
+
+def _shaped_state(sender: LinkEnd, receiver: LinkEnd, shaper: Shaper | None) -> DirectionState:
+    if shaper is None:
+        return DirectionState(sender, receiver, Impairment())
+    return DirectionState(
+        sender, receiver, Impairment(rate_bit_s=shaper.rate_bit_s), f"tbf on the {shaper.place}"
+    )
+
+
+def changed(impairment: Impairment, words: Mapping[str, str]) -> Impairment:
+    """What the words make of an impairment; none of them: nothing is left of it. Raises UsageError."""
+    if not words:
+        return Impairment()
+    problems: list[str] = []
+    said = {}
+    for word, value in words.items():
+        if word not in WORDS:
+            problems.append(f"{word}: no such impairment; {did_you_mean(word, WORDS)}")
+            continue
+        try:
+            said[word] = parse_word(word, value)
+        except ValueError as error:
+            problems.append(f"{word}={value}: {error}")
+    wanted = combine(said, impairment)
+    found = (*said_twice(said), *contradictions(wanted))
+    problems += [f"{each.message} — {each.hint}" for each in found]
+    if problems:
+        raise UsageError("\n".join(problems))
+    return wanted
+
+
+def impairment_in_force(settings: LinkSettings, mtu: int) -> Impairment:
+    """The impairment that made the settings. A limit that suits the rate counts as not said."""
+    limit_bytes = settings.queue_limit_bytes
+    rate_bit_s = settings.rate_bit_s
+    if rate_bit_s is None or limit_bytes == default_limit_bytes(rate_bit_s, mtu):
+        limit_bytes = None
+    return Impairment(
+        rate_bit_s=rate_bit_s,
+        packet_overhead_bytes=settings.packet_overhead_bytes,
+        cell_bytes=settings.cell_bytes,
+        cell_overhead_bytes=settings.cell_overhead_bytes,
+        limit_packets=settings.queue_limit_packets,
+        limit_bytes=limit_bytes,
+        delay_us=settings.delay_us,
+        jitter_us=settings.jitter_us,
+        delay_correlation=settings.delay_correlation,
+        distribution=settings.distribution,
+        loss=settings.loss,
+        loss_correlation=settings.loss_correlation,
+        loss_model=settings.loss_model,
+        duplicate=settings.duplicate,
+        duplicate_correlation=settings.duplicate_correlation,
+        corrupt=settings.corrupt,
+        corrupt_correlation=settings.corrupt_correlation,
+        reorder=settings.reorder,
+        reorder_correlation=settings.reorder_correlation,
+        gap=settings.gap,
+        slot=settings.slot,
+    )
