@@ -11,7 +11,7 @@ RUNS ?= 10000
 
 help:
 	@printf '%s\n' \
-	  'make selftest [ARGS=...]  set up what is needed, then run the selftest matrix' \
+	  'make selftest [ARGS=...]  set up what is needed, then run the quick selection of the selftest matrix' \
 	  'make test [ARGS=...]      set up what is needed, then ruff, mypy and pytest with branch coverage' \
 	  'make soak [RUNS=10000]    set up what is needed, then run so many seeds over bad networks in virtual time' \
 	  'make lint                 ruff and mypy only' \
@@ -19,11 +19,11 @@ help:
 	  'make clean-venv           remove .venv; the next run makes it anew' \
 	  '' \
 	  'PYTHON=/path/to/python3   the interpreter to use (3.11 or newer)' \
-	  'ARGS="--family 4"         arguments for testbed selftest, or for pytest'
+	  'ARGS="--family 4"         arguments for testbed selftest (--select full), or for pytest'
 
 selftest:
 	@scripts/set_up runtime
-	@.venv/bin/python -m testbed selftest --tap $(ARGS)
+	@.venv/bin/python -m testbed selftest --select quick --tap $(ARGS)
 
 soak:
 	@scripts/set_up runtime

@@ -29,6 +29,8 @@ COMMANDS: dict[str, str] = {
     "shell": "open a shell on a node of a lab",
     "counters": "print a host's counters as nstat does",
     "selftest": "run the selftest matrix",
+    "report": "render the records of runs, or compare two",
+    "replay": "play recorded runs again",
     "packetdrill": "play packet scripts against both stacks",
     "soak": "run two stacks over bad networks in virtual time",
     "plan": "print a topology with everything derived",

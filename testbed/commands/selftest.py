@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from testbed.commands.selftest_options import add_axes, axes_of
+
 NAME = "selftest"
 HELP = "run the selftest matrix"
 
@@ -23,25 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("select", nargs="*", metavar="SELECT", help="what to run; everything by default")
-    parser.add_argument("--family", default="4,6", metavar="LIST", help="IP families (default: 4,6)")
-    parser.add_argument(
-        "--stacks",
-        default="all",
-        metavar="LIST",
-        help="client-server pairs of userspace and kernel, like userspace-kernel (default: all)",
-    )
-    parser.add_argument(
-        "--backend",
-        default="namespaces",
-        metavar="NAME",
-        help="namespaces (default), or simulated: userspace stacks in virtual time, without privileges",
-    )
+    add_axes(parser)
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="labs at once (default: the number of processors)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat a session that printed this seed")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play everything N times")
+    parser.add_argument("--max-fail", type=int, metavar="N", help="begin no more runs after N failures")
     parser.add_argument(
         "--timeout",
         type=float,
@@ -68,14 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit code; raises TestbedError."""
     # These take longer to import than ``--help`` may take.
-    from testbed.selftests.case import SIMULATED, STACK_PAIRS
-    from testbed.selftests.matrix import Axes, split_list
+    from testbed.selftests.case import SIMULATED
     from testbed.selftests.session import SessionOptions, plan, run_session
 
-    stacks = STACK_PAIRS if arguments.stacks == "all" else split_list(arguments.stacks)
-    axes = Axes(
-        tuple(arguments.select), split_list(arguments.family), stacks, arguments.repeat, arguments.backend
-    )
+    axes = axes_of(arguments)
     options = SessionOptions(
         axes=axes,
         jobs=(os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs,
@@ -86,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         json=arguments.json,
         record=arguments.record,
         all_counters=arguments.all_counters,
+        maximum_failures=1 if arguments.until_fail else arguments.max_fail,
         capture=arguments.capture,
         verbosity=arguments.verbose - arguments.quiet,
         command_line=tuple(sys.argv[1:]),
@@ -97,6 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
     from testbed.backend.privileges import ensure_privileges
     from testbed.selftests.labs import remove_lab
 
-    if axes.backend != SIMULATED:
+    if axes.backends != (SIMULATED,):
         ensure_privileges()
     return run_session(options, sys.stdout, sys.stderr, remove_lab)

@@ -22,7 +22,11 @@ CaseFunction = Callable[["CaseLab"], None]
 STACK_PAIRS = ("userspace-userspace", "userspace-kernel", "kernel-userspace", "kernel-kernel")
 """Every combination of client and server, client first."""
 
-FAMILIES = (4, 6)
+USUAL_FAMILIES = ("4", "6", "4-mapped")
+"""What a case runs with unless it says otherwise: ``mixed`` suits joins that follow an announcement."""
+
+SLOW = "slow"
+"""The group of cases that the quick selection leaves out."""
 
 NAMESPACES, SIMULATED = BACKENDS = ("namespaces", "simulated")
 """Labs of network namespaces in real time, or of userspace stacks in virtual time."""
@@ -42,6 +46,9 @@ class Case:
     variables: Mapping[str, str] = field(default_factory=dict)
     """What the topology's template is filled in with."""
     stacks: tuple[str, ...] = STACK_PAIRS
+    families: tuple[str, ...] = USUAL_FAMILIES
+    is_timing_sensitive: bool = False
+    """It judges durations: nothing else runs beside it, except in virtual time."""
 
     @property
     def full_name(self) -> str:
@@ -57,6 +64,8 @@ def case(
     groups: Sequence[str],
     stacks: Sequence[str] = STACK_PAIRS,
     variables: Mapping[str, str] | None = None,
+    families: Sequence[str] = USUAL_FAMILIES,
+    is_timing_sensitive: bool = False,
 ) -> Callable[[CaseFunction], CaseFunction]:
     """Register a function as a selftest case.
 
@@ -72,7 +81,15 @@ def case(
         if not groups or not description or unknown:
             raise ValueError(f"case {name!r}: needs a group, a docstring and known stacks ({unknown})")
         found = Case(
-            name, tuple(groups), topology, function, description, dict(variables or {}), tuple(stacks)
+            name,
+            tuple(groups),
+            topology,
+            function,
+            description,
+            dict(variables or {}),
+            tuple(stacks),
+            tuple(families),
+            is_timing_sensitive,
         )
         if found.full_name in _registry:
             raise ValueError(f"two cases are named {found.full_name!r}")

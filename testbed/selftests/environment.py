@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 from functools import cache
+from pathlib import Path
 
 from testbed.selftests.case import SIMULATED
-from testbed.selftests.results import Run
+from testbed.selftests.results import DEFAULT, Run
 
 IPPROTO_MPTCP = 262
 
@@ -16,11 +17,32 @@ def skip_reason(run: Run) -> str | None:
     """Why this run cannot take place on this machine; None when nothing speaks against it."""
     if run.backend == SIMULATED:
         return None
-    if "kernel" in (run.client_stack, run.server_stack) and (reason := kernel_mptcp_missing()):
-        return reason
+    if "kernel" in (run.client_stack, run.server_stack):
+        if reason := kernel_mptcp_missing():
+            return reason
+        if reason := _kernel_lacks(run):
+            return reason
     if run.family == 6 and (reason := ipv6_missing()):
         return reason
     return None
+
+
+def _kernel_lacks(run: Run) -> str | None:
+    for what, name, path in (
+        ("scheduler", run.scheduler, "net/mptcp/available_schedulers"),
+        ("congestion control", run.congestion_control, "net/ipv4/tcp_available_congestion_control"),
+    ):
+        if name != DEFAULT and name not in (known := _listed(path)):
+            return f"this kernel has no {what} {name!r} (there are {', '.join(known) or 'none'})"
+    return None
+
+
+@cache
+def _listed(path: str) -> tuple[str, ...]:
+    try:
+        return tuple((Path("/proc/sys") / path).read_text().split())
+    except OSError:
+        return ()
 
 
 @cache

@@ -15,6 +15,7 @@ from testbed.selftests.case import Case, find_case
 from testbed.selftests.clock import Clock, RealClock
 from testbed.selftests.environment import skip_reason
 from testbed.selftests.host_view import CaseAbortedError, HostAgent, NetworkControl
+from testbed.selftests.known_flaky import excused
 from testbed.selftests.lab_view import CaseLab
 from testbed.selftests.observations import Realised, topology_record
 from testbed.selftests.results import HostRecord, Outcome, Run, RunResult
@@ -66,6 +67,10 @@ def execute(run: Run, open_lab: LabOpener, timeout_s: float) -> RunResult:
     """Never raises for what goes wrong within the run; that is what the result says."""
     if reason := skip_reason(run):
         return RunResult(run, Outcome.SKIP, reason)
+    return excused(_execute(run, open_lab, timeout_s))
+
+
+def _execute(run: Run, open_lab: LabOpener, timeout_s: float) -> RunResult:
     setup_clock = RealClock()
     started_us = setup_clock.now_us()
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -97,7 +102,15 @@ def _broken_lab(run: Run, error: Exception, result: RunResult | None) -> RunResu
 
 def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     clock = built.clock
-    lab = CaseLab(built.topology, built.agents, built.network, run.family, run.seed, clock=clock)
+    lab = CaseLab(
+        built.topology,
+        built.agents,
+        built.network,
+        run.family,
+        run.seed,
+        addressing=run.addressing,
+        clock=clock,
+    )
     started_us = clock.now_us()
     outcome: Outcome | None = None
     reason = ""

@@ -76,6 +76,8 @@ class CaseHost:
         self.node = node
         self.agent = agent
         self.family = family
+        self.endpoint_family = family
+        """Another one in mixed runs."""
         self._tell = tell
         self._endpoints: dict[str, int] = {}
 
@@ -83,19 +85,18 @@ class CaseHost:
     def stack(self) -> str:
         return str(self.node.stack)
 
-    def address(self, interface: str | None = None) -> str:
+    def address(self, interface: str | None = None, family: int | None = None) -> str:
         """The first address of the run's family, of one interface or of the host's first.
 
         Raises LookupError where there is none.
         """
+        wanted = family or self.family
         for candidate in self.node.interfaces:
             if interface in (None, candidate.name):
                 for address in candidate.addresses:
-                    if address.version == self.family and not address.ip.is_link_local:
+                    if address.version == wanted and not address.ip.is_link_local:
                         return str(address.ip)
-        raise LookupError(
-            f"{self.node.name} has no IPv{self.family} address on {interface or 'any interface'}"
-        )
+        raise LookupError(f"{self.node.name} has no IPv{wanted} address on {interface or 'any interface'}")
 
     def limits(self, *, subflows: int, add_addr_accepted: int = 0) -> None:
         """What ``ip mptcp limits set`` takes."""
@@ -108,7 +109,7 @@ class CaseHost:
         """``ip mptcp endpoint add`` for the address of an interface."""
         wanted = {"signal": signal, "subflow": subflow, "backup": backup}
         flags = tuple(flag for flag, is_set in wanted.items() if is_set)
-        address = self.address(interface)
+        address = self.address(interface, self.endpoint_family)
         self._endpoints[interface] = self.agent.add_endpoint(address, flags=flags, interface=interface)
         self._tell(f"{self.name}: endpoint {address} dev {interface} {' '.join(flags)}".rstrip())
 

@@ -47,11 +47,13 @@ class CaseLab:
         family: int,
         seed: int,
         *,
+        addressing: str = "",
         clock: Clock | None = None,
         settled_after_s: float = SETTLED_AFTER_S,
     ) -> None:
         self.family = family
         self.topology = topology
+        self._is_mapped = addressing == "4-mapped"
         self._clock = clock or RealClock()
         self._began_us = self._clock.now_us()
         self.client = CaseHost("client", topology.node("client"), agents["client"], family, self.tell)
@@ -60,6 +62,8 @@ class CaseLab:
         self.verdict = Verdict()
         self.notes: list[str] = []
         self.events: list[TimelineEvent] = []
+        if addressing == "mixed":
+            self.client.endpoint_family = self.server.endpoint_family = 4
         self._network = network
         self._settled_after_s = settled_after_s
         self._measurements: list[Measurement] = []
@@ -180,7 +184,8 @@ class CaseLab:
 
     def _open(self, client: Workload, server: Workload, sizes: TransferSizes) -> Transfer:
         """Start the server's listener, then the client's connection to its first address."""
-        anywhere = "0.0.0.0" if self.family == 4 else "::"
+        anywhere = "0.0.0.0" if self.family == 4 and not self._is_mapped else "::"
+        address = f"::ffff:{self.server.address()}" if self._is_mapped else self.server.address()
         listener = self.server.agent.start(
             replace(
                 server,
@@ -192,14 +197,14 @@ class CaseLab:
         )
         listener.wait_for("listening", EVENT_LIMIT_S)
         self.tell(
-            f"client connects to {self.server.address()} port {listener.port}:"
+            f"client connects to {address} port {listener.port}:"
             f" {sizes.client} bytes out, {sizes.server} back"
         )
         connector = self.client.agent.start(
             replace(
                 client,
                 role=Role.CONNECT,
-                address=self.server.address(),
+                address=address,
                 port=listener.port,
                 send_bytes=sizes.client,
                 send_seed=self.random.getrandbits(32),
@@ -217,6 +222,11 @@ class CaseLab:
                 raise CaseAbortedError(f"{what}: did not happen within {timeout_s:g} s")
             self._clock.sleep(POLL_INTERVAL_S)
         self.tell(what)
+
+    def wait_until(self, seconds: float) -> None:
+        """Until so many seconds after the case began; at once when they are over."""
+        if (rest := seconds - self.now()) > 0:
+            self._clock.sleep(rest)
 
     def wait_for_count(self, measured: HostMeasurement, name: str, value: int) -> None:
         """Until a counter has gained at least ``value`` since its measurement began."""

@@ -1,45 +1,40 @@
-"""The matrix: which cases, times which IP families, times which pairs of stacks."""
+"""The matrix: which cases, times which values of every axis."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import itertools
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from testbed.errors import UsageError
-from testbed.selftests.case import BACKENDS, FAMILIES, NAMESPACES, SIMULATED, STACK_PAIRS, Case
-from testbed.selftests.results import Run, run_identifier
+from testbed.selftests.axes import ADDRESSINGS, QUICK, Axes, axis_problems, hint
+from testbed.selftests.case import BACKENDS, SIMULATED, SLOW, STACK_PAIRS, Case
+from testbed.selftests.results import Run
 
 SIMULATED_PAIR = "userspace-userspace"
 """The kernel's stack knows no virtual time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Axes:
-    """What the user asked for, before it is checked."""
-
-    select: tuple[str, ...] = ()
-    """Names of cases, groups or runs, with ``*`` and ``?`` as wildcards; empty for all."""
-    families: tuple[str, ...] = ("4", "6")
-    stacks: tuple[str, ...] = STACK_PAIRS
-    repeat: int = 1
-    backend: str = NAMESPACES
-
-
 def expand(cases: Sequence[Case], axes: Axes, seed: int) -> tuple[Run, ...]:
     """Every run that was asked for, in a stable order.
 
-    Raises UsageError with all problems at once: unknown names, families and stacks, a selection without runs.
+    Raises UsageError with all problems at once: unknown names and values, a selection without runs.
     """
-    problems = _problems(cases, axes)
+    problems = axis_problems(axes) + _name_problems(cases, axes)
     if problems:
         raise UsageError("\n".join(problems))
     runs = _runs(cases, axes, seed)
-    chosen = [run for run in runs if _is_selected(run, cases, axes.select)]
+    chosen = [
+        run
+        for run in runs
+        if _is_selected(run, cases, axes.select or ("*",)) and not _is_selected(run, cases, axes.excluded)
+    ]
+    if axes.selection == QUICK:
+        chosen = _quick(chosen, cases)
     if not chosen:
-        raise UsageError("nothing is selected: no case runs with these families and stacks")
+        raise UsageError("nothing is selected: no case runs with these axes")
     return tuple(chosen)
 
 
@@ -49,50 +44,97 @@ def derived_seed(session_seed: int, identifier: str) -> int:
     return int.from_bytes(digest[:6], "big")
 
 
-def split_list(text: str) -> tuple[str, ...]:
-    """``"4,6"`` → ``("4", "6")``; blanks and empty entries are dropped."""
-    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
-
-
 def _runs(cases: Iterable[Case], axes: Axes, seed: int) -> list[Run]:
-    return [
-        _run(case, int(family), pair, repetition, seed, axes.backend)
-        for repetition in range(1, axes.repeat + 1)
+    once = [
+        run
         for case in cases
-        for pair in dict.fromkeys(axes.stacks)
-        if pair in case.stacks and (axes.backend != SIMULATED or pair == SIMULATED_PAIR)
-        for family in dict.fromkeys(axes.families)
+        if not axes.tags or set(axes.tags) & set(case.groups)
+        for run in _runs_of(case, axes)
+    ]
+    repeated = [replace(run, repetition=number) for number in range(1, axes.repeat + 1) for run in once]
+    return [replace(run, seed=derived_seed(seed, run.identifier)) for run in repeated]
+
+
+def _runs_of(case: Case, axes: Axes) -> list[Run]:
+    """Of one case, each once; their seeds are still to be given."""
+    values = (
+        axes.backends,
+        axes.schedulers,
+        axes.congestion_controls,
+        axes.checksums,
+        axes.stacks,
+        axes.families,
+    )
+    runs = []
+    for backend, scheduler, control, checksum, pair, family in itertools.product(*map(dict.fromkeys, values)):
+        if pair not in case.stacks or family not in case.families:
+            continue
+        if backend == SIMULATED and pair != SIMULATED_PAIR:
+            continue
+        client_stack, server_stack = pair.split("-")
+        runs.append(
+            Run(
+                case.full_name,
+                6 if family in ("6", "mixed") else 4,
+                client_stack,
+                server_stack,
+                seed=0,
+                backend=backend,
+                addressing=family if family in ("4-mapped", "mixed") else "",
+                scheduler=scheduler,
+                congestion_control=control,
+                checksum=checksum == "on",
+            )
+        )
+    return runs
+
+
+def _quick(runs: Sequence[Run], cases: Sequence[Case]) -> list[Run]:
+    """Of each case that is not slow, one pair of stacks for each family, another one each time.
+
+    All runs in virtual time stay, for they take next to none.
+    """
+    number = {case.full_name: position for position, case in enumerate(cases)}
+    slow = {case.full_name for case in cases if SLOW in case.groups}
+    pairs: dict[str, list[str]] = {}
+    for run in runs:
+        known = pairs.setdefault(run.case, [])
+        if run.backend != SIMULATED and run.stacks not in known:
+            known.append(run.stacks)
+    return [
+        run
+        for run in runs
+        if run.case not in slow and (run.backend == SIMULATED or run.stacks == _turn(run, number, pairs))
     ]
 
 
-def _run(case: Case, family: int, pair: str, repetition: int, seed: int, backend: str) -> Run:
-    client_stack, server_stack = pair.split("-")
-    run = Run(case.full_name, family, client_stack, server_stack, 0, repetition, backend)
-    return replace(run, seed=derived_seed(seed, run.identifier))
+def _turn(run: Run, number: Mapping[str, int], pairs: Mapping[str, Sequence[str]]) -> str:
+    known = pairs[run.case]
+    return known[(number[run.case] + ADDRESSINGS.index(run.family_name) * 2) % len(known)]
 
 
-def _problems(cases: Sequence[Case], axes: Axes) -> list[str]:
-    problems = []
-    families = [str(family) for family in FAMILIES]
-    problems += [
-        f"--family {family!r}: {_hint(family, families)}"
-        for family in axes.families
-        if family not in families
+def _name_problems(cases: Sequence[Case], axes: Axes) -> list[str]:
+    """Patterns that name nothing, whatever the axes."""
+    patterns = (*axes.select, *axes.excluded)
+    names_repetition = any("repetition-" in pattern for pattern in patterns)
+    everywhere = replace(
+        axes,
+        families=ADDRESSINGS,
+        stacks=STACK_PAIRS,
+        backends=BACKENDS,
+        repeat=max(axes.repeat, 1) if names_repetition else 1,
+        tags=(),
+    )
+    everything = _runs(cases, everywhere, seed=0) if patterns else []
+    names = _names(cases)
+    problems = [
+        f"{prefix}{pattern!r}: no such case, group or run; {hint(pattern, names)}"
+        for prefix, patterns in (("", axes.select), ("--except ", axes.excluded))
+        for pattern in patterns
+        if not any(_is_selected(run, cases, (pattern,)) for run in everything)
     ]
-    problems += [
-        f"--stacks {pair!r}: {_hint(pair, STACK_PAIRS)}" for pair in axes.stacks if pair not in STACK_PAIRS
-    ]
-    for name, values in (("--family", axes.families), ("--stacks", axes.stacks)):
-        if not values:
-            problems.append(f"{name}: at least one is needed")
-    if axes.backend not in BACKENDS:
-        problems.append(f"--backend {axes.backend!r}: {_hint(axes.backend, BACKENDS)}")
-    if axes.repeat < 1:
-        problems.append(f"--repeat {axes.repeat}: must be at least 1")
-    everything = _runs(cases, Axes(repeat=max(axes.repeat, 1), backend=axes.backend), seed=0)
-    for pattern in axes.select:
-        if not any(_is_selected(run, cases, (pattern,)) for run in everything):
-            problems.append(f"{pattern!r}: no such case, group or run; {_hint(pattern, _names(cases))}")
+    groups = list(dict.fromkeys(group for case in cases for group in case.groups))
+    problems += [f"--tag {tag!r}: {hint(tag, groups)}" for tag in axes.tags if tag not in groups]
     return problems
 
 
@@ -104,18 +146,11 @@ def _names(cases: Iterable[Case]) -> list[str]:
     return list(names)
 
 
-def _hint(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word.partition("[")[0], known, n=3, cutoff=0.5)
-    if close:
-        return "did you mean " + " or ".join(repr(name) for name in close) + "?"
-    return "there are " + ", ".join(known)
-
-
 def _is_selected(run: Run, cases: Sequence[Case], patterns: Sequence[str]) -> bool:
-    if not patterns:
+    if patterns == ("*",):
         return True
     case = next(case for case in cases if case.full_name == run.case)
-    any_repetition = run_identifier(run.case, run.family, run.stacks, 1, run.axes)
+    any_repetition = replace(run, repetition=1).identifier
     names = (run.identifier, any_repetition, case.full_name, case.name, *case.groups)
     return any(_matches(pattern, name) for pattern in patterns for name in names)
 

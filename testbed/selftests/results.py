@@ -15,6 +15,9 @@ from typing import Any
 from testbed.host.messages import from_json
 from testbed.selftests.observations import TimelineEvent, TopologyRecord, TransferRecord
 
+DEFAULT = "default"
+"""The value of an axis that leaves things as they are."""
+
 
 class Outcome(StrEnum):
     """What became of a run, or of one check in it."""
@@ -80,6 +83,12 @@ class Run:
     """Of everything random in this run; derived from the session's seed and the identifier."""
     repetition: int = 1
     backend: str = "namespaces"
+    addressing: str = ""
+    """Empty, or ``4-mapped`` or ``mixed``: see :data:`testbed.selftests.axes.ADDRESSINGS`."""
+    scheduler: str = DEFAULT
+    congestion_control: str = DEFAULT
+    checksum: bool = False
+    """Whether both ends ask for the checksum of DSS."""
 
     @property
     def stacks(self) -> str:
@@ -88,12 +97,28 @@ class Run:
     @property
     def identifier(self) -> str:
         """The stable name, also accepted by ``testbed selftest``: ``join/no-join[4,kernel-kernel]``."""
-        return run_identifier(self.case, self.family, self.stacks, self.repetition, self.axes)
+        axes = (self.family_name, self.stacks, *self.axes)
+        repeated = (f"repetition-{self.repetition}",) if self.repetition > 1 else ()
+        return f"{self.case}[{','.join((*axes, *repeated))}]"
+
+    @property
+    def family_name(self) -> str:
+        """As ``--family`` calls it."""
+        return self.addressing or str(self.family)
 
     @property
     def axes(self) -> tuple[str, ...]:
         """What sets it apart from the run with every axis at its default, as identifiers say it."""
-        return () if self.backend == "namespaces" else (self.backend,)
+        return tuple(
+            text
+            for text, is_said in (
+                (self.backend, self.backend != "namespaces"),
+                (f"scheduler={self.scheduler}", self.scheduler != DEFAULT),
+                (f"congestion={self.congestion_control}", self.congestion_control != DEFAULT),
+                ("checksum", self.checksum),
+            )
+            if is_said
+        )
 
     @property
     def command(self) -> str:
@@ -113,18 +138,23 @@ class Run:
     @property
     def suite(self) -> str:
         """What it shares with the runs that a report shows together with it."""
-        return ", ".join((self.stacks, f"IPv{self.family}", *self.axes))
+        return ", ".join((self.stacks, f"IPv{self.family_name}", *self.axes))
 
     def replay_command(self, session_seed: int) -> str:
         """The command line that plays this very run again."""
-        repeat = f" --repeat {self.repetition}" if self.repetition > 1 else ""
-        repeat += f" --backend {self.backend}" if self.backend != "namespaces" else ""
-        return f"testbed selftest {shlex.quote(self.identifier)} --seed {session_seed}{repeat}"
-
-
-def run_identifier(case: str, family: int, stacks: str, repetition: int, axes: tuple[str, ...] = ()) -> str:
-    repeated = (f"repetition-{repetition}",) if repetition > 1 else ()
-    return f"{case}[{','.join((str(family), stacks, *axes, *repeated))}]"
+        options = "".join(
+            f" {option} {value}"
+            for option, value, is_said in (
+                ("--repeat", self.repetition, self.repetition > 1),
+                ("--family", self.family_name, self.addressing),
+                ("--backend", self.backend, self.backend != "namespaces"),
+                ("--scheduler", self.scheduler, self.scheduler != DEFAULT),
+                ("--congestion", self.congestion_control, self.congestion_control != DEFAULT),
+                ("--checksum", "on", self.checksum),
+            )
+            if is_said
+        )
+        return f"testbed selftest {shlex.quote(self.identifier)} --seed {session_seed}{options}"
 
 
 @dataclass(frozen=True, slots=True)

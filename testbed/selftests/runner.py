@@ -120,13 +120,22 @@ class Runner:
         observer: Observer,
         remove_lab: LabRemover,
         capture_directory: str | None = None,
+        runs_alone: Callable[[Run], bool] = lambda _run: False,
+        maximum_failures: int | None = None,
         worker_command: Sequence[str] = (sys.executable, "-m", "testbed.selftests.worker"),
     ) -> None:
+        """``runs_alone``: who has the machine to itself.
+
+        After ``maximum_failures`` runs that failed or could not be judged, those that have not begun are left
+        out.
+        """
         self._jobs = jobs
         self._timeout_s = timeout_s
         self._observer = observer
         self._remove_lab = remove_lab
         self._capture_directory = capture_directory
+        self._runs_alone = runs_alone
+        self._failures_left = maximum_failures
         self._worker_command = worker_command
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
@@ -137,7 +146,8 @@ class Runner:
 
     def play(self, runs: Sequence[Run]) -> list[RunResult]:
         """The results in the order in which they came; fewer than runs after an interrupt."""
-        self._waiting.extend(runs)
+        # those that need the machine for themselves come last, when the others are done
+        self._waiting.extend(sorted(runs, key=self._runs_alone))
         results: list[RunResult] = []
         with ExitStack() as undo:
             undo.callback(self._selector.close)
@@ -149,7 +159,9 @@ class Runner:
                     break
                 self._selector.select(TICK_S)
                 for worker in list(self._workers):
-                    results.extend(self._attend(worker))
+                    news = self._attend(worker)
+                    results.extend(news)
+                    self._count_failures(news)
                 self._observer.tick()
         return results
 
@@ -157,15 +169,29 @@ class Runner:
         """Give every idle worker a run, hire up to the limit, and let go whom nothing is left for."""
         for worker in list(self._workers):
             if worker.job is None:
-                if self._waiting:
+                if self._may_begin():
                     self._assign(worker)
-                else:
+                elif not self._waiting:
                     self._dismiss(worker)
-        while self._waiting and len(self._workers) < self._jobs:
+        while self._may_begin() and len(self._workers) < self._jobs:
             worker = _Worker(self._worker_command)
             self._workers.append(worker)
             self._selector.register(worker.stdout, selectors.EVENT_READ)
             self._assign(worker)
+
+    def _may_begin(self) -> bool:
+        """Whether the next run may begin beside those that are under way."""
+        if not self._waiting:
+            return False
+        busy = [worker.job.run for worker in self._workers if worker.job is not None]
+        return not busy or not (self._runs_alone(self._waiting[0]) or self._runs_alone(busy[0]))
+
+    def _count_failures(self, results: Sequence[RunResult]) -> None:
+        if self._failures_left is None:
+            return
+        self._failures_left -= sum(result.outcome in (Outcome.FAIL, Outcome.ERROR) for result in results)
+        if self._failures_left <= 0:
+            self._waiting.clear()
 
     def _assign(self, worker: _Worker) -> None:
         run = self._waiting.popleft()

@@ -19,8 +19,9 @@ from testbed.report.junit import junit_document
 from testbed.report.progress import Progress, wants_colour
 from testbed.report.records import RecordWriter, this_software
 from testbed.report.tap import TapWriter
-from testbed.selftests.case import all_cases
-from testbed.selftests.matrix import Axes, expand
+from testbed.selftests.axes import Axes
+from testbed.selftests.case import SIMULATED, all_cases, find_case
+from testbed.selftests.matrix import expand
 from testbed.selftests.results import Outcome, Run, RunResult, SessionInformation
 from testbed.selftests.runner import LabRemover, Observer, Runner
 
@@ -42,6 +43,7 @@ class SessionOptions:
     json: Path | None = None
     record: Path | None = None
     all_counters: bool = False
+    maximum_failures: int | None = None
     capture: Path | None = None
     verbosity: int = 0
     command_line: tuple[str, ...] = ()
@@ -56,6 +58,8 @@ def plan(options: SessionOptions) -> tuple[int, tuple[Run, ...]]:
         problems.append(f"--timeout {options.timeout_s:g}: must be above 0 and at most {MAXIMUM_TIMEOUT_S} s")
     if options.seed is not None and options.seed < 0:
         problems.append(f"--seed {options.seed}: must not be negative")
+    if options.maximum_failures is not None and options.maximum_failures < 1:
+        problems.append(f"--max-fail {options.maximum_failures}: must be at least 1")
     seed = random.SystemRandom().getrandbits(SEED_BITS) if options.seed is None else options.seed
     try:
         runs = expand(all_cases(), options.axes, seed)
@@ -74,6 +78,23 @@ def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO, remove_
     first run where that can be known.
     """
     seed, runs = plan(options)
+    return play_runs(options, seed, runs, stdout, stderr, remove_lab)
+
+
+def needs_privileges(runs: Sequence[Run]) -> bool:
+    """Whether a run is more than virtual."""
+    return any(run.backend != SIMULATED for run in runs)
+
+
+def play_runs(
+    options: SessionOptions,
+    seed: int,
+    runs: tuple[Run, ...],
+    stdout: TextIO,
+    stderr: TextIO,
+    remove_lab: LabRemover,
+) -> ExitCode:
+    """Everything from the planned runs to the reports; raises ReportError."""
     record = record_path(options.record, seed)
     check_writable([path for path in (options.junit, options.json, record) if path is not None])
     if options.capture is not None:
@@ -104,6 +125,8 @@ def _play_and_report(
         observer=screen.observer(),
         remove_lab=remove_lab,
         capture_directory=str(options.capture) if options.capture is not None else None,
+        runs_alone=_runs_alone,
+        maximum_failures=options.maximum_failures,
     )
     started = time.monotonic()
     results = runner.play(runs)
@@ -118,6 +141,10 @@ def _play_and_report(
 def record_path(path: Path | None, seed: int) -> Path | None:
     """The file for the records: a folder gets one whose name tells the seed."""
     return path / f"selftest-{seed}.jsonl" if path is not None and path.is_dir() else path
+
+
+def _runs_alone(run: Run) -> bool:
+    return run.backend != SIMULATED and find_case(run.case).is_timing_sensitive
 
 
 def exit_code(results: Sequence[RunResult], *, interrupted: bool) -> ExitCode:

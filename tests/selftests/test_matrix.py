@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 
 from testbed.errors import UsageError
 from testbed.selftests import case as case_module
-from testbed.selftests.case import FAMILIES, STACK_PAIRS, Case, all_cases, case, find_case
+from testbed.selftests.axes import Axes, split_list
+from testbed.selftests.case import STACK_PAIRS, Case, all_cases, case, find_case
 from testbed.selftests.lab_view import CaseLab
-from testbed.selftests.matrix import Axes, derived_seed, expand, split_list
+from testbed.selftests.matrix import derived_seed, expand
 
 
 def nothing(_lab: CaseLab) -> None:
@@ -132,8 +134,98 @@ def test_the_shipped_cases_are_well_formed() -> None:
         assert found.stacks == STACK_PAIRS
         assert find_case(found.full_name) is found
     runs = expand(cases, Axes(), seed=0)
-    assert len(runs) == len(cases) * len(FAMILIES) * len(STACK_PAIRS)
+    assert len(runs) == len(cases) * 2 * len(STACK_PAIRS)
     assert not any("#" in run.identifier for run in runs)
+
+
+def identifiers(axes: Axes) -> list[str]:
+    return [run.identifier for run in expand(CASES, axes, seed=1)]
+
+
+def test_every_axis_multiplies_and_is_named() -> None:
+    runs = expand(
+        CASES[:1],
+        Axes(
+            stacks=("userspace-userspace",),
+            families=("4", "4-mapped"),
+            backends=("namespaces", "simulated"),
+            schedulers=("default", "redundant"),
+            congestion_controls=("default", "lia"),
+            checksums=("off", "on"),
+        ),
+        seed=1,
+    )
+    assert len({run.identifier for run in runs}) == len({run.seed for run in runs}) == 32
+    assert runs[0].identifier == "join/alpha[4,userspace-userspace]"
+    last = runs[-1]
+    assert last.identifier == (
+        "join/alpha[4-mapped,userspace-userspace,simulated,scheduler=redundant,congestion=lia,checksum]"
+    )
+    assert (last.family, last.addressing, last.checksum) == (4, "4-mapped", True)
+    assert last.replay_command(9) == (
+        f"testbed selftest '{last.identifier}' --seed 9 --family 4-mapped --backend simulated"
+        " --scheduler redundant --congestion lia --checksum on"
+    )
+
+
+def test_each_axis_checks_its_names() -> None:
+    axes = Axes(
+        backends=("simulatd",),
+        schedulers=("redundand",),
+        congestion_controls=("vegas",),
+        checksums=("maybe",),
+        selection="quik",
+        tags=("singal",),
+        excluded=("alpa",),
+    )
+    with pytest.raises(UsageError) as caught:
+        expand(CASES, axes, seed=1)
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "--backend 'simulatd'",
+        "--scheduler 'redundand'",
+        "--congestion 'vegas'",
+        "--checksum 'maybe'",
+        "--select 'quik'",
+        "--except 'alpa'",
+        "--tag 'singal'",
+    ]
+    assert str(caught.value).count("did you mean") == 5
+
+
+def test_mixed_is_for_cases_that_say_so() -> None:
+    with pytest.raises(UsageError, match="nothing is selected"):
+        expand(CASES, Axes(families=("mixed",)), seed=1)
+    willing = dataclasses.replace(CASES[0], families=("mixed",))
+    runs = expand((willing,), Axes(families=("mixed",)), seed=1)
+    assert {(run.family, run.addressing, run.family_name) for run in runs} == {(6, "mixed", "mixed")}
+
+
+def test_what_is_left_out() -> None:
+    assert identifiers(Axes(("join",), ("4",), ("kernel-kernel",), excluded=("signal",))) == [
+        "join/beta[4,kernel-kernel]"
+    ]
+    assert identifiers(Axes((), ("4",), ("kernel-kernel",), excluded=("a*", "beta"))) == [
+        "close/gamma[4,kernel-kernel]"
+    ]
+    with pytest.raises(UsageError, match="nothing is selected"):
+        identifiers(Axes(("alpha",), excluded=("*alpha*",)))
+
+
+def test_tags_are_groups() -> None:
+    found = identifiers(Axes(families=("4",), stacks=("kernel-kernel",), tags=("signal", "close")))
+    assert found == ["join/alpha[4,kernel-kernel]", "close/gamma[4,kernel-kernel]"]
+
+
+def test_the_quick_selection_takes_turns_and_leaves_slow_cases_out() -> None:
+    cases = (*CASES, make_case("delta", "join", "slow"))
+    quick = expand(cases, Axes(selection="quick"), seed=1)
+    assert len(quick) == 2 * 2 + 2
+    assert not any(run.case == "join/delta" for run in quick)
+    pairs = [run.stacks for run in quick if run.case in ("join/alpha", "join/beta")]
+    assert sorted(pairs) == sorted(STACK_PAIRS)
+    simulated = expand(cases, Axes(selection="quick", backends=("simulated",)), seed=1)
+    assert len(simulated) == 2 * 2
+    assert "join/delta" in {run.case for run in expand(cases, Axes(), seed=1)}
 
 
 @pytest.fixture

@@ -23,8 +23,11 @@ class Bench:
     directory: Path
     jobs: int = 2
     timeout_s: float = 20.0
+    maximum_failures: int | None = None
     interrupt_after: int | None = None
     """Send SIGINT to this process when this many runs have been started."""
+    alongside: dict[str, int] = field(default_factory=dict)
+    """Last part of a case's name → with how many others it ever began."""
     started: list[str] = field(default_factory=list)
     finished: list[RunResult] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -35,6 +38,8 @@ class Bench:
             timeout_s=self.timeout_s,
             observer=Observer(self._start, self.finished.append, self._tick),
             remove_lab=self.removed.append,
+            runs_alone=lambda run: run.case.endswith("alone"),
+            maximum_failures=self.maximum_failures,
             worker_command=(sys.executable, "-m", "tests.selftests.scripted_worker", str(self.diary_path)),
         )
         return self.runner.play([make_run(f"made-up/{number}/{name}") for number, name in enumerate(cases)])
@@ -47,6 +52,9 @@ class Bench:
         return self.diary_path.read_text().splitlines()
 
     def _start(self, run: Run) -> None:
+        name = run.case.rpartition("/")[2]
+        running = len(self.started) - len(self.finished)
+        self.alongside[name] = max(self.alongside.get(name, 0), running)
         self.started.append(run.identifier)
 
     def _tick(self) -> None:
@@ -60,6 +68,24 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+def test_who_runs_alone_comes_last_and_with_nobody_beside(bench: Bench) -> None:
+    bench.jobs = 3
+    results = bench.play("alone", "passes", "passes", "alone", "passes")
+    assert len(results) == 5
+    begun = [name.rpartition("/")[2].partition("[")[0] for name in bench.started]
+    assert begun == ["passes", "passes", "passes", "alone", "alone"]
+    # no one is started while another one that must be alone has no result
+    assert bench.alongside == {"passes": 2, "alone": 0}
+
+
+def test_enough_failures_end_the_session(bench: Bench) -> None:
+    bench.jobs = 1
+    bench.maximum_failures = 2
+    results = bench.play("passes", "dies", "passes", "dies", "passes", "passes")
+    assert len(results) == 4
+    assert bench.runner.interrupts == 0
 
 
 def outcomes(results: list[RunResult]) -> dict[str, Outcome]:

@@ -16,7 +16,7 @@ from testbed.errors import ExitCode, UsageError
 from testbed.report.files import ReportError
 from testbed.report.records import read_records
 from testbed.selftests import session as session_module
-from testbed.selftests.matrix import Axes
+from testbed.selftests.axes import Axes
 from testbed.selftests.results import Outcome
 from testbed.selftests.runner import Runner
 from testbed.selftests.session import SessionOptions, exit_code, plan, run_session

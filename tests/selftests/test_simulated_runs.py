@@ -10,14 +10,15 @@ import pytest
 
 from testbed.report.records import RunRecord, this_software
 from testbed.selftests import executor
+from testbed.selftests.axes import Axes
 from testbed.selftests.case import SIMULATED, Case, all_cases
 from testbed.selftests.executor import BuiltLab, execute
 from testbed.selftests.lab_view import CaseLab
-from testbed.selftests.matrix import Axes, expand
+from testbed.selftests.matrix import expand
 from testbed.selftests.results import Outcome, Run, RunResult
 from testbed.selftests.simulated_labs import open_simulated_lab
 
-RUNS = expand(all_cases(), Axes(backend=SIMULATED), seed=4)
+RUNS = expand(all_cases(), Axes(backends=(SIMULATED,)), seed=4)
 
 
 def record(result: RunResult) -> RunRecord:
