@@ -19,6 +19,8 @@ def open_simulated_lab(case: Case, run: Run) -> Iterator[BuiltLab]:
     topology = run_topology(case, run)
     realised: dict[LinkEnd, str] = {}
     for link in topology.links:
-        realised[link.first] = realised[link.second] = "link model of the simulator"
+        for end, impairment in ((link.first, link.forward), (link.second, link.backward)):
+            if not impairment.is_nothing:
+                realised[end] = "link model of the simulator"
     with SimulatedLab(topology, run.seed) as lab:
         yield BuiltLab(topology, lab.hosts, lab, clock=lab.clock, realised=realised)
