@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--merge", action="store_true", help="several files are one set of runs")
     parser.add_argument("--tap", action="store_true", help="write KTAP to standard output")
     parser.add_argument("--junit", type=Path, metavar="OUT", help="write a JUnit XML report")
+    parser.add_argument(
+        "--html", type=Path, metavar="OUT", help="write one HTML page that needs no other file"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write a JSON report")
 
 
@@ -37,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         tap=arguments.tap,
         junit=arguments.junit,
         json=arguments.json,
+        html=arguments.html,
         verbosity=arguments.verbose - arguments.quiet,
     )
     return render(arguments.files, outputs, sys.stdout, is_merged=arguments.merge)

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tap", action="store_true", help="write KTAP to standard output")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report with all counters")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one HTML page, with plots")
     parser.add_argument(
         "--record",
         type=Path,
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         tap=arguments.tap,
         junit=arguments.junit,
         json=arguments.json,
+        html=arguments.html,
         record=arguments.record,
         all_counters=arguments.all_counters,
         maximum_failures=1 if arguments.until_fail else arguments.max_fail,

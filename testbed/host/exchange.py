@@ -37,6 +37,8 @@ class Exchange:
         self._workload = workload
         self._finish = finish
         self._on_change = on_change
+        self.before_close: Callable[[], None] = _do_nothing
+        """Called when all data has gone both ways and the stream is still open."""
         self.stream = stream
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -64,6 +66,7 @@ class Exchange:
         try:
             self._abort_if_due()
             await self._play()
+            self.before_close()
             await self.stream.close()
         except _AbortConnectionError:
             self.stream.abort()
@@ -212,6 +215,10 @@ class Exchange:
             return
         if self.bytes_sent >= limit or self.bytes_received >= limit:
             raise _AbortConnectionError
+
+
+def _do_nothing() -> None:
+    """Nobody wants to know."""
 
 
 async def _both(first: Coroutine[Any, Any, None], second: Coroutine[Any, Any, None]) -> None:

@@ -10,6 +10,8 @@ import struct
 from typing import Any, Final
 
 from testbed.host.data import Buffer
+from testbed.host.kernel_traffic import mptcp_subflows, plain_subflow
+from testbed.host.streams import SubflowTraffic
 
 IPPROTO_MPTCP: Final = 262
 SOL_MPTCP: Final = 284
@@ -122,6 +124,13 @@ class KernelStream:
         else:
             state["tcp_state"] = "closed by the agent"
         return state
+
+    def subflows(self) -> list[SubflowTraffic]:
+        if not self._is_open:
+            return []
+        if self.is_mptcp:
+            return mptcp_subflows(self._socket)
+        return plain_subflow(self._socket, self.local, self.remote)
 
     def _end(self) -> None:
         if self._is_open:

@@ -83,6 +83,29 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class SubflowSeries:
+    """Bytes of one subflow at the times of its :class:`TrafficSeries`, since the subflow began."""
+
+    local: str
+    remote: str
+    acknowledged: tuple[int, ...]
+    received: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSeries:
+    """How a connection's bytes grew. All tuples are of one length."""
+
+    times_us: tuple[int, ...]
+    """By the machine's monotonic clock, or the simulation's."""
+    sent: tuple[int, ...]
+    """Data that the application handed over."""
+    received: tuple[int, ...]
+    """Data that the application was given, in order."""
+    subflows: tuple[SubflowSeries, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionResult:
     """How one connection of a workload went."""
 
@@ -100,6 +123,8 @@ class ConnectionResult:
     local: str = ""
     """Both ends as "address port"; empty for a connection that never came to be."""
     remote: str = ""
+    traffic: TrafficSeries | None = None
+    """Of the first connections of a workload."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from testbed.host.data import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class SubflowTraffic:
+    """What a subflow has carried so far, in bytes of its own sequence space."""
+
+    local: str
+    """As "address port", like ``remote``."""
+    remote: str
+    acknowledged: int
+    received: int
 
 
 class Stream(Protocol):
@@ -41,6 +53,9 @@ class Stream(Protocol):
 
     def describe(self) -> dict[str, object]:
         """The connection's state, for diagnostics."""
+
+    def subflows(self) -> list[SubflowTraffic]:
+        """Of a connection that is open; plain TCP is one subflow. Empty where nothing is known."""
 
 
 class StreamListener(Protocol):

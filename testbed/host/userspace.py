@@ -21,6 +21,7 @@ from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_host import read_endpoint
 from testbed.host.messages import MessageError
 from testbed.host.protocol import AgentConfiguration, EndpointRequest
+from testbed.host.streams import SubflowTraffic
 from testbed.host.userspace_paths import UserspacePaths
 from testbed.host.userspace_set_up import InterfaceFields, add_interface, make_stack
 
@@ -76,6 +77,20 @@ class UserspaceStream:
                 return describe(connection)
         ends: dict[str, object] = {"local": self.local, "remote": self.remote}
         return ends | {"is_mptcp": self.is_mptcp, "state": "forgotten by the stack"}
+
+    def subflows(self) -> list[SubflowTraffic]:
+        connection = self._socket.connection
+        if not isinstance(connection, Connection):
+            return []
+        return [
+            SubflowTraffic(
+                _format_end((subflow.local, subflow.local_port)),
+                _format_end((subflow.remote, subflow.remote_port)),
+                max(0, subflow.snd_una - subflow.snd_iss - 1),
+                max(0, subflow.rcv_nxt - subflow.irs - 1),
+            )
+            for subflow in connection.subflows
+        ]
 
 
 class UserspaceListener:

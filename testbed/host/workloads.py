@@ -7,13 +7,17 @@ import errno
 import json
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 from testbed.host.exchange import Exchange
 from testbed.host.protocol import ConnectionResult, Role, Workload, WorkloadKind, WorkloadProgress
+from testbed.host.sampling import TrafficSampler
 from testbed.host.streams import Stream, StreamListener, StreamNetwork
 
 MAXIMUM_CONNECTIONS = 10_000
+SAMPLED_CONNECTIONS = 4
+"""Of each workload: the first ones are sampled while they run."""
 MAXIMUM_TIMEOUT_US = 24 * 3600 * 1_000_000
 _MAXIMUM_BYTES = 1 << 50
 _MILESTONE = re.compile(
@@ -172,22 +176,30 @@ class RunningWorkload:
         started_s = clock.time()
         stream: Stream | None = None
         exchange: Exchange | None = None
+        sampler: TrafficSampler | None = None
         error: str | None = None
         detail = ""
         try:
             stream = await opening()
             exchange = Exchange(self._workload, index, stream, self._finish, self._changed)
             self._exchanges.append(exchange)
+            if index < SAMPLED_CONNECTIONS:
+                sampler = _start_sampler(stream, exchange)
             self._changed()
             await exchange.run()
         except OSError as failure:
             error, detail = _describe_error(failure)
         except asyncio.CancelledError:
             error = self._end_reason or "stopped"
+        finally:
+            if sampler is not None:
+                sampler.stop()
         duration_us = round((clock.time() - started_s) * 1_000_000)
         if error is not None:
             detail = "; ".join(filter(None, (detail, _describe_stream(stream))))
         result = _make_result(stream, exchange, duration_us, error, detail)
+        if sampler is not None:
+            result = replace(result, traffic=sampler.series())
         if stream is not None and error is not None:
             stream.abort()
         return result
@@ -272,6 +284,13 @@ class RunningWorkload:
         if not errors:
             return "all connections ended well"
         return f"{errors[0].error} ({errors[0].detail})"
+
+
+def _start_sampler(stream: Stream, exchange: Exchange) -> TrafficSampler:
+    sampler = TrafficSampler(stream, lambda: (exchange.bytes_sent, exchange.bytes_received))
+    exchange.before_close = sampler.take
+    sampler.start()
+    return sampler
 
 
 async def _already_open(stream: Stream) -> Stream:

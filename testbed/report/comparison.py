@@ -17,6 +17,8 @@ LEAST_DIFFERENCE = 0.10
 """Of durations and goodput: what is less is noise."""
 LEAST_DIFFERENCE_MS = 50
 """A duration that differs by less than two looks at the counters says nothing."""
+SHORTEST_MEASURED_US = 100_000
+"""Goodput over less time than ten samples says more about the samples."""
 NOISE_WIDTHS = 3.0
 """A change must exceed so many times the spread of the repetitions."""
 
@@ -97,11 +99,12 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def goodput_bit_s(result: RunResult) -> int | None:
-    """Bytes that arrived at both ends over the time that the longest transfer took; None without one."""
-    longest_us = max((transfer.duration_us for transfer in result.transfers), default=0)
-    if not longest_us:
+    """Bytes that arrived at both ends, over the time until the last did; None where that says nothing."""
+    received = [transfer for transfer in result.transfers if transfer.bytes_received]
+    longest_us = max((transfer.delivery_us for transfer in received), default=0)
+    if longest_us < SHORTEST_MEASURED_US:
         return None
-    return sum(transfer.bytes_received for transfer in result.transfers) * 8_000_000 // longest_us
+    return sum(transfer.bytes_received for transfer in received) * 8_000_000 // longest_us
 
 
 def rate_in_words(rate_bit_s: float) -> str:

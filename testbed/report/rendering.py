@@ -10,6 +10,7 @@ from typing import TextIO
 from testbed.errors import ExitCode, UsageError
 from testbed.report.comparison import compare, comparison_text
 from testbed.report.files import check_writable, write_report
+from testbed.report.html.page import html_page
 from testbed.report.json_report import json_document
 from testbed.report.junit import junit_document
 from testbed.report.records import RunRecord, read_records, session_of
@@ -25,6 +26,7 @@ class Outputs:
     tap: bool = False
     junit: Path | None = None
     json: Path | None = None
+    html: Path | None = None
     verbosity: int = 0
 
 
@@ -46,13 +48,15 @@ def render(files: Sequence[Path], outputs: Outputs, stdout: TextIO, *, is_merged
         written.append((outputs.junit, lambda: junit_document(session, results)))
     if outputs.json is not None:
         written.append((outputs.json, lambda: json_document(session, results)))
+    comparison = compare(earlier, records) if earlier else None
+    if outputs.html is not None:
+        written.append((outputs.html, lambda: html_page(session, records, comparison)))
     check_writable([path for path, _make in written])
     for path, make in written:
         write_report(path, make())
     if outputs.tap:
         _write_tap(records, stdout)
-    if earlier:
-        comparison = compare(earlier, records)
+    if comparison is not None:
         if not outputs.tap:
             stdout.write(comparison_text(comparison))
         return ExitCode.FAIL if comparison.has_regressions else ExitCode.PASS

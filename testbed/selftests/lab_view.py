@@ -255,7 +255,7 @@ class CaseLab:
 
     def transfer_records(self) -> tuple[TransferRecord, ...]:
         """Both ends of every transfer that has ended."""
-        return tuple(record for transfer in self._transfers for record in transfer.records())
+        return tuple(record for transfer in self._transfers for record in transfer.records(self._began_us))
 
     def host_records(self) -> tuple[HostRecord, HostRecord]:
         """The counters of both ends, from the first measurement's start to the last one's end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from testbed.host.protocol import TrafficSeries
 from testbed.topology.impairments import impairment_text
 from testbed.topology.model import LinkEnd, Topology
 
@@ -30,12 +31,21 @@ class TransferRecord:
     duration_us: int
     is_mptcp: bool
     error: str = ""
+    traffic: TrafficSeries | None = None
+    """Its times are since the case began."""
 
     @property
-    def goodput_bit_s(self) -> int:
-        """Both directions together, from the call of connect or accept to the close."""
-        total = self.bytes_sent + self.bytes_received
-        return total * 8_000_000 // self.duration_us if self.duration_us else 0
+    def delivery_us(self) -> int:
+        """Until the last byte had arrived here, as far as samples tell; else the whole time."""
+        traffic = self.traffic
+        if traffic is None or not traffic.times_us:
+            return self.duration_us
+        arrived = (
+            time_us
+            for time_us, received in zip(traffic.times_us, traffic.received, strict=True)
+            if received >= self.bytes_received
+        )
+        return next(arrived, traffic.times_us[-1]) - traffic.times_us[0]
 
 
 @dataclass(frozen=True, slots=True)

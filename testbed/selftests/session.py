@@ -17,7 +17,7 @@ from testbed.report.files import ReportError, check_writable, write_report
 from testbed.report.json_report import json_document
 from testbed.report.junit import junit_document
 from testbed.report.progress import Progress, wants_colour
-from testbed.report.records import RecordWriter, this_software
+from testbed.report.records import RecordWriter, RunRecord, this_software, with_moved_counters
 from testbed.report.tap import TapWriter
 from testbed.selftests.axes import Axes
 from testbed.selftests.case import SIMULATED, all_cases, find_case
@@ -41,6 +41,7 @@ class SessionOptions:
     tap: bool = False
     junit: Path | None = None
     json: Path | None = None
+    html: Path | None = None
     record: Path | None = None
     all_counters: bool = False
     maximum_failures: int | None = None
@@ -96,7 +97,7 @@ def play_runs(
 ) -> ExitCode:
     """Everything from the planned runs to the reports; raises ReportError."""
     record = record_path(options.record, seed)
-    check_writable([path for path in (options.junit, options.json, record) if path is not None])
+    check_writable([path for path in (options.junit, options.json, options.html, record) if path is not None])
     if options.capture is not None:
         _prepare_directory(options.capture)
     try:
@@ -217,7 +218,11 @@ def _write_reports(
 ) -> None:
     """Both reports are tried before the first problem is raised."""
     problems = []
-    for path, make in ((options.junit, junit_document), (options.json, json_document)):
+    for path, make in (
+        (options.junit, junit_document),
+        (options.json, json_document),
+        (options.html, _html_document),
+    ):
         if path is None:
             continue
         try:
@@ -226,6 +231,14 @@ def _write_reports(
             problems.append(str(error))
     if problems:
         raise ReportError("\n".join(problems))
+
+
+def _html_document(session: SessionInformation, results: Sequence[RunResult]) -> str:
+    from testbed.report.html.page import html_page
+
+    software = this_software()
+    records = [RunRecord(session.seed, software, with_moved_counters(result)) for result in results]
+    return html_page(session, records)
 
 
 def _in_order(results: Sequence[RunResult], runs: Sequence[Run]) -> list[RunResult]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from testbed.host.protocol import ConnectionResult
 from testbed.selftests.clock import Clock
@@ -74,10 +74,10 @@ class Transfer:
             )
         self._client_result, self._server_result = client[0], server[0]
 
-    def records(self) -> tuple[TransferRecord, ...]:
-        """Both ends, client first; nothing before the transfer has ended."""
+    def records(self, began_us: int) -> tuple[TransferRecord, ...]:
+        """Both ends, client first, with times since ``began_us``; nothing before the transfer has ended."""
         ends = (("client", self._client_result), ("server", self._server_result))
-        return tuple(_record(host, result) for host, result in ends if result is not None)
+        return tuple(_record(host, result, began_us) for host, result in ends if result is not None)
 
     @property
     def client(self) -> ConnectionResult:
@@ -131,7 +131,10 @@ class Transfer:
         )
 
 
-def _record(host: str, result: ConnectionResult) -> TransferRecord:
+def _record(host: str, result: ConnectionResult, began_us: int) -> TransferRecord:
+    traffic = result.traffic
+    if traffic is not None:
+        traffic = replace(traffic, times_us=tuple(time_us - began_us for time_us in traffic.times_us))
     return TransferRecord(
         host=host,
         local=result.local,
@@ -141,4 +144,5 @@ def _record(host: str, result: ConnectionResult) -> TransferRecord:
         duration_us=result.duration_us,
         is_mptcp=result.is_mptcp,
         error=result.error or "",
+        traffic=traffic,
     )

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from testbed.host.messages import MessageError
+from testbed.host.protocol import SubflowSeries, TrafficSeries
 from testbed.selftests.jobs import Job, job_from_json, job_to_json
 from testbed.selftests.observations import (
     LinkRecord,
@@ -26,6 +27,7 @@ from testbed.selftests.results import (
 )
 from tests.selftests.fakes import make_run
 
+TRAFFIC = TrafficSeries((1, 2), (0, 5), (0, 6), (SubflowSeries("a 1", "b 2", (0, 5), (0, 6)),))
 FULL = RunResult(
     run=make_run(repetition=2),
     outcome=Outcome.FAIL,
@@ -37,7 +39,7 @@ FULL = RunResult(
     notes=("note",),
     captures=("file",),
     started_at="2026-01-01T00:00:00+00:00",
-    transfers=(TransferRecord("client", "10.0.0.2 4000", "10.0.0.1 80", 5, 6, 7, True),),
+    transfers=(TransferRecord("client", "10.0.0.2 4000", "10.0.0.1 80", 5, 6, 7, True, "", TRAFFIC),),
     events=(TimelineEvent(12, "link down"),),
     topology=TopologyRecord(
         "t", (NodeRecord("client", "host", "kernel", (("eth0", ("10.0.0.2/24",)),)),), (LinkRecord("a", "b"),)

@@ -33,7 +33,9 @@ class _VirtualSelector(selectors.SelectSelector):
         """Raises SimulationError where nothing could ever end the wait."""
         if timeout is not None and timeout <= 0:
             return []
-        end_us = None if timeout is None else self._simulator.now_us + math.ceil(timeout * 1_000_000)
+        # a difference of two times in seconds is off by less than a thousandth of a microsecond
+        wait_us = None if timeout is None else math.ceil(timeout * 1_000_000 - 0.001)
+        end_us = None if wait_us is None else self._simulator.now_us + wait_us
         if not self._simulator.advance(end_us):
             raise SimulationError(f"nothing is left to happen at {self._simulator.now_us} µs")
         return []
