@@ -18,6 +18,8 @@ _BYTE_ORDER_MAGIC = 0x1A2B3C4D
 _UNKNOWN_SECTION_LENGTH = 0xFFFFFFFFFFFFFFFF
 
 _OPTION_END = 0
+_OPTION_COMMENT = 1
+_LONGEST_OPTION_BYTES = 0xFFFF
 _OPTION_INTERFACE_NAME = 2
 _OPTION_TIME_RESOLUTION = 9
 _OPTION_FLAGS = 2
@@ -63,15 +65,20 @@ class CaptureWriter:
         self._link_layers.append(link_layer)
         return len(self._link_layers) - 1
 
-    def write(self, interface: int, frame: Frame, time_ns: int, direction: Direction) -> None:
+    def write(
+        self, interface: int, frame: Frame, time_ns: int, direction: Direction, *, comment: str = ""
+    ) -> None:
         """Append a frame. An unfinished checksum is completed in the copy that is written."""
         data = complete_checksum(frame, self._link_layers[interface].header_length).to_bytes()
         captured = data[: self.snap_length] if self.snap_length else data
         header = struct.pack(
             "=IIIII", interface, time_ns >> 32 & 0xFFFFFFFF, time_ns & 0xFFFFFFFF, len(captured), len(data)
         )
-        flags = _option(_OPTION_FLAGS, struct.pack("=I", direction.value)) + _option(_OPTION_END, b"")
-        self._write_block(_ENHANCED_PACKET, header + _padded(captured) + flags)
+        options = _option(_OPTION_FLAGS, struct.pack("=I", direction.value))
+        if comment:
+            options += _option(_OPTION_COMMENT, comment.encode()[:_LONGEST_OPTION_BYTES])
+        options += _option(_OPTION_END, b"")
+        self._write_block(_ENHANCED_PACKET, header + _padded(captured) + options)
 
     def flush(self) -> None:
         self._stream.flush()

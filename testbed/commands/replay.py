@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, metavar="N", help="labs at once (default: one)")
     parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="SECONDS")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the records of the new runs")
-    parser.add_argument("--capture", type=Path, metavar="DIR", help="write a packet capture of every link")
+    parser.add_argument("--pcap", type=Path, metavar="DIR", help="write a packet capture of every link")
     parser.add_argument("--tap", action="store_true", help="write KTAP to standard output")
 
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=seed,
         tap=arguments.tap,
         record=arguments.record,
-        capture=arguments.capture,
+        capture=arguments.pcap,
         verbosity=arguments.verbose - arguments.quiet,
         command_line=tuple(sys.argv[1:]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from testbed.commands.selftest_options import add_axes, axes_of
@@ -52,7 +53,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-counters", action="store_true", help="record every counter, not only those that moved"
     )
-    parser.add_argument("--capture", type=Path, metavar="DIR", help="write a packet capture of every link")
+    parser.add_argument(
+        "--pcap",
+        "--capture",
+        dest="capture",
+        type=Path,
+        metavar="DIR",
+        help="write a packet capture of every link (pcapng), and the keys of all connections",
+    )
+    parser.add_argument(
+        "--bundles",
+        type=Path,
+        metavar="DIR",
+        help="where a folder for each failed run is made (default: a temporary one of this session)",
+    )
+
+
+def default_bundles() -> Path:
+    """Nothing is made there before a run fails."""
+    return Path(tempfile.gettempdir()) / f"mptcp-testbed-{os.getuid()}-{os.getpid()}"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         all_counters=arguments.all_counters,
         maximum_failures=1 if arguments.until_fail else arguments.max_fail,
         capture=arguments.capture,
+        bundles=arguments.bundles or default_bundles(),
         verbosity=arguments.verbose - arguments.quiet,
         command_line=tuple(sys.argv[1:]),
     )

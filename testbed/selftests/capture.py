@@ -7,7 +7,6 @@ the kernel, so that the order within a link is the order on the link.
 from __future__ import annotations
 
 import os
-import re
 import select
 import socket
 import struct
@@ -23,8 +22,9 @@ from mptcp_stack.device.virtio_header import HEADER_LENGTH, decode
 from mptcp_stack.errors import MalformedPacketError
 from testbed.backend.lab import Lab
 from testbed.backend.system import network_namespace
-from testbed.errors import HostError
-from testbed.topology.model import Link, LinkEnd
+from testbed.selftests.capture_files import CaptureError, LinkFile, capture_files
+from testbed.selftests.key_log import KeyLog
+from testbed.topology.model import LinkEnd
 
 # Constants that the socket module does not name (linux/if_packet.h, asm/socket.h).
 _SOL_PACKET = 263
@@ -41,17 +41,13 @@ _TIMESTAMP = struct.Struct("@ll")
 _POLL_MS = 50
 
 
-class CaptureError(HostError):
-    """A capture could not be taken or written; the message says which."""
-
-
 @dataclass(slots=True)
 class _Tap:
     """One link's socket and file."""
 
     socket: socket.socket
     writer: CaptureWriter
-    interface: int
+    keys: KeyLog
 
     def take(self) -> bool:
         """Write one frame. Returns False when none is waiting. Raises OSError."""
@@ -67,7 +63,8 @@ class _Tap:
             # metadata that makes no sense; the bytes are not to be trusted either
             return True
         direction = Direction.OUTBOUND if sender[2] == _PACKET_OUTGOING else Direction.INBOUND
-        self.writer.write(self.interface, frame, _time_ns(ancillary), direction)
+        self.keys.look(frame)
+        self.writer.write(0, frame, _time_ns(ancillary), direction)
         return True
 
 
@@ -78,29 +75,23 @@ def captured_links(lab: Lab, directory: Path, stem: str) -> Iterator[tuple[str, 
     Raises CaptureError when a file cannot be written, at the end of the body at the latest.
     """
     with ExitStack() as closing:
-        taps, paths = [], []
-        for link in lab.topology.links:
-            path = directory / f"{_file_name(stem)}.{_file_name(f'{link.first}-{link.second}')}.pcapng"
-            taps.append(_open_tap(lab, link, path, closing))
-            paths.append(str(path))
-        recorder = _Recorder(taps)
+        files = closing.enter_context(capture_files(lab.topology.links, directory, stem))
+        recorder = _Recorder([_open_tap(lab, file, files.keys, closing) for file in files.links])
         recorder.start()
         try:
-            yield tuple(paths)
+            yield files.paths
         finally:
             recorder.stop()
         if recorder.error is not None:
             raise CaptureError(f"the capture in {directory} is incomplete: {recorder.error.strerror}")
 
 
-def _open_tap(lab: Lab, link: Link, path: Path, closing: ExitStack) -> _Tap:
+def _open_tap(lab: Lab, file: LinkFile, keys: KeyLog, closing: ExitStack) -> _Tap:
     try:
-        packet_socket = closing.enter_context(_open_socket(lab, link.first))
-        file = closing.enter_context(path.open("wb"))
+        packet_socket = closing.enter_context(_open_socket(lab, file.link.first))
     except OSError as error:
-        raise CaptureError(f"cannot capture {link.first} into {path}: {error.strerror}") from error
-    writer = CaptureWriter(file)
-    return _Tap(packet_socket, writer, writer.add_interface(str(link.first)))
+        raise CaptureError(f"cannot capture {file.link.first}: {error.strerror}") from error
+    return _Tap(packet_socket, file.writer, keys)
 
 
 def _open_socket(lab: Lab, end: LinkEnd) -> socket.socket:
@@ -160,8 +151,3 @@ def _time_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
             seconds, nanoseconds = _TIMESTAMP.unpack_from(data)
             return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return time.time_ns()
-
-
-def _file_name(text: str) -> str:
-    """``join/no-join[4,kernel-kernel]`` → ``join_no-join_4_kernel-kernel``."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")

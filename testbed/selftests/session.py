@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from testbed.errors import ExitCode, UsageError
+from testbed.report.bundle import needs_bundle, write_bundle
 from testbed.report.files import ReportError, check_writable, write_report
 from testbed.report.json_report import json_document
 from testbed.report.junit import junit_document
@@ -46,6 +47,8 @@ class SessionOptions:
     all_counters: bool = False
     maximum_failures: int | None = None
     capture: Path | None = None
+    bundles: Path | None = None
+    """Where debug bundles of failed runs go; None for nowhere."""
     verbosity: int = 0
     command_line: tuple[str, ...] = ()
 
@@ -171,6 +174,8 @@ class _Screen:
         records: RecordWriter | None = None,
     ) -> None:
         self._records = records
+        self._bundles = options.bundles
+        self._seed = seed
         stream = stderr if options.tap else stdout
         is_terminal = stream.isatty()
         self._tap = TapWriter(stdout, runs, seed) if options.tap else None
@@ -197,6 +202,9 @@ class _Screen:
     def _finished(self, result: RunResult) -> None:
         if self._records is not None:
             self._records.add(result)
+        if self._bundles is not None and needs_bundle(result):
+            folder = write_bundle(self._bundles, RunRecord(self._seed, this_software(), result))
+            result = replace(result, notes=(*result.notes, f"debug bundle: {folder}"))
         if self._tap is not None:
             self._tap.add(result)
         self._progress.finished(result)

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -52,7 +53,7 @@ def main() -> int:
         for line in sys.stdin:
             job = job_from_json(json.loads(line))
             if job.run.backend == SIMULATED:
-                opener: LabOpener = open_simulated_lab
+                opener: LabOpener = partial(open_simulated_lab, capture_directory=job.capture_directory)
             else:
                 opener = labs.opener(job.lab, job.capture_directory)
             result = execute(job.run, opener, job.timeout_s)

@@ -73,7 +73,7 @@ def namespaces_of(process: subprocess.Popen[str]) -> list[str]:
 def test_a_case_passes_and_leaves_its_counters_and_captures(runtime: Path, tmp_path: Path) -> None:
     report = tmp_path / "out.json"
     done = selftest(
-        runtime, "signal-address", "--tap", "--json", str(report), "--capture", str(tmp_path / "captures")
+        runtime, "signal-address", "--tap", "--json", str(report), "--pcap", str(tmp_path / "captures")
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "# Totals: pass:2 fail:0 xfail:0 xpass:0 skip:0 error:0" in done.stdout
@@ -84,7 +84,8 @@ def test_a_case_passes_and_leaves_its_counters_and_captures(runtime: Path, tmp_p
     for run in runs:
         assert run["hosts"]["client"]["counters"]["delta"]["MPTcpExtMPJoinSynAckRx"] == 1
         assert run["hosts"]["server"]["counters"]["delta"]["MPTcpExtMPJoinAckRx"] == 1
-        assert len(run["captures"]) == 4
+        assert len(run["captures"]) == 5
+        assert Path(run["captures"][4]).read_text().count("MPTCP") == 1
     # the second link carried the join: its SYN has the join option (kind 30, 12 bytes, subtype 1)
     packets = rdpcap(runs[0]["captures"][1])
     assert any(bytes((30, 12, 0x10)) in bytes(packet) for packet in packets)

@@ -139,3 +139,17 @@ def test_records_go_to_a_file_or_into_a_folder(play: Play, tmp_path: Path) -> No
     assert (tmp_path / "selftest-5.jsonl").read_text().count("\n") == 2
     with pytest.raises(ReportError, match="cannot write the report"):
         play(replace(OPTIONS, record=tmp_path / "missing" / "runs.jsonl"))
+
+
+def test_a_failed_run_leaves_a_folder_whose_path_is_printed(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = tmp_path / "bundles"
+    play(replace(OPTIONS, bundles=bundles))
+    assert not bundles.exists()
+    monkeypatch.setattr(session_module, "needs_bundle", lambda _result: True)
+    record = tmp_path / "runs.jsonl"
+    play(replace(OPTIONS, bundles=bundles, record=record))
+    assert len(list(bundles.glob("*/record.jsonl"))) == 2
+    # a record does not know where its bundle is: it would differ from session to session
+    assert "bundle" not in record.read_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from mptcp_stack.device.capture import Direction
+from mptcp_stack.device.in_memory import Wire
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
 from mptcp_stack.ip.routing import Route
 from mptcp_stack.simulator import Link as SimulatedLink
@@ -65,14 +67,19 @@ class SimulatedLab:
 
     def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
         """Received and transmitted bytes. Raises UsageError for an unknown interface."""
-        link = self._link(node, interface)
-        outgoing, incoming = link.forward, link.backward
-        if not outgoing.name.startswith(f"{node}:{interface}->"):
-            outgoing, incoming = incoming, outgoing
+        (outgoing, _), (incoming, _) = self.wires(LinkEnd(node, interface))
         return (
             self._carried.get((incoming.name, "delivered"), 0),
             self._carried.get((outgoing.name, "sent"), 0),
         )
+
+    def wires(self, end: LinkEnd) -> tuple[tuple[Wire, Direction], tuple[Wire, Direction]]:
+        """Both directions of the link at ``end``, as seen from there; UsageError for an unknown end."""
+        link = self._link(end.node, end.interface)
+        outgoing, incoming = link.forward, link.backward
+        if not outgoing.name.startswith(f"{end}->"):
+            outgoing, incoming = incoming, outgoing
+        return (outgoing, Direction.OUTBOUND), (incoming, Direction.INBOUND)
 
     def close(self) -> None:
         """End every workload and the event loop."""
