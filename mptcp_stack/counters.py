@@ -46,7 +46,8 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPLossProbes TCPLossProbeRecovery TCPSpuriousRTOs TCPDSACKIgnoredDubious TCPDSACKRecvSegs
     TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
     TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger PAWSActive PAWSEstab TCPOFOQueue TCPOFODrop
-    TCPOFOMerge TCPChallengeACK TCPSYNChallenge TCPSynRetrans TCPOrigDataSent TCPKeepAlive TCPDelivered
+    TCPOFOMerge TCPMTUPFail TCPMTUPSuccess TCPChallengeACK TCPSYNChallenge TCPSynRetrans
+    TCPOrigDataSent TCPKeepAlive TCPDelivered
     TCPDeliveredCE TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv
     TCPHystartDelayDetect TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq TCPACKSkippedFinWait2
     TCPACKSkippedTimeWait TCPRcvQDrop

@@ -51,10 +51,24 @@ class StackSettings:
     """Whether a handshake that ends while nobody accepts is reset instead of tried again."""
     somaxconn: int = 4096
     """The largest backlog of a listener."""
+    tcp_syn_linear_timeouts: int = 4
+    """So many SYN retransmissions come before the back-off starts."""
+    tcp_retries1: int = 3
+    """When a path is in doubt (RFC 1122 §4.2.3.5); as ``tcp_retries2`` it stands for a time."""
     tcp_retries2: int = 15
     """The time that so many retransmissions take when they begin at ``minimum_rto_us``."""
     tcp_orphan_retries: int = 0
     """0: eight, or none when the back-off has reached its longest wait."""
+    tcp_keepalive_time_us: int = 7200 * SECOND_US
+    tcp_keepalive_intvl_us: int = 75 * SECOND_US
+    tcp_keepalive_probes: int = 9
+    tcp_mtu_probing: int = 0
+    """Packetization-layer probing: 0 never, 1 when large segments get lost, 2 always (RFC 4821)."""
+    tcp_base_mss: int = 1024
+    tcp_mtu_probe_floor: int = 48
+    tcp_min_snd_mss: int = 48
+    tcp_probe_interval_us: int = 600 * SECOND_US
+    tcp_probe_threshold: int = 8
     tcp_frto: bool = True
     """Look for timeouts that were needless (RFC 5682)."""
     tcp_early_retrans: bool = True
@@ -104,13 +118,18 @@ _SYSCTL_SECONDS = {
     "net.mptcp.close_timeout": "close_timeout_us",
     "net.mptcp.blackhole_timeout": "blackhole_timeout_us",
     "net.ipv4.tcp_fin_timeout": "tcp_fin_timeout_us",
+    "net.ipv4.tcp_keepalive_time": "tcp_keepalive_time_us",
+    "net.ipv4.tcp_keepalive_intvl": "tcp_keepalive_intvl_us",
+    "net.ipv4.tcp_probe_interval": "tcp_probe_interval_us",
 }
 _SYSCTL_NUMBERS = {
     "net.mptcp.stale_loss_cnt": "stale_loss_cnt",
     "net.mptcp.syn_retrans_before_tcp_fallback": "syn_retrans_before_tcp_fallback",
     "net.ipv4.tcp_syn_retries": "tcp_syn_retries",
     "net.ipv4.tcp_synack_retries": "tcp_synack_retries",
+    "net.ipv4.tcp_syn_linear_timeouts": "tcp_syn_linear_timeouts",
     "net.ipv4.tcp_syncookies": "tcp_syncookies",
+    "net.ipv4.tcp_retries1": "tcp_retries1",
     "net.ipv4.tcp_max_syn_backlog": "tcp_max_syn_backlog",
     "net.core.somaxconn": "somaxconn",
     "net.ipv4.tcp_retries2": "tcp_retries2",
@@ -118,8 +137,14 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_max_tw_buckets": "tcp_max_tw_buckets",
     "net.ipv4.tcp_tw_reuse": "tcp_tw_reuse",
     "net.ipv4.tcp_ecn": "tcp_ecn",
+    "net.ipv4.tcp_keepalive_probes": "tcp_keepalive_probes",
+    "net.ipv4.tcp_mtu_probing": "tcp_mtu_probing",
+    "net.ipv4.tcp_base_mss": "tcp_base_mss",
+    "net.ipv4.tcp_mtu_probe_floor": "tcp_mtu_probe_floor",
+    "net.ipv4.tcp_min_snd_mss": "tcp_min_snd_mss",
+    "net.ipv4.tcp_probe_threshold": "tcp_probe_threshold",
 }
-_SYSCTL_LARGEST = {"net.ipv4.tcp_ecn": 2}
+_SYSCTL_LARGEST = {"net.ipv4.tcp_ecn": 2, "net.ipv4.tcp_retries1": 255, "net.ipv4.tcp_syn_retries": 127}
 _SYSCTL_CHOICES = {
     "net.ipv4.tcp_congestion_control": ("tcp_congestion_control", CONGESTION_CONTROLS),
     "net.mptcp.path_manager": ("path_manager", PATH_MANAGERS),

@@ -65,6 +65,10 @@ def _send_new(connection: Connection, now_us: int) -> None:
         length = 0
         if subflow is not None and room > 0:
             length = sendable_length(connection, subflow, min(room, largest_run(connection, subflow)))
+            if subflow.mtu_probing is not None:
+                length = subflow.mtu_probing.length_to_send(
+                    subflow, buffer.unsent.length, room, length, now_us
+                )
         if subflow is None or not length:
             _want_probe(connection, now_us)
             break
@@ -76,7 +80,7 @@ def _send_length(connection: Connection, subflow: MptcpSubflow, length: int, now
     buffer = connection.send_buffer
     marks = connection.push_marks
     mark = marks.next_after(buffer.nxt) if marks is not None else buffer.written
-    if mark is not None:
+    if mark is not None and (subflow.mtu_probing is None or not subflow.mtu_probing.is_begun(subflow)):
         length = min(length, mark - buffer.nxt)
     is_end = (
         connection.write_closed

@@ -372,7 +372,7 @@ class BlockingSocket:
         if (level, option) == (SOL_SOCKET, int(socket.SO_ERROR)):
             return INTEGER.pack(self._take_error())
         if self._stream is None:
-            return get_common(self._options, level, option, length)
+            return get_common(self._options, self._thread.stack.settings, level, option, length)
         return options.get_option(self.connection, level, option, length, request)
 
     def _take_error(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from errno import EINVAL, ENOENT, ENOPROTOOPT
 from typing import Any
 
-from mptcp_stack.settings import CONGESTION_CONTROLS
+from mptcp_stack.settings import CONGESTION_CONTROLS, StackSettings
 from mptcp_stack.tcp.socket_options import SocketOptions
 
 SOL_SOCKET, IPPROTO_TCP = int(socket.SOL_SOCKET), int(socket.IPPROTO_TCP)
@@ -32,9 +32,14 @@ class _IntegerField:
     minimum: int = 0
     maximum: int = (1 << 31) - 1
     is_flag: bool = False
+    setting: str = ""
+    """The host's setting that holds while the field is 0, in the field's unit."""
 
-    def read(self, options: SocketOptions) -> int:
-        return int(getattr(options, self.field)) // self.unit
+    def read(self, options: SocketOptions, settings: StackSettings) -> int:
+        value = getattr(options, self.field)
+        if not value and self.setting:
+            value = getattr(settings, self.setting)
+        return int(value) // self.unit
 
     def write(self, options: SocketOptions, value: int) -> SocketOptions:
         changes: dict[str, Any] = {self.field: bool(value) if self.is_flag else value * self.unit}
@@ -48,19 +53,28 @@ _FIELDS: dict[Name, _IntegerField] = {
     (SOL_SOCKET, int(socket.SO_KEEPALIVE)): _IntegerField("keep_alive", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_NODELAY)): _IntegerField("no_delay", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_CORK)): _IntegerField("cork", is_flag=True),
-    (IPPROTO_TCP, int(socket.TCP_KEEPIDLE)): _IntegerField("keep_idle_us", _SECOND_US, 1, 32767),
-    (IPPROTO_TCP, int(socket.TCP_KEEPINTVL)): _IntegerField("keep_interval_us", _SECOND_US, 1, 32767),
-    (IPPROTO_TCP, int(socket.TCP_KEEPCNT)): _IntegerField("keep_count", 1, 1, 127),
+    (IPPROTO_TCP, int(socket.TCP_KEEPIDLE)): _IntegerField(
+        "keep_idle_us", _SECOND_US, 1, 32767, setting="tcp_keepalive_time_us"
+    ),
+    (IPPROTO_TCP, int(socket.TCP_KEEPINTVL)): _IntegerField(
+        "keep_interval_us", _SECOND_US, 1, 32767, setting="tcp_keepalive_intvl_us"
+    ),
+    (IPPROTO_TCP, int(socket.TCP_KEEPCNT)): _IntegerField(
+        "keep_count", 1, 1, 127, setting="tcp_keepalive_probes"
+    ),
+    (IPPROTO_TCP, int(socket.TCP_SYNCNT)): _IntegerField("syn_count", 1, 1, 127, setting="tcp_syn_retries"),
     (IPPROTO_TCP, int(socket.TCP_USER_TIMEOUT)): _IntegerField("user_timeout_us", _MILLISECOND_US),
 }
 
 
-def get_common(options: SocketOptions, level: int, option: int, length: int) -> bytes:
+def get_common(
+    options: SocketOptions, settings: StackSettings, level: int, option: int, length: int
+) -> bytes:
     """What a socket in any state knows. Raises OSError(ENOPROTOOPT)."""
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
-    return INTEGER.pack(field.read(options))[:length]
+    return INTEGER.pack(field.read(options, settings))[:length]
 
 
 def set_common(options: SocketOptions, level: int, option: int, value: bytes) -> SocketOptions:

@@ -48,7 +48,7 @@ def get_option(
     reader = _READERS.get((level, option))
     if reader is not None:
         return _cut(reader(connection), length)
-    return get_common(connection.socket_options, level, option, length)
+    return get_common(connection.socket_options, connection.environment.settings, level, option, length)
 
 
 def set_option(connection: Connection, level: int, option: int, value: bytes) -> bytes:

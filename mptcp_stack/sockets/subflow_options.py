@@ -51,7 +51,7 @@ def _get_on_subflow(
 ) -> bytes:
     if (level, name) == (_TCP_LEVEL, _TCP_INFO_OPTION):
         return pack_tcp_info(tcp_info(subflow, connection.send_buffer.unsent.length))[:length]
-    return get_common(subflow.socket_options, level, name, length)
+    return get_common(subflow.socket_options, subflow.environment.settings, level, name, length)
 
 
 def set_on(connection: Connection, option: int, value: bytes) -> bytes:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _NOT_OPEN = frozenset({State.CLOSED, State.SYN_SENT, State.SYN_RECEIVED})
 
 
+_LEAST_WAIT_US = 1_000
+"""A setting of 0 means soon, not at once."""
+
+
 class KeepAlive:
     """Made for the connections that ask for it."""
 
@@ -27,7 +31,7 @@ class KeepAlive:
         self._timer = subflow.environment.timers.timer(self._on_timer)
         self._unanswered = 0
         self._last_probe_us = 0
-        self._idle_us = subflow.socket_options.keep_idle_us
+        self._idle_us = _idle_us(subflow)
         self._timer.set(now_us + self._idle_us)
 
     def stop(self) -> None:
@@ -35,13 +39,13 @@ class KeepAlive:
 
     def on_options(self, now_us: int) -> None:
         """Another idle time counts from what came last, too."""
-        idle_us = self._subflow.socket_options.keep_idle_us
+        idle_us = _idle_us(self._subflow)
         if idle_us != self._idle_us:
             self._idle_us = idle_us
             self._timer.set(max(now_us, self._subflow.last_received_us + idle_us))
 
     def _on_timer(self, now_us: int) -> None:
-        subflow = self._subflow
+        subflow, settings = self._subflow, self._subflow.environment.settings
         probing = subflow.probing
         if len(subflow.retransmission_queue) or (probing is not None and probing.timer.is_set):
             # What is on its way or waits for a window has timers of its own.
@@ -61,14 +65,20 @@ class KeepAlive:
         self._unanswered += 1
         self._last_probe_us = now_us
         output.send_probe(subflow, now_us)
-        self._timer.set(now_us + subflow.socket_options.keep_interval_us)
+        interval_us = subflow.socket_options.keep_interval_us or settings.tcp_keepalive_intvl_us
+        self._timer.set(now_us + max(interval_us, _LEAST_WAIT_US))
 
     def _is_enough(self, silent_us: int) -> bool:
         """TCP_USER_TIMEOUT takes the place of the number of probes."""
-        options = self._subflow.socket_options
+        options, settings = self._subflow.socket_options, self._subflow.environment.settings
         if options.user_timeout_us:
             return self._unanswered > 0 and silent_us >= options.user_timeout_us
-        return self._unanswered >= options.keep_count
+        return self._unanswered >= (options.keep_count or settings.tcp_keepalive_probes)
+
+
+def _idle_us(subflow: Subflow) -> int:
+    wait_us = subflow.socket_options.keep_idle_us or subflow.environment.settings.tcp_keepalive_time_us
+    return max(wait_us, _LEAST_WAIT_US)
 
 
 def follow_options(subflow: Subflow, now_us: int) -> None:

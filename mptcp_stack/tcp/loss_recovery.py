@@ -42,6 +42,8 @@ def on_acknowledgement(
     if result.cumulative_bytes:
         subflow.snd_una = acknowledgement
         subflow.consecutive_timeouts = 0
+        if subflow.mtu_probing is not None:
+            subflow.mtu_probing.on_acknowledged(subflow)
     subflow.rack.on_delivered(result, now_us)
     _take_round_trip_sample(subflow, result, echoed_ms, now_us)
     if subflow.sack_enabled:

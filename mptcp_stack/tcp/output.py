@@ -22,10 +22,6 @@ SEQUENCE_MASK = 0xFFFFFFFF
 MAXIMUM_OPTIONS_BYTES = 40
 _TCP_HEADER_BYTES = 20
 _IP_HEADER_BYTES = {4: 20, 16: 40}
-_ORPHAN_RETRIES = 8
-"""Linux's limit for a connection that nobody owns any more."""
-LINEAR_SYN_TIMEOUTS = 4
-"""Linux's tcp_syn_linear_timeouts: so many SYN retransmissions come before the back-off starts."""
 
 
 def local_mss(subflow: Subflow) -> int:
@@ -154,7 +150,9 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
             flags |= congestion.flags()
     segment = _segment(subflow, chunk.sequence, flags, _window_field(subflow), options)
     gso_size = subflow.segment_bytes if length > subflow.segment_bytes else 0
-    is_told = not _has_blocks(subflow) or _add_blocks(subflow, options, subflow.segment_bytes - length)
+    if gso_size and subflow.mtu_probing is not None and subflow.mtu_probing.is_probe(chunk):
+        gso_size = 0
+    is_told = not subflow.has_blocks_to_send or _add_blocks(subflow, options, subflow.segment_bytes - length)
     counters = subflow.environment.counters
     segments = max(1, -(-length // subflow.segment_bytes))
     counters.increment("TcpOutSegs", segments)
@@ -172,6 +170,8 @@ def send_again(subflow: Subflow, chunk: Chunk, now_us: int, *, is_probe: bool = 
     segments = max(1, -(-chunk.data_length // subflow.segment_bytes))
     counters.increment("TcpRetransSegs", segments)
     subflow.segments_sent_again += segments
+    if subflow.mtu_probing is not None:
+        subflow.mtu_probing.forget()
     episode = subflow.episode
     if episode is not None and not is_probe:
         episode.on_sent_again(segments, now_us // 1000)
@@ -197,7 +197,7 @@ def send_probe(subflow: Subflow, now_us: int) -> None:
 
 def _send_empty(subflow: Subflow, sequence: int, mptcp: tuple[MptcpOption, ...], now_us: int) -> None:
     options = _options(subflow, mptcp, now_us)
-    if _has_blocks(subflow):
+    if subflow.has_blocks_to_send:
         _add_blocks(subflow, options, MAXIMUM_OPTIONS_BYTES)
     congestion = subflow.explicit_congestion
     flags = ACK if congestion is None else ACK | congestion.flags()
@@ -205,13 +205,6 @@ def _send_empty(subflow: Subflow, sequence: int, mptcp: tuple[MptcpOption, ...],
     subflow.environment.counters.increment("TcpOutSegs")
     _send(subflow, segment, (), 0, now_us)
     _on_acknowledgement_sent(subflow)
-
-
-def _has_blocks(subflow: Subflow) -> bool:
-    """Whether the peer shall be told of more than the cumulative acknowledgement."""
-    if subflow.reassembly.is_empty and subflow.waiting_fin_position is None:
-        return subflow.duplicate_block is not None
-    return subflow.sack_enabled
 
 
 def _add_blocks(subflow: Subflow, options: TcpOptions, limit_bytes: int) -> bool:
@@ -269,11 +262,6 @@ def send_reset_at(subflow: Subflow, acknowledgement: int, now_us: int) -> None:
     _send(subflow, segment, (), 0, now_us)
 
 
-def orphan_limit(settings: StackSettings, is_short: bool) -> int:
-    """How often a peer may leave an orphan without an answer; ``is_short``: the back-off has not ended."""
-    return settings.tcp_orphan_retries or (_ORPHAN_RETRIES if is_short else 0)
-
-
 def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int, int, int]:
     """Sequence, acknowledgement and flags of the RST for a segment nobody wants (RFC 9293 §3.10.7.1)."""
     if segment.flags & ACK:
@@ -290,7 +278,6 @@ __all__ = [
     "answer_without_socket",
     "local_mss",
     "mss_towards",
-    "orphan_limit",
     "send_acknowledgement",
     "send_again",
     "send_chunk",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mptcp_stack.congestion.loss_based import UNLIMITED
 from mptcp_stack.tcp import recovery_phases
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.states import State
@@ -25,16 +24,8 @@ def _follow_path_mtu(subflow: Subflow) -> None:
     if subflow.state in (State.CLOSED, State.SYN_SENT, State.TIME_WAIT):
         return
     before = subflow.segment_bytes
-    subflow.update_segment_bytes()
-    after = subflow.segment_bytes
-    if after == before:
-        return
-    # Linux counts both in segments; RFC 8201 §5.4 too allows no more segments than before.
-    congestion = subflow.congestion
-    congestion.congestion_window = max(after, congestion.congestion_window * after // before)
-    if congestion.slow_start_threshold < UNLIMITED:
-        congestion.slow_start_threshold = congestion.slow_start_threshold * after // before
-    if after < before:
+    subflow.resize_segments()
+    if subflow.segment_bytes < before:
         send_cut_smaller(subflow)
 
 

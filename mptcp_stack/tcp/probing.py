@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp import output
+from mptcp_stack.tcp.giving_up import orphan_limit
 from mptcp_stack.tcp.states import CAN_SEND
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Probing:
         most = settings.tcp_retries2
         if subflow.is_orphan:
             is_short = subflow.round_trip.rto_us << min(self.backoff, 16) < settings.maximum_rto_us
-            most = output.orphan_limit(settings, is_short)
+            most = orphan_limit(settings, is_short)
             if not is_short and self.backoff >= most:
                 return True
         return self.unanswered >= most

@@ -84,10 +84,12 @@ def _look_for_loss(subflow: Subflow, evidence: Evidence) -> None:
         _count_duplicate(subflow, evidence)
     _undo_by_duplicates(subflow)
     identify_loss(subflow, evidence)
-    if subflow.retransmission_queue.lost_count:
-        enter_fast_recovery(subflow)
-    else:
+    if not subflow.retransmission_queue.lost_count:
         _note_disorder(subflow)
+    elif subflow.mtu_probing is not None and subflow.mtu_probing.has_failed(subflow):
+        send_again_without_reduction(subflow)
+    else:
+        enter_fast_recovery(subflow)
 
 
 def _count_duplicate(subflow: Subflow, evidence: Evidence) -> None:

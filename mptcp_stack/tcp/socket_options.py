@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SECOND_US = 1_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
@@ -18,9 +16,12 @@ class SocketOptions:
     no_delay: bool = False
     cork: bool = False
     keep_alive: bool = False
-    keep_idle_us: int = 7200 * SECOND_US
-    keep_interval_us: int = 75 * SECOND_US
-    keep_count: int = 9
+    keep_idle_us: int = 0
+    """0, as for the next two: as the host's ``tcp_keepalive_time`` says."""
+    keep_interval_us: int = 0
+    keep_count: int = 0
+    syn_count: int = 0
+    """0: as the host's ``tcp_syn_retries`` says (TCP_SYNCNT)."""
     user_timeout_us: int = 0
     """0: as long as ``tcp_retries2`` lasts (RFC 9293 §3.8.3)."""
     congestion_control: str = ""

@@ -10,14 +10,16 @@ from __future__ import annotations
 from errno import ETIMEDOUT
 
 from mptcp_stack.congestion.interface import CongestionController
+from mptcp_stack.congestion.loss_based import UNLIMITED
 from mptcp_stack.congestion.registry import create_controller
-from mptcp_stack.tcp import keep_alive, output, probing, retransmission_timer, timeouts
+from mptcp_stack.tcp import keep_alive, mtu_probing, output, probing, retransmission_timer, timeouts
 from mptcp_stack.tcp.acknowledging import AcknowledgementTiming
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.episode import LossEpisode
 from mptcp_stack.tcp.explicit_congestion import ExplicitCongestion, negotiate
 from mptcp_stack.tcp.keep_alive import KeepAlive
+from mptcp_stack.tcp.mtu_probing import MtuProbing
 from mptcp_stack.tcp.owner import SubflowOwner
 from mptcp_stack.tcp.probing import Probing
 from mptcp_stack.tcp.rack import Rack
@@ -63,6 +65,7 @@ class Subflow(SubflowOwner):
         "explicit_congestion",
         "fin_position",
         "fin_wanted",
+        "first_timeout_us",
         "irs",
         "is_disordered",
         "keep_alive",
@@ -74,6 +77,7 @@ class Subflow(SubflowOwner):
         "last_small_end",
         "local",
         "local_port",
+        "mtu_probing",
         "peer_fin_position",
         "peer_mss",
         "probing",
@@ -150,7 +154,8 @@ class Subflow(SubflowOwner):
         self.tail_probe: TailProbe | None = None
         self.segments_sent_again = self.duplicate_segments_told = 0
         self.timer_purpose = Purpose.RETRANSMISSION
-        self.consecutive_timeouts = 0
+        self.consecutive_timeouts = self.first_timeout_us = 0
+        self.mtu_probing: MtuProbing | None = None
         self.syn_retransmissions = 0
         self.probing: Probing | None = None
         self.keep_alive: KeepAlive | None = None
@@ -280,14 +285,37 @@ class Subflow(SubflowOwner):
     def update_segment_bytes(self) -> None:
         """The payload of a full segment: what the options leave of the MSS and the path's MTU (RFC 6691)."""
         self.base_mss = min(self.peer_mss, output.local_mss(self))
-        timestamps = TIMESTAMP_OPTION_BYTES if self.timestamps_enabled else 0
+        timestamps = self.timestamp_bytes
         payload = self.base_mss - timestamps
+        if self.mtu_probing is not None and self.mtu_probing.limit is not None:
+            payload = min(payload, self.mtu_probing.limit - timestamps)
+        payload = max(payload, self.environment.settings.tcp_min_snd_mss)
         largest = self.largest_send_window
         if largest:
             # Silly windows (RFC 9293 §3.8.6.2.1): two segments go into any window but a tiny one.
             fitting = largest // 2 if largest > DEFAULT_MSS_IPV4 else largest
             payload = min(payload, max(fitting, 68 - 20 - timestamps))
         self.segment_bytes = max(1, payload - self.data_option_bytes())
+
+    def resize_segments(self) -> None:
+        """The path is known to carry more or less; the window keeps its number of segments.
+
+        Linux counts in segments; RFC 8201 §5.4 too allows no more of them than before.
+        """
+        before = self.segment_bytes
+        self.update_segment_bytes()
+        after, congestion = self.segment_bytes, self.congestion
+        congestion.congestion_window = max(after, congestion.congestion_window * after // before)
+        if congestion.slow_start_threshold < UNLIMITED:
+            congestion.slow_start_threshold = congestion.slow_start_threshold * after // before
+
+    @property
+    def timestamp_bytes(self) -> int:
+        return TIMESTAMP_OPTION_BYTES if self.timestamps_enabled else 0
+
+    def overhead_bytes(self) -> int:
+        """What options take of each segment with data."""
+        return self.timestamp_bytes + self.data_option_bytes()
 
     def on_window_told(self, window: int) -> None:
         """The largest window that the peer has shown bounds segments, and how old its answers may be."""
@@ -300,6 +328,7 @@ class Subflow(SubflowOwner):
     def on_handshake_end(self) -> None:
         """What the handshake told of the path; a repeated one tells little good."""
         self.update_segment_bytes()
+        mtu_probing.on_handshake_end(self, self.environment.timers.clock_us)
         self.acknowledging.start(self.base_mss, self.rcv_right_edge - self.rcv_nxt)
         if self.syn_retransmissions and self.round_trip.srtt_us is None:
             self.round_trip.on_repeated_handshake()
@@ -419,6 +448,13 @@ class Subflow(SubflowOwner):
         """Sends the acknowledgement that is owed, if no segment has carried it meanwhile."""
         if self.acknowledge is Acknowledge.NOW and self.state not in (State.CLOSED, State.SYN_SENT):
             output.send_acknowledgement(self, now_us)
+
+    @property
+    def has_blocks_to_send(self) -> bool:
+        """Whether the peer shall be told of more than the cumulative acknowledgement (RFC 2018, RFC 2883)."""
+        if self.reassembly.is_empty and self.waiting_fin_position is None:
+            return self.duplicate_block is not None
+        return self.sack_enabled
 
     def want_acknowledgement(self, urgency: Acknowledge, now_us: int) -> None:
         if urgency is Acknowledge.NOW:

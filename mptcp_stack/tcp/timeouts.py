@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mptcp_stack.tcp import output, recovery_phases, retransmission_timer, tail_loss_probe
+from mptcp_stack.tcp import (
+    giving_up,
+    mtu_probing,
+    output,
+    recovery_phases,
+    retransmission_timer,
+    tail_loss_probe,
+)
 from mptcp_stack.tcp.retransmission_timer import Purpose
 from mptcp_stack.tcp.states import Recovery, State
 
 if TYPE_CHECKING:
-    from mptcp_stack.settings import StackSettings
     from mptcp_stack.tcp.subflow import Subflow
 
 
@@ -35,25 +41,32 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
     queue = subflow.retransmission_queue
     counters = subflow.environment.counters
     counters.increment("TcpExtTCPTimeouts")
-    if _is_enough(subflow, now_us):
+    if giving_up.is_enough(subflow, now_us):
         if subflow.state is not State.SYN_RECEIVED or not subflow.is_passive:
             counters.increment("TcpExtTCPAbortOnTimeout")
         subflow.time_out(now_us)
         return
+    linear_timeouts = subflow.environment.settings.tcp_syn_linear_timeouts
     is_handshake = subflow.state in (State.SYN_SENT, State.SYN_RECEIVED)
     if is_handshake:
         subflow.syn_retransmissions += 1
         queue.mark_timed_out()
     else:
+        if giving_up.is_path_in_doubt(subflow, now_us):
+            mtu_probing.on_path_in_doubt(subflow, now_us)
         _count_failure(subflow)
         recovery_phases.on_timeout(subflow, now_us)
+    if not subflow.consecutive_timeouts:
+        # As for Linux an attempt to connect began with its SYN, other waiting with the first repetition.
+        subflow.first_timeout_us = queue.chunks[0].sent_us if subflow.state is State.SYN_SENT else now_us
     subflow.consecutive_timeouts += 1
     first = queue.next_lost(subflow.segment_bytes, subflow.segment_bytes)
     if first is not None:
         output.send_again(subflow, first, now_us)
-    if subflow.state is not State.SYN_SENT or subflow.syn_retransmissions > output.LINEAR_SYN_TIMEOUTS:
+    if subflow.state is not State.SYN_SENT or subflow.syn_retransmissions > linear_timeouts:
         subflow.round_trip.back_off()
-    retransmission_timer.start(subflow, now_us)
+    wait_us = giving_up.clamp_wait_us(subflow, subflow.round_trip.rto_us, now_us)
+    retransmission_timer.fire_in(subflow, wait_us, now_us)
     subflow.on_timeout(now_us)
 
 
@@ -71,28 +84,3 @@ def _count_failure(subflow: Subflow) -> None:
     else:
         return
     subflow.environment.counters.increment(name)
-
-
-def _is_enough(subflow: Subflow, now_us: int) -> bool:
-    """Whether to give up: a handshake by its number of tries, a connection by the time they have taken."""
-    settings = subflow.environment.settings
-    if subflow.state is State.SYN_SENT:
-        return subflow.consecutive_timeouts >= settings.tcp_syn_retries
-    if subflow.state is State.SYN_RECEIVED:
-        return subflow.consecutive_timeouts >= subflow.answers_to_send()
-    retries = settings.tcp_retries2
-    if subflow.is_orphan:
-        retries = output.orphan_limit(settings, subflow.round_trip.rto_us < settings.maximum_rto_us)
-    first_again_ms = subflow.episode.first_again_ms if subflow.episode is not None else None
-    if not subflow.consecutive_timeouts or first_again_ms is None:
-        return False
-    return now_us // 1000 - first_again_ms >= _patience_us(settings, retries) // 1000
-
-
-def _patience_us(settings: StackSettings, retries: int) -> int:
-    """How long so many retransmissions take on the fastest path: Linux waits as long on every one."""
-    shortest_us, longest_us = settings.minimum_rto_us, settings.maximum_rto_us
-    doublings = (longest_us // shortest_us).bit_length() - 1
-    if retries <= doublings:
-        return ((2 << retries) - 1) * shortest_us
-    return ((2 << doublings) - 1) * shortest_us + (retries - doublings) * longest_us

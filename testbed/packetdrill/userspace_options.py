@@ -82,7 +82,9 @@ class SocketOptions:
             return endpoint.options.get(name, 0)
         if name == _QUICK_ACK and endpoint.connection is not None:
             return int(endpoint.connection.acknowledges_quickly)
-        value: int = INTEGER.unpack(get_common(endpoint.socket_options, *name, INTEGER_BYTES))[0]
+        value: int = INTEGER.unpack(
+            get_common(endpoint.socket_options, self._stack.settings, *name, INTEGER_BYTES)
+        )[0]
         return value
 
     def _setsockopt(self, arguments: list[Value]) -> Try:

@@ -209,10 +209,12 @@ def test_connection_of_a_port_with_itself() -> None:
 
 
 def test_syn_is_repeated_by_the_schedule() -> None:
-    """RFC 6298 §5.5 with Linux's four linear time-outs, and six tries."""
+    """RFC 6298 §5.5 with Linux's four linear time-outs, and six tries after them."""
     exchange = in_state(State.SYN_SENT)
-    times = [time_us for time_us, segment in exchange.advance(70_000_000) if shown(segment) == "S"]
-    assert times == [1_000_000 * second for second in (1, 2, 3, 4, 5, 7)]
+    times = [time_us for time_us, segment in exchange.advance(130_000_000) if shown(segment) == "S"]
+    assert times == [1_000_000 * second for second in (1, 2, 3, 4, 5, 7, 11, 19, 35, 67)]
+    assert exchange.application.error is None
+    exchange.advance(2_000_000)
     assert exchange.application.error == ETIMEDOUT
 
 
