@@ -6,6 +6,7 @@ made-up hosts as well.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,6 +16,8 @@ from testbed.topology.model import Node
 POLL_INTERVAL_S = 0.02
 EVENT_LIMIT_S = 15.0
 """How long an awaited event may take, slow machines included."""
+_UNOWNED_HOST = 99
+"""Topologies number their hosts from 1."""
 
 
 class CaseAbortedError(Exception):
@@ -43,9 +46,23 @@ class HostAgent(Protocol):
 
     def set_limits(self, subflows: int, add_addr_accepted: int) -> None: ...
 
-    def add_endpoint(self, address: str, *, flags: Sequence[str], interface: str | None = None) -> int: ...
+    def add_endpoint(
+        self,
+        address: str,
+        *,
+        flags: Sequence[str],
+        interface: str | None = None,
+        identifier: int | None = None,
+        port: int | None = None,
+    ) -> int: ...
 
     def delete_endpoint(self, identifier: int, address: str | None = None) -> None: ...
+
+    def flush_endpoints(self) -> None: ...
+
+    def set_endpoint_flags(
+        self, flags: Sequence[str], *, identifier: int | None = None, address: str | None = None
+    ) -> None: ...
 
     def sockets(self) -> str: ...
 
@@ -103,20 +120,63 @@ class CaseHost:
         self.agent.set_limits(subflows, add_addr_accepted)
         self._tell(f"{self.name}: limits subflows {subflows} add_addr_accepted {add_addr_accepted}")
 
+    def unowned_address(self, interface: str) -> str:
+        """An address in the network of an interface that no host has. Raises LookupError."""
+        mine = ipaddress.ip_address(self.address(interface, self.endpoint_family))
+        for candidate in self.node.interface(interface).addresses:
+            if candidate.ip == mine:
+                return str(candidate.network.network_address + _UNOWNED_HOST)
+        raise LookupError(f"{self.node.name} has no network on {interface}")
+
     def endpoint(
-        self, interface: str, *, signal: bool = False, subflow: bool = False, backup: bool = False
+        self,
+        interface: str,
+        *,
+        signal: bool = False,
+        subflow: bool = False,
+        backup: bool = False,
+        fullmesh: bool = False,
+        identifier: int | None = None,
+        port: int | None = None,
+        address: str | None = None,
     ) -> None:
-        """``ip mptcp endpoint add`` for the address of an interface."""
-        wanted = {"signal": signal, "subflow": subflow, "backup": backup}
+        """``ip mptcp endpoint add`` for the address of an interface, or another that is said to be there."""
+        wanted = {"signal": signal, "subflow": subflow, "backup": backup, "fullmesh": fullmesh}
         flags = tuple(flag for flag, is_set in wanted.items() if is_set)
-        address = self.address(interface, self.endpoint_family)
-        self._endpoints[interface] = self.agent.add_endpoint(address, flags=flags, interface=interface)
-        self._tell(f"{self.name}: endpoint {address} dev {interface} {' '.join(flags)}".rstrip())
+        is_own = address is None
+        address = address or self.address(interface, self.endpoint_family)
+        self._endpoints[interface] = self.agent.add_endpoint(
+            address,
+            flags=flags,
+            interface=interface if is_own else None,
+            identifier=identifier,
+            port=port,
+        )
+        named = f"{address} port {port}" if port else address
+        self._tell(f"{self.name}: endpoint {named} dev {interface} {' '.join(flags)}".rstrip())
+
+    def change_endpoint(self, interface: str, *, backup: bool = False, fullmesh: bool = False) -> None:
+        """``ip mptcp endpoint change``: exactly these flags from now on. Raises KeyError."""
+        wanted = {"backup": backup, "fullmesh": fullmesh}
+        flags = tuple(flag for flag, is_set in wanted.items() if is_set)
+        self.agent.set_endpoint_flags(flags, identifier=self._endpoints[interface])
+        self._tell(f"{self.name}: endpoint on {interface} is now {' '.join(flags) or 'without flags'}")
 
     def remove_endpoint(self, interface: str) -> None:
         """``ip mptcp endpoint delete`` for an endpoint that :meth:`endpoint` made. Raises KeyError."""
         self.agent.delete_endpoint(self._endpoints.pop(interface))
         self._tell(f"{self.name}: endpoint on {interface} removed")
+
+    def remove_initial_address(self) -> None:
+        """``ip mptcp endpoint delete id 0``: the address that the connection was opened with."""
+        self.agent.delete_endpoint(0, self.address())
+        self._tell(f"{self.name}: address of id 0 removed")
+
+    def flush_endpoints(self) -> None:
+        """``ip mptcp endpoint flush``."""
+        self.agent.flush_endpoints()
+        self._endpoints.clear()
+        self._tell(f"{self.name}: endpoints flushed")
 
     def sockets(self) -> list[str]:
         """The states of the host's sockets, as lines of text."""

@@ -173,6 +173,12 @@ class CaseLab:
             pass
         return transfer
 
+    @contextmanager
+    def slow_transfer(self) -> Iterator[Transfer]:
+        """256 KiB both ways over about 640 ms, during which the body acts on the connection."""
+        with self.start_transfer(kib(256), chunk_bytes=kib(4), pause_us=10_000) as transfer:
+            yield transfer
+
     def aborted_transfer(self, size: int, *, by: CaseHost) -> Transfer:
         """Both ways at once, and ``by`` aborts the connection in the middle."""
         patient = Workload(kind=WorkloadKind.TRANSFER, role=Role.LISTEN, address="", port=0)
@@ -231,6 +237,13 @@ class CaseLab:
     def wait_for_count(self, measured: HostMeasurement, name: str, value: int) -> None:
         """Until a counter has gained at least ``value`` since its measurement began."""
         self.wait_for(f"{measured.host.name} {name} reaching {value}", lambda: measured.grown(name) >= value)
+
+    def wait_for_connections(self, host: CaseHost, count: int) -> None:
+        """Until a host has exactly so many established MPTCP connections (the gauge MPCurrEstab)."""
+        self.wait_for(
+            f"{host.name}: {count} established",
+            lambda: host.agent.counters().get("MPTcpExtMPCurrEstab") == count,
+        )
 
     def set_link(self, node: str, interface: str, *, up: bool) -> None:
         """Raise or cut a link at one of its ends."""

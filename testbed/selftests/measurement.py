@@ -12,6 +12,7 @@ from testbed.selftests.judgement import (
     Expectation,
     Verdict,
     at_least,
+    between,
     exactly,
     full_counter_name,
     judge_counters,
@@ -84,6 +85,32 @@ class Measurement:
         remover.must_count(RmAddrTx=addresses, RmSubflow=subflows)
         peer.must_count(RmAddr=addresses, RmAddrDrop=0)
 
+    def must_remove_at_once(self, subflows: int) -> None:
+        """Both hosts were flushed: each subflow was removed by one of them, or by both before they heard."""
+        removed = sum(side.delta().get("MPTcpExtRmSubflow", 0) for side in (self.client, self.server))
+        self.client.verdict.must_be_within(
+            "RmSubflow of both hosts", between(subflows, 2 * subflows), removed
+        )
+
+    def must_join_at_ports(self, subflows: int) -> None:
+        """So many addresses were announced with a port, and so many joins went there."""
+        announced = at_least(subflows) if subflows else exactly(0)
+        self.client.must_count(PortAdd=announced, MPJoinPortSynAckRx=subflows)
+        self.server.must_count(
+            MPJoinPortSynRx=subflows, MPJoinPortAckRx=subflows, MismatchPortSynRx=0, MismatchPortAckRx=0
+        )
+
+    def must_prioritise(
+        self, *, sent_by_client: int, sent_by_server: int, joined_as_backup: int, answered_as_backup: int
+    ) -> None:
+        """MP_PRIO of both ends, and the backup flags of the joins' SYN and SYN/ACK."""
+        self.client.must_count(
+            MPPrioTx=sent_by_client, MPPrioRx=sent_by_server, MPJoinSynAckBackupRx=answered_as_backup
+        )
+        self.server.must_count(
+            MPPrioTx=sent_by_server, MPPrioRx=sent_by_client, MPJoinSynBackupRx=joined_as_backup
+        )
+
     def must_fastclose(self, *, by: CaseHost) -> None:
         """``by`` ended the connection with MP_FASTCLOSE in a reset, and its peer understood."""
         closer, peer = self._sides(by)
@@ -109,7 +136,7 @@ class HostMeasurement:
         self.host = host
         self.before: dict[str, int] = {}
         self.after: dict[str, int] = {}
-        self._verdict = verdict
+        self.verdict = verdict
 
     def start(self) -> None:
         self.before = self.host.agent.counters()
@@ -122,7 +149,7 @@ class HostMeasurement:
 
     def must_count(self, **expected: int | Expectation) -> None:
         """Exactly these numbers, or numbers within these ranges; what the host's kernel lacks is skipped."""
-        judge_counters(self._verdict, self.host.name, self.delta(), expected)
+        judge_counters(self.verdict, self.host.name, self.delta(), expected)
 
     def grown(self, name: str) -> int:
         """What a counter has gained since the start. Raises CaseAbortedError where there is no such one."""

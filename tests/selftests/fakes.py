@@ -116,12 +116,28 @@ class FakeAgent:
     def set_limits(self, subflows: int, add_addr_accepted: int) -> None:
         self.calls.append(f"limits {subflows} {add_addr_accepted}")
 
-    def add_endpoint(self, address: str, *, flags: Iterable[str], interface: str | None = None) -> int:
+    def add_endpoint(
+        self,
+        address: str,
+        *,
+        flags: Iterable[str],
+        interface: str | None = None,
+        identifier: int | None = None,
+        port: int | None = None,
+    ) -> int:
         self.calls.append(f"endpoint {address} {','.join(flags)} {interface}")
         return 5
 
     def delete_endpoint(self, identifier: int, address: str | None = None) -> None:
         self.calls.append(f"delete endpoint {identifier}")
+
+    def flush_endpoints(self) -> None:
+        self.calls.append("flush endpoints")
+
+    def set_endpoint_flags(
+        self, flags: Iterable[str], *, identifier: int | None = None, address: str | None = None
+    ) -> None:
+        self.calls.append(f"endpoint {identifier} {','.join(flags)}")
 
     def sockets(self) -> str:
         return "ESTAB 1\nTIME-WAIT 2"
