@@ -388,6 +388,7 @@ class Stack:
         subflow.remote_id, subflow.remote_nonce = join.address_id, join.nonce
         subflow.peer_backup = join.backup
         subflow.local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
+        subflow.is_backup = connection.path_manager.is_backup(*four_tuple[:2])
         return subflow
 
     def _receive_cookie(

@@ -93,7 +93,8 @@ class StatelessAnswers:
             connection.local_key.value, connection.require_remote_key().value, nonce, request.nonce
         )
         local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
-        answer = MpJoinSynAck(False, local_id, digest[: handshake.SYN_HMAC_BYTES], nonce)
+        is_backup = connection.path_manager.is_backup(*four_tuple[:2])
+        answer = MpJoinSynAck(is_backup, local_id, digest[: handshake.SYN_HMAC_BYTES], nonce)
         self._send(four_tuple, syn, cookie, (answer,), now_us)
 
     def _cookie(self, listener: Listener, four_tuple: FourTuple, syn: TcpSegment, now_us: int) -> int:

@@ -105,6 +105,9 @@ class PathManager(Protocol):
     def local_id_for(self, connection: Connection, address: bytes, port: int = 0) -> int:
         """The address id that a local address has on this connection; that of a port, if it has its own."""
 
+    def is_backup(self, address: bytes, port: int = 0) -> bool:
+        """Whether subflows that are joined at a local address are to be backups."""
+
 
 class Scheduler(Protocol):
     """Chooses the subflow for the next run of data (RFC 8684 §3.3.5)."""

@@ -422,6 +422,10 @@ class EndpointPathManager:
         endpoint = self._table.at(address, port)
         return (endpoint or self._table.add_implicit(address)).identifier
 
+    def is_backup(self, address: bytes, port: int = 0) -> bool:
+        endpoint = self._table.at(address, port)
+        return endpoint is not None and "backup" in endpoint.flags
+
     def counts(self, connection: Connection) -> PathCounts:
         paths = self._paths.get(connection) or ConnectionPaths()
 

@@ -251,6 +251,10 @@ class UserspacePathManager:
         paths.addresses[free] = LocalAddress(address)
         return free
 
+    def is_backup(self, address: bytes, port: int = 0) -> bool:
+        """Who manages the paths sets the priority of a subflow when it is there."""
+        return False
+
     def counts(self, connection: Connection) -> PathCounts:
         paths = self._paths.get(connection) or ManagedPaths()
         return PathCounts(
