@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from testbed.selftests.case import case
 from testbed.selftests.lab_view import CaseLab
+from testbed.selftests.measurement import Measurement
 
 COOKIES = "{net.ipv4.tcp_syncookies: 2}"
 VARIABLES = {"client_sysctls": COOKIES, "server_sysctls": COOKIES}
+
+
+def _must_join(lab: CaseLab, run: Measurement, subflows: int) -> None:
+    """All joins, unless two of them met in one of the 1,024 places where Linux keeps half-open ones by hash.
+
+    Then the later takes the earlier's place: the HMAC of the one is wrong, and of the other nothing is known.
+    """
+    if run.server.delta().get("MPTcpExtMPJoinAckHMacFailure") == 1 and subflows > 1:
+        lab.note("two joins met in one place of the server's table of half-open joins")
+        run.server.must_count(MPJoinSynRx=subflows, MPJoinAckRx=subflows - 2)
+    else:
+        run.must_join(subflows)
 
 
 @case(topology="four-links", groups=("cookies", "subflow"), variables=VARIABLES)
@@ -19,7 +32,7 @@ def single_subflow_with_syn_cookies(lab: CaseLab) -> None:
         transfer = lab.paced_transfer()
     transfer.must_be_intact()
     run.must_be_one_mptcp_connection()
-    run.must_join(1)
+    _must_join(lab, run, 1)
 
 
 @case(topology="four-links", groups=("cookies", "subflow"), variables=VARIABLES)
@@ -33,7 +46,7 @@ def multiple_subflows_with_syn_cookies(lab: CaseLab) -> None:
         transfer = lab.paced_transfer()
     transfer.must_be_intact()
     run.must_be_one_mptcp_connection()
-    run.must_join(2)
+    _must_join(lab, run, 2)
 
 
 @case(topology="four-links", groups=("cookies", "signal"), variables=VARIABLES)
@@ -46,7 +59,7 @@ def signal_address_with_syn_cookies(lab: CaseLab) -> None:
         transfer = lab.paced_transfer()
     transfer.must_be_intact()
     run.must_be_one_mptcp_connection()
-    run.must_join(1)
+    _must_join(lab, run, 1)
     run.must_announce(1)
 
 
@@ -61,7 +74,7 @@ def subflow_and_signal_with_syn_cookies(lab: CaseLab) -> None:
         transfer = lab.paced_transfer()
     transfer.must_be_intact()
     run.must_be_one_mptcp_connection()
-    run.must_join(2)
+    _must_join(lab, run, 2)
     run.must_announce(1)
 
 
@@ -77,5 +90,5 @@ def subflows_and_signal_with_syn_cookies(lab: CaseLab) -> None:
         transfer = lab.paced_transfer()
     transfer.must_be_intact()
     run.must_be_one_mptcp_connection()
-    run.must_join(3)
+    _must_join(lab, run, 3)
     run.must_announce(1)
