@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testbed.selftests.case import case
+from testbed.selftests.cases.ports import WITHOUT_TIMESTAMPS
 from testbed.selftests.lab_view import CaseLab
 
 
@@ -53,7 +54,7 @@ def single_address_switch_to_backup(lab: CaseLab) -> None:
     run.must_prioritise(sent_by_client=0, sent_by_server=1, joined_as_backup=0, answered_as_backup=0)
 
 
-@case(topology="four-links", groups=("backup", "signal", "port"))
+@case(topology="four-links", groups=("backup", "signal", "port"), variables=WITHOUT_TIMESTAMPS)
 def single_address_with_port_backup(lab: CaseLab) -> None:
     """As single_address_backup, for an address with a port of its own."""
     lab.server.limits(subflows=1)
