@@ -40,6 +40,9 @@ class BuiltLab:
 LabOpener = Callable[[Case, Run], AbstractContextManager[BuiltLab]]
 
 
+_BITE_INTERVAL_S = 1.0
+
+
 class RunTimeout(KeyboardInterrupt):
     """The watchdog's: not an Exception, so that nothing in between takes it for a failure of its own.
 
@@ -49,18 +52,23 @@ class RunTimeout(KeyboardInterrupt):
 
 @contextmanager
 def watchdog(seconds: float) -> Iterator[None]:
-    """Raises RunTimeout in the body, which must run in the main thread, when it takes too long."""
+    """Raises RunTimeout in the body, which must run in the main thread, when it takes too long.
+
+    Again and again until the body ends: an event loop keeps what a callback of its own raises to itself.
+    """
 
     def bite(_number: int, _frame: FrameType | None) -> None:
         raise RunTimeout
 
     previous = signal.signal(signal.SIGALRM, bite)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    previous_timer = signal.setitimer(signal.ITIMER_REAL, seconds, _BITE_INTERVAL_S)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+        # A watchdog around this one goes on.
+        signal.setitimer(signal.ITIMER_REAL, *previous_timer)
 
 
 def execute(run: Run, open_lab: LabOpener, timeout_s: float) -> RunResult:

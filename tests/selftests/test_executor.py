@@ -113,6 +113,34 @@ def test_the_watchdog_ends_a_case_that_hangs(play: Player) -> None:
     assert result.hosts[0].sockets
 
 
+def test_the_watchdog_bites_again_where_a_bite_was_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "_BITE_INTERVAL_S", 0.01)
+    swallowed: list[str] = []
+
+    def body() -> None:
+        while True:
+            try:
+                threading.Event().wait(30)
+            except RunTimeout:
+                if swallowed:
+                    raise
+                swallowed.append("the first")
+
+    with pytest.raises(RunTimeout), watchdog(0.01):
+        body()
+    assert swallowed == ["the first"]
+
+
+def test_a_watchdog_around_another_goes_on() -> None:
+    def body() -> None:
+        with watchdog(30):
+            pass
+        threading.Event().wait(30)
+
+    with pytest.raises(RunTimeout), watchdog(0.2):
+        body()
+
+
 def test_the_watchdog_is_quiet_afterwards() -> None:
     with watchdog(0.02):
         pass
