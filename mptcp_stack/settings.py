@@ -29,6 +29,10 @@ class StackSettings:
     blackhole_timeout_us: int = 3600 * SECOND_US
     """How long active opens are plain TCP after a path that dropped MP_CAPABLE; 0: not at all."""
     stale_loss_cnt: int = 4
+    opportunistic_retransmission: bool = False
+    """Not in Linux, as the next: what blocks the window is sent again on a quicker subflow."""
+    penalise_slow_subflows: bool = False
+    """A subflow that blocks the window for a quicker one has its congestion window halved."""
     path_manager: str = "kernel"
     """Of connections that begin from now on; "kernel": by endpoints and limits."""
     scheduler: str = "default"
@@ -103,6 +107,8 @@ _SYSCTL_FLAGS = {
     "net.mptcp.enabled": "mptcp_enabled",
     "net.mptcp.checksum_enabled": "checksum_enabled",
     "net.mptcp.allow_join_initial_addr_port": "allow_join_initial_addr_port",
+    "net.mptcp.opportunistic_retransmission": "opportunistic_retransmission",
+    "net.mptcp.penalise_slow_subflows": "penalise_slow_subflows",
     "net.ipv4.tcp_timestamps": "tcp_timestamps",
     "net.ipv4.tcp_sack": "tcp_sack",
     "net.ipv4.tcp_dsack": "tcp_dsack",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcp_stack.mptcp import opportunism
 from mptcp_stack.mptcp.reinjection import count_again
 from mptcp_stack.mptcp.runs import largest_run, send_run
 from mptcp_stack.mptcp.small_segments import sendable_length
@@ -70,6 +71,8 @@ def _send_new(connection: Connection, now_us: int) -> None:
                     subflow, buffer.unsent.length, room, length, now_us
                 )
         if subflow is None or not length:
+            if subflow is not None and opportunism.unblock(connection, subflow, now_us):
+                _send_again(connection, now_us)
             _want_probe(connection, now_us)
             break
         _send_length(connection, subflow, length, now_us)

@@ -101,6 +101,15 @@ class SendBuffer:
                 count += 1
         return count
 
+    def blocking_run(self) -> Outstanding | None:
+        """What holds the window's left edge."""
+        return self._outstanding[0] if self._outstanding else None
+
+    def queue_blocking_run(self) -> None:
+        """It is to be sent once more."""
+        if self._outstanding and not self._outstanding[0].is_queued_again:
+            self._queue_run(self._outstanding[0])
+
     def oldest_runs(self, limit: int) -> list[tuple[int, Parts]]:
         """The first bytes that the peer lacks, ``limit`` at most, up to what is to be sent again anyway."""
         oldest: list[tuple[int, Parts]] = []

@@ -61,6 +61,7 @@ class MptcpSubflow(Subflow):
         "local_nonce",
         "mappings",
         "peer_backup",
+        "penalised_at_us",
         "pending_signals",
         "remote_id",
         "remote_nonce",
@@ -88,7 +89,7 @@ class MptcpSubflow(Subflow):
         self.is_backup = self.peer_backup = False
         self.is_confirmed = False
         self.is_stale = False
-        self.stale_count = 0
+        self.stale_count = self.penalised_at_us = 0
         self.data_fin_wanted = False
         self.was_established = self.valid_checksum_seen = False
         self.failure: Failure | None = None
