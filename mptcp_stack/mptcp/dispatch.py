@@ -60,6 +60,8 @@ def _send_new(connection: Connection, now_us: int) -> None:
     if buffer.unsent.length:
         for resting in connection.subflows:
             resting.begin_transmission(now_us)
+        if buffer.window_edge > buffer.nxt:
+            _send_owed_window_probes(connection, now_us)
     while buffer.unsent.length:
         subflow = connection.scheduler.choose(connection.subflows, for_reinjection=False)
         room = 0 if subflow is None else _room(connection, subflow)
@@ -154,6 +156,23 @@ def _want_probe(connection: Connection, now_us: int) -> None:
     usable = [subflow for subflow in connection.subflows if subflow.is_usable]
     if usable and not any(len(subflow.retransmission_queue) for subflow in usable):
         usable[0].want_window_probe(now_us)
+        buffer = connection.send_buffer
+        is_closed = connection.mode is Mode.MPTCP and buffer.window_edge <= buffer.nxt == buffer.una
+        if is_closed and not usable[0].owes_window_probe:
+            usable[0].owes_window_probe = True
+            connection.environment.counters.increment("MPTcpExtWinProbe")
+
+
+def _send_owed_window_probes(connection: Connection, now_us: int) -> None:
+    """Linux hands a subflow a byte that the peer has, for a window that is closed at data level as well.
+
+    The subflow's own probes go before it (RFC 9293 §3.8.6.1); it leaves ahead of what the window then takes.
+    """
+    for subflow in list(connection.subflows):
+        if subflow.owes_window_probe:
+            subflow.owes_window_probe = False
+            if subflow.is_usable and subflow.sendable_bytes():
+                send_run(connection, subflow, connection.send_buffer.una - 1, (b"\0",), True, now_us)
 
 
 def _room(connection: Connection, subflow: MptcpSubflow) -> int:

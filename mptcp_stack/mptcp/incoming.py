@@ -173,6 +173,8 @@ def _on_add_addr(subflow: MptcpSubflow, option: AddAddr, now_us: int) -> None:
     counters = subflow.environment.counters
     if option.echo:
         counters.increment("MPTcpExtEchoAdd")
+        if option.port is not None:
+            counters.increment("MPTcpExtPortAdd")
         connection.path_manager.on_echo(connection, option.address_id, now_us)
         return
     expected = crypto.address_hmac(
@@ -183,8 +185,7 @@ def _on_add_addr(subflow: MptcpSubflow, option: AddAddr, now_us: int) -> None:
         option.port,
     )
     if option.hmac is None or not crypto.equal(expected, option.hmac):
-        # RFC 8684 §3.4.1: silently ignored.
-        counters.increment("MPTcpExtAddAddrDrop")
+        # RFC 8684 §3.4.1: silently ignored, and Linux does not count it.
         return
     counters.increment("MPTcpExtAddAddr")
     if option.port is not None:

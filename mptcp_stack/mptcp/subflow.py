@@ -60,6 +60,7 @@ class MptcpSubflow(Subflow):
         "local_id",
         "local_nonce",
         "mappings",
+        "owes_window_probe",
         "peer_backup",
         "penalised_at_us",
         "pending_signals",
@@ -88,7 +89,7 @@ class MptcpSubflow(Subflow):
         self.local_nonce = self.remote_nonce = 0
         self.is_backup = self.peer_backup = False
         self.is_confirmed = False
-        self.is_stale = False
+        self.is_stale = self.owes_window_probe = False
         self.stale_count = self.penalised_at_us = 0
         self.data_fin_wanted = False
         self.was_established = self.valid_checksum_seen = False
