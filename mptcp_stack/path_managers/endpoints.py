@@ -332,7 +332,8 @@ class EndpointPathManager:
         paths = self._paths_of(connection)
         if not connection.is_open_for_joins or option.address_id in paths.accepted_ids:
             return
-        if paths.add_addr_accepted >= self.limits.add_addr_accepted:
+        own = self._endpoints_for_denying_peer(connection, paths, option.address)
+        if not own and paths.add_addr_accepted >= self.limits.add_addr_accepted:
             return
         if paths.extra_subflows >= self.limits.subflows:
             return
@@ -341,12 +342,30 @@ class EndpointPathManager:
             return
         opened = [
             self._open(connection, paths, local, self._table.at(local, 0), remote, option.address_id)
-            for local in self._sources_for(connection, option.address)
+            for local in own or self._sources_for(connection, option.address)
             if paths.extra_subflows < self.limits.subflows
         ]
         if any(opened):
             paths.add_addr_accepted += 1
             paths.accepted_ids.add(option.address_id)
+
+    def _endpoints_for_denying_peer(
+        self, connection: Connection, paths: ConnectionPaths, remote: bytes
+    ) -> list[bytes]:
+        """Who may not join the initial address takes up one other, as in Linux, even if limits say none."""
+        at_start = self._table.at(*connection.local)
+        is_unused = paths.used_endpoints <= ({at_start.identifier} if at_start else set())
+        if not connection.peer_denies_join_initial or self.limits.add_addr_accepted or not is_unused:
+            return []
+        own = [
+            endpoint
+            for endpoint in self._table.all()
+            if "subflow" in endpoint.flags
+            and endpoint is not at_start
+            and self._families_match(connection, endpoint.address, remote)
+        ]
+        paths.used_endpoints.update(endpoint.identifier for endpoint in own)
+        return [endpoint.address for endpoint in own]
 
     def _sources_for(self, connection: Connection, remote: bytes) -> list[bytes]:
         """Each fullmesh endpoint; without any, what the routes choose."""
