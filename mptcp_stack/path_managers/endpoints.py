@@ -147,9 +147,9 @@ class EndpointPathManager:
         now_us = self._environment.timers.clock_us
         for connection in self._open_connections():
             own = [subflow for subflow in connection.subflows if subflow.local == endpoint.address]
-            for subflow in own:
-                if subflow.is_backup != is_backup:
-                    self._set_priority(subflow, is_backup, now_us)
+            # Linux tells of the first only, and by the form that speaks of just that one.
+            if own and "backup" in changed:
+                self._set_priority(own[0], is_backup, now_us)
             if "fullmesh" in changed and "subflow" in endpoint.flags:
                 self._paths_of(connection).used_endpoints.discard(identifier)
                 self._remove(connection, (), own, now_us)
