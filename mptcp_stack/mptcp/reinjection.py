@@ -53,12 +53,35 @@ def _carrier(connection: Connection) -> MptcpSubflow | None:
         if not subflow.is_usable or subflow.is_stale:
             continue
         if len(subflow.retransmission_queue):
+            _note_silence(connection, subflow)
             some_get_answers = some_get_answers or subflow.stale_count <= 1
         elif not subflow.counts_as_backup:
             return subflow
         elif backup is None:
             backup = subflow
     return None if some_get_answers else backup
+
+
+def _note_silence(connection: Connection, subflow: MptcpSubflow) -> None:
+    """One more period in which it had data on the way; any segment that comes in ends the count.
+
+    After more of them than ``stale_loss_cnt`` it is stale, if there is another that does better.
+    """
+    subflow.stale_count = min(subflow.stale_count + 1, 255)
+    limit = connection.environment.settings.stale_loss_cnt
+    if not limit or subflow.stale_count <= limit:
+        return
+    if any(
+        other is not subflow
+        and other.is_usable
+        and not other.is_stale
+        and other.stale_count < max(limit - 1, 1)
+        for other in connection.subflows
+    ):
+        subflow.is_stale = True
+        connection.environment.counters.increment("MPTcpExtSubflowStale")
+        connection.send_buffer.queue_again(subflow)
+        connection.request_output()
 
 
 def _send_oldest(connection: Connection, subflow: MptcpSubflow, now_us: int) -> None:
@@ -92,10 +115,6 @@ def on_subflow_timeout(connection: Connection, subflow: MptcpSubflow) -> None:
     ]
     if not others:
         return
-    subflow.stale_count += 1
-    if subflow.stale_count > connection.environment.settings.stale_loss_cnt and not subflow.is_stale:
-        subflow.is_stale = True
-        connection.environment.counters.increment("MPTcpExtSubflowStale")
     if subflow.consecutive_timeouts >= TIMEOUTS_OF_A_DEAD_PATH:
         connection.send_buffer.queue_again(subflow)
         connection.request_output()
