@@ -143,6 +143,8 @@ class Bindings:
         """Variable → packed address."""
         self.announced: dict[bytes, int] = {}
         """Address → the ID that the stack announced it with."""
+        self.signature_key: bytes | None = None
+        """Of MD5 signatures, as the script has set it on a socket."""
         self.subflows: list[Subflow] = []
         self.default_subflow: Subflow | None = None
         """The one that packets without addresses belong to."""

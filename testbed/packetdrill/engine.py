@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from mptcp_stack.errors import StackError
 from testbed.errors import TestbedError
+from testbed.packetdrill import md5_signature
 from testbed.packetdrill.bindings import Bindings
 from testbed.packetdrill.call_results import call_differences, result_text
 from testbed.packetdrill.code_blocks import CodeBlockError, CodeBlocks
@@ -232,6 +233,9 @@ class Engine:
     def _call(self, event: Event, call: SystemCall) -> None:
         script_arguments = [to_value(argument) for argument in call.arguments]
         arguments = self._descriptors.to_stack(call.name, script_arguments)
+        key = md5_signature.key_of_call(call.name, arguments)
+        if key is not None:
+            self._bindings.signature_key = key
         if call.name in _OPENING_CALLS:
             self._bindings.let_ports_be_reused()
         started = self._stack.start_call(call.name, arguments)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mptcp_stack.sockets.tcp_info import parse_tcp_info
+from testbed.packetdrill import md5_signature
 from testbed.packetdrill.kernel_descriptors import KernelDescriptors, OpenDescriptor
 from testbed.packetdrill.kernel_polling import PollingCalls
 from testbed.packetdrill.kernel_values import (
@@ -26,6 +27,8 @@ from testbed.packetdrill.kernel_values import (
     option_value,
     payload,
     scattered,
+    signature_address,
+    signature_bytes,
     vector_lengths,
 )
 from testbed.packetdrill.stack_under_test import Value
@@ -396,7 +399,13 @@ class KernelCalls:
     def _setsockopt(self, arguments: list[Value]) -> Call:
         stream = self._stream(arguments[0])
         level, option = number(arguments[1], "level"), number(arguments[2], "option")
-        data = option_bytes(arguments[3], number(arguments[4], "length", 4))
+        key = md5_signature.key_of_call("setsockopt", arguments)
+        if key is None:
+            data = option_bytes(arguments[3], number(arguments[4], "length", 4))
+        else:
+            data = signature_bytes(
+                self._addresses.remote(signature_address(arguments[3]), stream.family), key
+            )
 
         def call() -> Done:
             stream.setsockopt(level, option, data)

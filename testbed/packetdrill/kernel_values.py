@@ -174,6 +174,9 @@ def address_length(address: Address) -> int:
 _LINGER = struct.Struct("=ii")
 _TIME = struct.Struct("=qq")
 _INTEGER = struct.Struct("=i")
+_LONGEST_SIGNATURE_KEY = 80
+_SIGNATURE = struct.Struct(f"=128sBBHi{_LONGEST_SIGNATURE_KEY}s")
+"""The peer's address, flags, length of a prefix, length of the key, interface, key."""
 
 
 def option_bytes(value: Value, size: int) -> bytes:
@@ -206,6 +209,20 @@ def _structure_bytes(fields: dict[str, Value]) -> bytes:
             number(fields.get("tv_sec"), "tv_sec", 0), number(fields.get("tv_usec"), "tv_usec", 0)
         )
     raise ValueError("of structures, options have {onoff=…, linger=…} and {tv_sec=…, tv_usec=…}")
+
+
+def signature_address(value: Value) -> Value:
+    """Whose segments a key of TCP_MD5SIG is for; None for the script's own address."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value.get("tcpm_addr") if isinstance(value, dict) else None
+
+
+def signature_bytes(peer: SocketAddress, key: bytes) -> bytes:
+    """``struct tcp_md5sig``. Raises ValueError for a key that it has no room for."""
+    if len(key) > _LONGEST_SIGNATURE_KEY:
+        raise ValueError(f"tcpm_key: at most {_LONGEST_SIGNATURE_KEY} bytes")
+    return _SIGNATURE.pack(peer.to_bytes(), 0, 0, len(key), 0, key)
 
 
 def option_value(data: bytes, level: int, option: int) -> Value:

@@ -118,7 +118,7 @@ def _plain(option: ScriptOption) -> bytes:
         case SackPermitted():
             return bytes((KIND_SACK_PERMITTED, 2))
         case Md5Signature(digest):
-            return bytes((KIND_MD5_SIGNATURE, 18)) + (digest if digest is not None else bytes(16))
+            return bytes((KIND_MD5_SIGNATURE, 18)) + (digest if isinstance(digest, bytes) else bytes(16))
         case RawOption(data):
             return data
         case FastOpen():

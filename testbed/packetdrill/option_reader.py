@@ -179,10 +179,11 @@ def _md5_signature(reader: OptionFieldsReader) -> ScriptOption:
     items = reader.read(FieldNames(takes_positional=True)).positional
     if not items:
         return Md5Signature()
-    _word(reader, items[0])
+    if _word(reader, items[0]) == Computed.AUTO.value and len(items) == 1:
+        return Md5Signature(Computed.AUTO)
     digest = hexadecimal(reader.context, items[0], "md5", 16)
     if len(digest) != 16 or len(items) > 1:
-        raise reader.context.reject(items[0], "md5 takes 32 hexadecimal digits")
+        raise reader.context.reject(items[0], "md5 takes 32 hexadecimal digits or auto")
     return Md5Signature(digest)
 
 

@@ -15,6 +15,7 @@ from mptcp_stack.wire.ip_packet import (
     emit_ipv6_header,
 )
 from mptcp_stack.wire.tcp_segment import ACK, CHECKSUM_OFFSET
+from testbed.packetdrill import md5_signature
 from testbed.packetdrill.bindings import Bindings, Subflow
 from testbed.packetdrill.constants import icmp_type_and_code
 from testbed.packetdrill.errors import PacketError
@@ -69,9 +70,10 @@ def _build_tcp(tcp: TcpPart, context: PacketContext) -> bytes:
         0,
         tcp.urgent_pointer or 0,
     )
-    return with_tcp_checksum(
-        header + options + context.payload, subflow.remote.address, subflow.local.address
-    )
+    source, destination = subflow.remote.address, subflow.local.address
+    segment = header + options + context.payload
+    signed = md5_signature.sign(tcp, segment, source, destination, context.bindings.signature_key)
+    return with_tcp_checksum(signed, source, destination)
 
 
 def with_tcp_checksum(segment: bytes, source: bytes, destination: bytes) -> bytes:

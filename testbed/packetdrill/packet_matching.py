@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.wire.ip_packet import parse_quoted_packet
 from mptcp_stack.wire.tcp_segment import SYN
+from testbed.packetdrill import md5_signature
 from testbed.packetdrill.bindings import Bindings
 from testbed.packetdrill.constants import icmp_type_and_code
 from testbed.packetdrill.errors import PacketError
@@ -85,6 +86,8 @@ def _match_tcp_packet(
     _match_header(comparison, expected, tcp)
     if expected.options is not None:
         _match_options(comparison, expected.options, tcp)
+    if md5_signature.is_demanded(expected):
+        _match_signature(comparison, wire, tcp)
     if verify_checksum:
         comparison.check("checksum", "a right one", "a right one" if tcp.checksum_is_good else "a wrong one")
     context.observe(tcp)
@@ -126,6 +129,14 @@ def _match_options(comparison: Comparison, expected: Sequence[ScriptOption], tcp
     wanted = [option for option in expected if not isinstance(option, AnyOptions)]
     for option, partner in zip(wanted, partners, strict=True):
         match_option(comparison, option, tcp.options[partner])
+
+
+def _match_signature(comparison: Comparison, wire: WirePacket, tcp: WireTcp) -> None:
+    key = comparison.context.bindings.signature_key
+    if key is None:
+        raise PacketError("md5 auto: there is no key yet, no setsockopt() with TCP_MD5SIG was before")
+    right = md5_signature.digest(wire.source, wire.destination, tcp, key)
+    comparison.check("md5", right, md5_signature.signature_of(tcp), hexadecimal)
 
 
 def _listed(options: Sequence[ScriptOption]) -> str:

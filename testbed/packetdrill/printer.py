@@ -285,7 +285,7 @@ def _print_rarer_option(option: ScriptOption) -> str:
         case RawOption(data):
             return f"raw {data.hex()}"
         case Md5Signature(digest):
-            return _words("md5", digest.hex() if digest is not None else None)
+            return _words("md5", digest.value if isinstance(digest, Computed) else (digest or b"").hex())
         case MpCapableOption():
             return _print_capable(option)
         case DssOption():

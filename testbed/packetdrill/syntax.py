@@ -244,9 +244,12 @@ class FastOpen(Node):
 
 @dataclass(frozen=True, slots=True)
 class Md5Signature(Node):
-    """``md5 [32 hexadecimal digits]``; without them outgoing ones are not compared, incoming ones are 0."""
+    """``md5 [32 hexadecimal digits]``, ``md5 auto``: the right one.
 
-    digest: bytes | None = None
+    Without either outgoing ones are not compared, incoming ones are right, or 0 while there is no key.
+    """
+
+    digest: bytes | Computed | None = None
 
 
 @dataclass(frozen=True, slots=True)

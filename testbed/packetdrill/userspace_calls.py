@@ -41,6 +41,7 @@ from testbed.packetdrill.userspace_attempts import (
     Done,
     Handler,
     Try,
+    WaitLimit,
     as_attempt,
     connection_of,
     failing,
@@ -78,7 +79,7 @@ class SocketCalls:
         self._table = DescriptorTable()
         self._options = SocketOptions(stack, self._table)
         self._polling = PollingCalls(self._table)
-        self._transfer = TransferCalls(self._table)
+        self._transfer = TransferCalls(self._table, self._polling.add_deadline)
         self._handlers: dict[str, Handler] = {
             "socket": self._socket,
             "bind": self._bind,
@@ -193,23 +194,23 @@ class SocketCalls:
         flags = number_argument(arguments[3], "flags") if len(arguments) > 3 else 0
         if endpoint.listener is None:
             raise OSError(EINVAL, "not listening")
-        return lambda _now_us: self._try_accept(endpoint, flags)
+        limit = WaitLimit(endpoint.receive_timeout_us, self._polling.add_deadline)
+        return lambda now_us: self._try_accept(endpoint, flags, must_not_wait=limit.is_over(now_us))
 
-    def _try_accept(self, endpoint: StreamSocket, flags: int) -> Done | None:
+    def _try_accept(self, endpoint: StreamSocket, flags: int, *, must_not_wait: bool) -> Done | None:
         listener: Listener | None = endpoint.listener
         if listener is None or listener.is_closed:
             raise OSError(EINVAL, "not listening")
         connection = endpoint.take_ready()
         if connection is None:
-            would_block(endpoint)
+            would_block(endpoint, must_not_wait=must_not_wait)
             return None
         accepted = StreamSocket(endpoint.domain, "mptcp" if connection.is_mptcp else "tcp")
         accepted.socket_options = connection.socket_options
         accepted.attach(connection)
         accepted.bound = connection.local
         accepted.connect_was_reported = True
-        accepted.linger = endpoint.linger
-        accepted.options = dict(endpoint.options)
+        accepted.inherit_from(endpoint)
         accepted.is_nonblocking = bool(flags & socket.SOCK_NONBLOCK)
         address = socket_address_value(endpoint.domain, *connection.remote)
         length = SOCKET_ADDRESS_BYTES[endpoint.domain]
@@ -223,7 +224,11 @@ class SocketCalls:
         is_repeated = endpoint.connection is not None
         if not is_repeated:
             self._start_connecting(endpoint, remote)
-        return lambda _now_us: self._try_connect(endpoint, EALREADY if is_repeated else EINPROGRESS)
+        errno_of_waiting = EALREADY if is_repeated else EINPROGRESS
+        limit = WaitLimit(endpoint.send_timeout_us, self._polling.add_deadline)
+        return lambda now_us: self._try_connect(
+            endpoint, errno_of_waiting, must_not_wait=endpoint.is_nonblocking or limit.is_over(now_us)
+        )
 
     def _start_connecting(self, endpoint: StreamSocket, remote: AddressAndPort) -> None:
         address, port = remote
@@ -237,7 +242,9 @@ class SocketCalls:
         )
         endpoint.attach(connection)
 
-    def _try_connect(self, endpoint: StreamSocket, errno_of_waiting: int) -> Done | None:
+    def _try_connect(
+        self, endpoint: StreamSocket, errno_of_waiting: int, *, must_not_wait: bool
+    ) -> Done | None:
         connection = connection_of(endpoint)
         error = endpoint.take_error()
         if error is not None:
@@ -249,7 +256,7 @@ class SocketCalls:
         if connection.is_established:
             endpoint.connect_was_reported = True
             return Done(0)
-        if endpoint.is_nonblocking:
+        if must_not_wait:
             raise OSError(errno_of_waiting, "still connecting")
         return None
 

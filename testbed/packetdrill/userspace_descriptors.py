@@ -65,8 +65,17 @@ class StreamSocket(Endpoint):
         self.socket_options = DEFAULT_SOCKET_OPTIONS
         self.linger: tuple[int, int] = (0, 0)
         """SO_LINGER: on or off, seconds."""
+        self.receive_timeout_us = self.send_timeout_us = 0
+        """SO_RCVTIMEO and SO_SNDTIMEO; 0 waits for ever."""
         self._waiting: deque[Connection] = deque()
         self._peeked = b""
+
+    def inherit_from(self, listening: StreamSocket) -> None:
+        """What an accepted socket has of the one that listened."""
+        self.linger = listening.linger
+        self.receive_timeout_us = listening.receive_timeout_us
+        self.send_timeout_us = listening.send_timeout_us
+        self.options = dict(listening.options)
 
     def attach(self, connection: Connection) -> None:
         self.connection = connection

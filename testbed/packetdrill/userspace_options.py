@@ -5,9 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EINVAL
+from errno import EDOM, EINVAL, ENOPROTOOPT
 
-from mptcp_stack.sockets.common_options import INTEGER, get_common, set_common
+from mptcp_stack.sockets.common_options import (
+    CONTROL_NAME_BYTES,
+    INTEGER,
+    TCP_CONGESTION,
+    get_common,
+    set_common,
+)
 from mptcp_stack.sockets.options import take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
@@ -21,6 +27,8 @@ MINIMUM_SEND_BUFFER, MINIMUM_RECEIVE_BUFFER = 4608, 2304
 MAXIMUM_BUFFER = 1 << 30
 INTEGER_BYTES = 4
 LINGER_BYTES = 8
+TIME_BYTES = 16
+SECOND_US = 1_000_000
 
 Name = tuple[int, int]
 """Level and option."""
@@ -35,6 +43,10 @@ _KEPT: frozenset[Name] = frozenset(
     )
 )
 """Without effect on the wire here."""
+_TIMEOUTS: dict[Name, str] = {
+    (_SOCKET, int(socket.SO_RCVTIMEO)): "receive_timeout_us",
+    (_SOCKET, int(socket.SO_SNDTIMEO)): "send_timeout_us",
+}
 _QUICK_ACK: Name = (_TCP, int(socket.TCP_QUICKACK))
 _SEND_BUFFER: Name = (_SOCKET, int(socket.SO_SNDBUF))
 _RECEIVE_BUFFER: Name = (_SOCKET, int(socket.SO_RCVBUF))
@@ -65,9 +77,16 @@ class SocketOptions:
         if name == (_SOCKET, int(socket.SO_LINGER)):
             is_on, seconds = endpoint.linger
             return finished(0, {3: {"onoff": is_on, "linger": seconds}, 4: [LINGER_BYTES]})
+        if name in _TIMEOUTS:
+            seconds, microseconds = divmod(getattr(endpoint, _TIMEOUTS[name]), SECOND_US)
+            return finished(0, {3: {"tv_sec": seconds, "tv_usec": microseconds}, 4: [TIME_BYTES]})
         if name == (_TCP, int(socket.TCP_INFO)):
             info: dict[str, Value] = dict(tcp_info_of(endpoint))
             return finished(0, {3: info})
+        if name == TCP_CONGESTION:
+            control = endpoint.socket_options.congestion_control
+            text = (control or self._stack.settings.tcp_congestion_control).encode()
+            return finished(0, {3: text.ljust(CONTROL_NAME_BYTES, b"\0"), 4: [CONTROL_NAME_BYTES]})
         return finished(0, {3: [self._read(endpoint, name)], 4: [INTEGER_BYTES]})
 
     def _read(self, endpoint: StreamSocket, name: Name) -> int:
@@ -95,6 +114,8 @@ class SocketOptions:
             value = value[0]
         if name == (_SOCKET, int(socket.SO_LINGER)):
             self._set_linger(endpoint, value)
+        elif name in _TIMEOUTS:
+            setattr(endpoint, _TIMEOUTS[name], _timeout_us(value))
         elif name in (_SEND_BUFFER, _RECEIVE_BUFFER):
             self._set_buffer(endpoint, name, number_argument(value, "value"))
         elif name in _KEPT:
@@ -102,7 +123,7 @@ class SocketOptions:
         elif name == _QUICK_ACK and endpoint.connection is not None:
             endpoint.connection.acknowledge_quickly(bool(number_argument(value, "value")))
         else:
-            data = INTEGER.pack(number_argument(value, "value"))
+            data = _plain_bytes(value)
             endpoint.set_socket_options(set_common(endpoint.socket_options, *name, data))
         return finished(0)
 
@@ -133,6 +154,24 @@ def _take_error(endpoint: StreamSocket) -> int:
     if error is None and endpoint.connection is not None:
         return take_soft_error(endpoint.connection)
     return error or 0
+
+
+def _plain_bytes(value: Value) -> bytes:
+    """A number or a text. Structures are of options that are not here."""
+    if isinstance(value, dict):
+        raise OSError(ENOPROTOOPT, "the bundled stack has no such option")
+    return value if isinstance(value, bytes) else INTEGER.pack(number_argument(value, "value"))
+
+
+def _timeout_us(value: Value) -> int:
+    if not isinstance(value, dict):
+        raise ValueError("a time-out: expected {tv_sec=…, tv_usec=…}")
+    seconds = number_argument(value.get("tv_sec"), "tv_sec", 0)
+    microseconds = number_argument(value.get("tv_usec"), "tv_usec", 0)
+    if not 0 <= microseconds < SECOND_US:
+        raise OSError(EDOM, "tv_usec")
+    # As sock_set_timeout() has it: before now is at once, which here is the next instant.
+    return 1 if seconds < 0 else seconds * SECOND_US + microseconds
 
 
 def _is_mptcp(endpoint: StreamSocket) -> int:

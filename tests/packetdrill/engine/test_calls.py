@@ -52,6 +52,18 @@ SCRIPTS = {
     "+0 getsockopt(4, SOL_SOCKET, SO_LINGER, {onoff=1, linger=5}, [8]) = 0\n"
     "+0 setsockopt(4, SOL_TCP, TCP_ULP, [1], 4) = -1 ENOPROTOOPT (no such option)\n"
     "+0 getsockopt(4, SOL_TCP, TCP_IS_MPTCP, [0], [4]) = 0\n",
+    "congestion control": TCP_ACCEPTED + '+0 setsockopt(4, SOL_TCP, TCP_CONGESTION, "cubic", 5) = 0\n'
+    '+0 getsockopt(4, SOL_TCP, TCP_CONGESTION, "cubic\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0", [16]) = 0\n'
+    '+0 setsockopt(4, SOL_TCP, TCP_CONGESTION, "none", 4) = -1 ENOENT (none of that name)\n',
+    "options without a counterpart": TCP_ACCEPTED
+    + '+0 setsockopt(4, SOL_TCP, TCP_MD5SIG, {tcpm_addr=..., tcpm_key="secret"}, ...) = -1 ENOPROTOOPT\n'
+    "+0 setsockopt(4, SOL_TCP, TCP_FASTOPEN, [5], 4) = -1 ENOPROTOOPT\n",
+    "time-outs": TCP_ACCEPTED
+    + "+0 setsockopt(4, SOL_SOCKET, SO_RCVTIMEO, {tv_sec=1, tv_usec=500000}, 16) = 0\n"
+    "+0 getsockopt(4, SOL_SOCKET, SO_RCVTIMEO, {tv_sec=1, tv_usec=500000}, [16]) = 0\n"
+    "+0 getsockopt(4, SOL_SOCKET, SO_SNDTIMEO, {tv_sec=0, tv_usec=0}, [16]) = 0\n"
+    "+0...1.5 recv(4, ..., 1, MSG_PEEK) = -1 EAGAIN\n+2 pipe([5, 6]) = 0\n"
+    "+0...1.5 splice(4, NULL, 6, NULL, 9, 0) = -1 EAGAIN\n",
     "is MPTCP": MPTCP_ACCEPTED + "+0 getsockopt(4, SOL_TCP, TCP_IS_MPTCP, [1], [4]) = 0\n",
     "accept without a connection": TCP_ACCEPTED
     + "+0 fcntl(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0\n+0 accept(3, ..., ...) = -1 EAGAIN (again)\n"

@@ -129,7 +129,7 @@ script_options: st.SearchStrategy[ScriptOption] = st.one_of(
     st.builds(Sack, blocks),
     st.builds(Timestamps, maybe(uint32), maybe(uint32)),
     st.builds(FastOpen, cookies, st.booleans()),
-    st.builds(Md5Signature, st.none() | st.binary(min_size=16, max_size=16)),
+    st.builds(Md5Signature, st.none() | st.just(Computed.AUTO) | st.binary(min_size=16, max_size=16)),
     st.builds(RawOption, st.binary(min_size=1, max_size=40)),
     capables(),
     st.builds(

@@ -74,6 +74,7 @@ def option(text: str) -> ScriptOption:
         ("FOEXP", FastOpen(b"", is_experimental=True)),
         ("FOEXP 00112233", FastOpen(b"\x00\x11\x22\x33", is_experimental=True)),
         ("md5", Md5Signature()),
+        ("md5 auto", Md5Signature(Computed.AUTO)),
         (f"md5 {'0f' * 16}", Md5Signature(b"\x0f" * 16)),
         ("raw fd04abcd", RawOption(b"\xfd\x04\xab\xcd")),
         ("raw 0xfd04abcd", RawOption(b"\xfd\x04\xab\xcd")),
