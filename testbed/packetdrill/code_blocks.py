@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import CodeType
 
 from testbed.packetdrill.constants import CONSTANTS
+from testbed.packetdrill.time_limit import TimeLimitError
 
 _BUILTINS = (
     "abs all any bool bytes dict divmod enumerate float int isinstance len list map max min pow print range"
@@ -36,6 +37,8 @@ class CodeBlocks:
         self._namespace.update(variables)
         try:
             exec(code, self._namespace)
+        except TimeLimitError:
+            raise
         except Exception as error:
             raise CodeBlockError(self._explain(text, error, variables)) from None
 
@@ -65,8 +68,10 @@ def compiled(text: str) -> CodeType:
     """Raises CodeBlockError for what is no Python."""
     try:
         return compile(text, "<script>", "exec")
-    except (SyntaxError, ValueError) as error:
-        raise CodeBlockError(f"no valid Python: {error}") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        where = f" (line {error.lineno} of the code)" if isinstance(error, SyntaxError) else ""
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise CodeBlockError(f"no valid Python: {reason}{where}") from None
 
 
 def _names_in(line: str) -> list[str]:

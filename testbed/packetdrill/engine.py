@@ -34,6 +34,7 @@ from testbed.packetdrill.syntax import (
     TcpPart,
     TimeKind,
 )
+from testbed.packetdrill.time_limit import TimeLimitError
 from testbed.packetdrill.timeline import Timeline, Window
 from testbed.packetdrill.trace import Trace
 from testbed.packetdrill.values import to_value
@@ -41,6 +42,7 @@ from testbed.packetdrill.values import to_value
 DEFAULT_TOLERANCE_US = 4_000
 LATE_LIMIT_US = {True: 60_000_000, False: 500_000}
 """How much longer something is waited for that is late, only to say how late it is."""
+NEVER_US = 1 << 62
 AT_ONCE_US = {True: 0, False: 20_000}
 """How long a system call may take that does not block."""
 
@@ -95,6 +97,8 @@ class Engine:
                 self._play_event(number, event)
             except ScriptFailureError:
                 raise
+            except TimeLimitError as error:
+                self._fail(event, [Difference("", "", str(error))], is_final=True)
             except (TestbedError, StackError, ValueError) as error:
                 self._fail(event, [Difference("", "", str(error))])
         for unfinished in list(self._unfinished):
@@ -133,13 +137,16 @@ class Engine:
         expected: str = "",
         came: str = "",
         excess_us: int = 0,
+        *,
+        is_final: bool = False,
     ) -> NoReturn:
-        """``excess_us``: nothing is wrong but a time, by so much."""
+        """``excess_us``: nothing is wrong but a time, by so much. ``is_final``: no lateness explains it."""
         text = describe_failure(
             self._script.path, event, differences, expected, came, self._trace.last_packets()
         )
         timeline = self._timeline
-        raise ScriptFailureError(text, timeline.telling_lateness_us(excess_us), timeline.lateness_us)
+        telling_us = NEVER_US if is_final else timeline.telling_lateness_us(excess_us)
+        raise ScriptFailureError(text, telling_us, timeline.lateness_us)
 
     # --- packets ---
 

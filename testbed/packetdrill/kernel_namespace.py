@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import socket
 import struct
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from testbed.errors import CapabilityError
@@ -64,6 +65,8 @@ _CAPTURE_BUFFER_BYTES = 16 << 20
 _QUEUE_PACKETS = 10_000
 
 _COMMAND_SECONDS = 10
+_END_SECONDS = 2.0
+_END_INTERVAL_SECONDS = 0.002
 
 _RTMGRP_IPV6_ROUTE = 0x400
 _RTM_NEWROUTE = 24
@@ -230,6 +233,32 @@ def _run_ip(lines: Sequence[str]) -> None:
         raise CapabilityError(f"'ip -batch' did not finish within {_COMMAND_SECONDS} s") from error
     if done.returncode != 0:
         raise CapabilityError(f"cannot configure the new namespace: {done.stderr.strip()}")
+
+
+def end_processes(namespace_inode: int) -> None:
+    """Kill what a script's commands have left in its namespace, which could not go away otherwise.
+
+    Returns when they are gone, or after `_END_SECONDS`.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    while found := [process for process in _processes() if _is_within(process, namespace_inode)]:
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_END_INTERVAL_SECONDS)
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def _is_within(process: int, namespace_inode: int) -> bool:
+    try:
+        return process != os.getpid() and Path(f"/proc/{process}/ns/net").stat().st_ino == namespace_inode
+    except OSError:
+        return False
 
 
 def printed(address: bytes) -> str:

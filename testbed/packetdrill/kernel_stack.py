@@ -22,6 +22,7 @@ from testbed.packetdrill.kernel_calls import Call, KernelCalls
 from testbed.packetdrill.kernel_namespace import (
     DEFAULT_RECEIVE_BUFFER,
     ScriptInterface,
+    end_processes,
     is_noise,
     largest_receive_buffer,
     prepare_namespace,
@@ -32,6 +33,7 @@ from testbed.packetdrill.kernel_threads import Job, NamespaceThreads
 from testbed.packetdrill.kernel_values import AddressReader
 from testbed.packetdrill.scheduling import run_before_others, run_like_others
 from testbed.packetdrill.stack_under_test import (
+    MAXIMUM_WAITING_PACKETS,
     Addresses,
     CallResult,
     CommandResult,
@@ -39,12 +41,12 @@ from testbed.packetdrill.stack_under_test import (
     PendingCall,
     SentPacket,
     Value,
+    flood_of,
 )
 
 SCRIPT_PORT = 8080
 COMMAND_SECONDS = 30.0
 MAXIMUM_COMMAND_OUTPUT = 1 << 20
-MAXIMUM_WAITING_PACKETS = 100_000
 
 _PACKET_OUTGOING = 4
 _SCM_TIMESTAMPNS = 35
@@ -100,6 +102,7 @@ class KernelStack:
         self._sent: deque[SentPacket] = deque()
         self._calls_in_progress: list[Job[CallResult]] = []
         self._command: subprocess.Popen[bytes] | None = None
+        self._ran_commands = False
         self._is_closed = False
         self._threads = NamespaceThreads()
         try:
@@ -147,7 +150,9 @@ class KernelStack:
     def _collect(self) -> None:
         """Takes what the kernel has sent since."""
         offset_us = time.time_ns() // 1000 - self.now_us()
-        while len(self._sent) < MAXIMUM_WAITING_PACKETS:
+        while True:
+            if len(self._sent) > MAXIMUM_WAITING_PACKETS:
+                raise flood_of(len(self._sent))
             try:
                 packet, ancillary, _, address = self._interface.capture.recvmsg(_LARGEST_PACKET, 128)
             except BlockingIOError:
@@ -220,6 +225,7 @@ class KernelStack:
             start_new_session=True,
         ) as process:
             self._command = process
+            self._ran_commands = True
             try:
                 output, _ = process.communicate(timeout=COMMAND_SECONDS)
             except subprocess.TimeoutExpired:
@@ -243,6 +249,8 @@ class KernelStack:
         run_like_others()
         if self._command is not None:
             _kill_session(self._command)
+        if self._ran_commands:
+            end_processes(self._threads.namespace_inode)
         os.eventfd_write(self._wake, 1)
         self._calls.unblock()
         deadline = time.monotonic() + _CLOSE_SECONDS

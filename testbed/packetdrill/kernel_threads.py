@@ -134,6 +134,11 @@ class NamespaceThreads:
         setns(self._namespace, CLONE_NEWNET)
         return self._namespace
 
+    @property
+    def namespace_inode(self) -> int:
+        """What tells the namespace from others, as /proc has it."""
+        return os.fstat(self._namespace).st_ino
+
     def submit(self, function: Callable[[], Outcome]) -> Job[Outcome]:
         """Has the function called in the namespace, at once. Raises RuntimeError after `close`."""
         job = Job(function)

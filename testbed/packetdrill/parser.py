@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
+from testbed.packetdrill.code_blocks import CodeBlockError, compiled
 from testbed.packetdrill.errors import PacketScriptError, ProblemCollector, ScriptText, quoted
 from testbed.packetdrill.expression_reader import read_system_call
 from testbed.packetdrill.packet_reader import read_packet
@@ -290,4 +291,8 @@ def _read_action(context: TreeContext, tree: Tree[Token]) -> Action:
             return Command(token_of(tree)[1:-1].strip(), location=context.location(tree))
         case _:
             text = textwrap.dedent(token_of(tree)[2:-2].strip("\n")).strip()
+            try:
+                compiled(text)
+            except CodeBlockError as error:
+                raise context.reject(tree, str(error)) from None
             return CodeBlock(text, location=context.location(tree))

@@ -19,6 +19,7 @@ from testbed.packetdrill.parser import load_script
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, StackUnderTest
 from testbed.packetdrill.suite import Cell
 from testbed.packetdrill.syntax import Script
+from testbed.packetdrill.time_limit import time_limit
 from testbed.packetdrill.trace import Trace
 from testbed.selftests.results import Outcome
 
@@ -48,6 +49,8 @@ class PlayOptions:
     trace: bool = False
     capture: str | None = None
     """Path of a pcapng file."""
+    timeout_s: float | None = None
+    """Of a run; None is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,14 @@ def _play(cell: Cell, options: PlayOptions, lines: list[str]) -> None:
     writer = CaptureWriter(captured) if options.capture is not None else None
     trace = Trace(lines.append if options.trace else None, writer)
     try:
-        play_script(script, cell.stack, cell.version, trace, tolerance_factor=options.tolerance_factor)
+        play_script(
+            script,
+            cell.stack,
+            cell.version,
+            trace,
+            tolerance_factor=options.tolerance_factor,
+            timeout_s=options.timeout_s,
+        )
     finally:
         if options.capture is not None:
             Path(options.capture).write_bytes(captured.getvalue())
@@ -124,6 +134,7 @@ def play_script(
     trace: Trace,
     *,
     tolerance_factor: float = 1.0,
+    timeout_s: float | None = None,
 ) -> None:
     """Raises ScriptFailureError, CapabilityError where the stack or what the script needs is not there."""
     missing = missing_need(script.options["needs"], stack_name) if "needs" in script.options else None
@@ -139,7 +150,8 @@ def play_script(
     )
     stack = make_stack(script, stack_name, version, addresses)
     try:
-        Engine(script, stack, bindings, trace, tolerance_factor=tolerance_factor).play()
+        with time_limit(timeout_s):
+            Engine(script, stack, bindings, trace, tolerance_factor=tolerance_factor).play()
     finally:
         stack.close()
 

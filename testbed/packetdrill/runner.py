@@ -25,6 +25,8 @@ from testbed.packetdrill.suite import Cell
 from testbed.selftests.results import Outcome
 
 DEFAULT_TIMEOUT_S = 60.0
+TIMEOUT_MARGIN_S = 3.0
+"""A worker ends its script itself; this much later it is ended."""
 TEARDOWN_LIMIT_S = 5.0
 KERNEL_RUNS_PER_PROCESSOR = 3
 MAXIMUM_ATTEMPTS = 5
@@ -78,7 +80,10 @@ class _Worker:
 def play_all(
     jobs: Sequence[Job], counts: WorkerCounts, timeout_s: float = DEFAULT_TIMEOUT_S
 ) -> Iterator[Numbered]:
-    """The results with the positions of their jobs, as they come; ``timeout_s`` is of one run."""
+    """The results with the positions of their jobs, as they come; ``timeout_s`` is for a worker's run.
+
+    A worker that takes longer, which one whose job has a time-out of its own should not, is ended.
+    """
     # What the workers need is there before they are made, instead of once in each.
     importlib.import_module("testbed.packetdrill.userspace_stack")
     of_kernel = [
@@ -158,7 +163,8 @@ class _Pool:
             if id(worker.connection) in ready:
                 result = _result_of(worker)
             elif time.monotonic() >= worker.deadline_s:
-                result = PlayResult(Outcome.ERROR, "its script did not end in time")
+                path = self._jobs[worker.number or 0][0].path
+                result = PlayResult(Outcome.ERROR, f"{path}: the script did not end in time")
             if result is None or worker.number is None:
                 continue
             results.append((worker.number, result))
@@ -201,5 +207,6 @@ def _work(
 
 
 def _leave(_number: int, _frame: object) -> None:
-    """Stacks close themselves on the way out."""
+    """Stacks close themselves on the way out, which a second signal must not break off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(143)

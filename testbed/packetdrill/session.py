@@ -15,7 +15,7 @@ from typing import TextIO
 
 from testbed.errors import ExitCode, UsageError
 from testbed.packetdrill.playing import PlayOptions, PlayResult
-from testbed.packetdrill.runner import DEFAULT_TIMEOUT_S, WorkerCounts, play_all
+from testbed.packetdrill.runner import DEFAULT_TIMEOUT_S, TIMEOUT_MARGIN_S, WorkerCounts, play_all
 from testbed.packetdrill.script_options import ScriptOptions
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.suite import IP_NAMES, STACKS, Cell, find_scripts, plan
@@ -103,13 +103,16 @@ def run_session(options: SessionOptions, stdout: TextIO, stderr: TextIO) -> Exit
     results: dict[int, RunResult] = {}
     try:
         play_options = PlayOptions(
-            options.tolerance_factor, options.trace, str(options.pcap) if options.pcap is not None else None
+            options.tolerance_factor,
+            options.trace,
+            str(options.pcap) if options.pcap is not None else None,
+            options.timeout_s,
         )
         jobs = [(cell, play_options) for cell in cells]
         counts = WorkerCounts.of_this_machine()
         if options.jobs is not None:
             counts = WorkerCounts(options.jobs, options.jobs)
-        for number, result in play_all(jobs, counts, options.timeout_s):
+        for number, result in play_all(jobs, counts, options.timeout_s + TIMEOUT_MARGIN_S):
             results[number] = screen.add(number, result)
     except KeyboardInterrupt:
         interrupted = True

@@ -11,11 +11,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from testbed.errors import ExitCode, TestbedError
+
+MAXIMUM_WAITING_PACKETS = 100_000
+"""Sent, and not taken by the script yet."""
+
 Value = int | bytes | str | list["Value"] | dict[str, "Value"] | None
 """An argument or a result of a system call: numbers, buffers, arrays, structures by field name.
 
 None stands for ``...``. The exact forms are in :mod:`testbed.packetdrill.values`.
 """
+
+
+class FloodError(TestbedError):
+    """The stack never comes to rest, or sends more than any script can mean."""
+
+    exit_code = ExitCode.FAIL
+
+
+def flood_of(packets: int) -> FloodError:
+    """For packets that wait to be taken."""
+    return FloodError(f"the stack floods: {packets} packets that the script does not expect")
 
 
 class IpVersion(StrEnum):

@@ -16,15 +16,17 @@ from mptcp_stack.ip.routing import Route
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.frame import Frame
-from testbed.errors import ExitCode, TestbedError
 from testbed.packetdrill.stack_under_test import (
+    MAXIMUM_WAITING_PACKETS,
     Addresses,
     CallResult,
     CommandResult,
+    FloodError,
     IpVersion,
     PendingCall,
     SentPacket,
     Value,
+    flood_of,
 )
 from testbed.packetdrill.userspace_attempts import Attempt
 from testbed.packetdrill.userspace_calls import SocketCalls
@@ -36,13 +38,6 @@ DEFAULT_SETTINGS = StackSettings(tcp_congestion_control="reno")
 """As for the kernel (``kernel_namespace.DEFAULT_SETTINGS``): windows that can be told in advance."""
 MAXIMUM_PACKETS_PER_INSTANT = 10_000
 MAXIMUM_STEPS_PER_INSTANT = 10_000
-MAXIMUM_WAITING_PACKETS = 100_000
-
-
-class FloodError(TestbedError):
-    """The stack never comes to rest, or sends more than any script can mean."""
-
-    exit_code = ExitCode.FAIL
 
 
 class SeededBytes:
@@ -219,7 +214,7 @@ class UserspaceStack:
                 )
             self._sent.append(SentPacket(frame.to_bytes(), self._now_us, frame.gso_size))
         if len(self._sent) > MAXIMUM_WAITING_PACKETS:
-            raise FloodError(f"the stack floods: {len(self._sent)} packets that the script does not expect")
+            raise flood_of(len(self._sent))
 
 
 def _on_link_bits(address: bytes) -> int:

@@ -11,19 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.backend.privileges import has_privileges
 from testbed.backend.runtime import NAMESPACE_DIRECTORY, RUNTIME_VARIABLE
 
 _numbers = itertools.count()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if has_privileges():
-        return
-    skip = pytest.mark.skip(reason="creating network namespaces needs root")
-    for item in items:
-        if "root" in item.keywords and Path(__file__).parent in item.path.parents:
-            item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)

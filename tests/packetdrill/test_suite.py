@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from testbed.backend.privileges import has_privileges
 from testbed.packetdrill.playing import PlayOptions, PlayResult
 from testbed.packetdrill.runner import WorkerCounts, play_all
 from testbed.packetdrill.stack_under_test import IpVersion
@@ -66,7 +65,6 @@ def test_all_pass_on_the_bundled_stack() -> None:
 @pytest.mark.root
 @pytest.mark.timeout(60)
 @pytest.mark.kernel
-@pytest.mark.skipif(not has_privileges(), reason="creating network namespaces needs root")
 @pytest.mark.skipif(kernel_mptcp_missing() is not None, reason=f"{kernel_mptcp_missing()}")
 def test_the_kernel_passes_scripts_of_every_kind() -> None:
     paths = [FOLDER / f"{name}.pkt" for name in KERNEL_SCRIPTS]

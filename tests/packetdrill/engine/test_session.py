@@ -11,7 +11,7 @@ import pytest
 
 from testbed.cli import parse
 from testbed.errors import ExitCode, UsageError
-from testbed.packetdrill import userspace_stack
+from testbed.packetdrill import runner, userspace_stack
 from testbed.packetdrill.errors import PacketScriptError
 from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.needs import missing_need
@@ -202,10 +202,27 @@ def test_bad_input_is_one_message_before_anything_is_played(tmp_path: Path) -> N
 
 def test_a_script_that_hangs_is_ended_and_the_others_go_on(passing: Path, tmp_path: Path) -> None:
     hanging = tmp_path / "hanging.pkt"
-    hanging.write_text("0 %{\nwhile True:\n  pass\n}%\n")
+    hanging.write_text("0 `true`\n+0 %{\nwhile True:\n  pass\n}%\n")
     cells = [Cell(str(path), "userspace", IpVersion.IPV4) for path in (hanging, passing, passing)]
-    results = dict(play_all([(cell, PlayOptions()) for cell in cells], WorkerCounts(1, 1), timeout_s=1.0))
-    assert [results[number].outcome for number in range(3)] == [Outcome.ERROR, Outcome.PASS, Outcome.PASS]
+    jobs = [(cell, PlayOptions(timeout_s=0.2)) for cell in cells]
+    results = dict(play_all(jobs, WorkerCounts(1, 1)))
+    assert [results[number].outcome for number in range(3)] == [Outcome.FAIL, Outcome.PASS, Outcome.PASS]
+    assert f"{hanging}:2: the script did not end within 0.2 s\n" in results[0].message
+
+
+def test_a_worker_that_does_not_heed_the_time_is_ended(
+    passing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play_or_hang(cell: Cell, *_arguments: object) -> PlayResult:
+        while cell.path == "hanging.pkt":
+            pass
+        return PlayResult(Outcome.PASS, duration_us=1)
+
+    monkeypatch.setattr(runner, "play_cell", play_or_hang)
+    cells = [Cell(path, "userspace", IpVersion.IPV4) for path in ("hanging.pkt", str(passing))]
+    results = dict(play_all([(cell, PlayOptions()) for cell in cells], WorkerCounts(1, 1), timeout_s=0.3))
+    assert [results[number].outcome for number in range(2)] == [Outcome.ERROR, Outcome.PASS]
+    assert results[0].message == "hanging.pkt: the script did not end in time"
 
 
 def test_a_stack_that_floods_fails_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:

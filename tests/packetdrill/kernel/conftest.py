@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from testbed.backend.privileges import has_privileges
 from testbed.errors import CapabilityError
 from testbed.packetdrill.kernel_stack import KernelStack
 from testbed.packetdrill.stack_under_test import IpVersion
@@ -17,22 +16,13 @@ from tests.packetdrill.kernel.peer import addresses
 OpenStack = Callable[[IpVersion], KernelStack]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if has_privileges():
-        return
-    skip = pytest.mark.skip(reason="creating network namespaces needs root")
-    for item in items:
-        if Path(__file__).parent in item.path.parents and "root" in item.keywords:
-            item.add_marker(skip)
-
-
-def _resources() -> tuple[int, int]:
+def resources() -> tuple[int, int]:
     return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
 def open_stack() -> Iterator[OpenStack]:
-    before = _resources()
+    before = resources()
     opened: list[KernelStack] = []
 
     def open_one(version: IpVersion) -> KernelStack:
@@ -45,7 +35,7 @@ def open_stack() -> Iterator[OpenStack]:
     yield open_one
     for stack in opened:
         stack.close()
-    assert _resources() == before
+    assert resources() == before
 
 
 @pytest.fixture(params=list(IpVersion))

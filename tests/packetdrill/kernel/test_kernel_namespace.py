@@ -99,10 +99,10 @@ def test_nothing_is_left_after_a_kill() -> None:
         namespace = child.stdout.readline().strip()
         os.kill(child.pid, signal.SIGKILL)
     assert namespace.startswith("net:[")
-    assert namespace not in _namespaces()
+    assert namespace not in namespaces()
 
 
-def _namespaces() -> set[str]:
+def namespaces() -> set[str]:
     """Of every thread on the machine."""
     found: set[str] = set()
     for link in Path("/proc").glob("[0-9]*/task/[0-9]*/ns/net"):

@@ -119,6 +119,13 @@ MISTAKES = [
     ('0 write(3, "a, 1) = 1', "1:12", "unexpected '\"'", ""),
     ("0 `ls", "1:3", "a command without its closing '`'", ""),
     ("0 %{ x", "1:3", "code without its closing '}%'", ""),
+    ("0 %{ assert = }%", "1:3", "no valid Python: invalid syntax (line 1 of the code)", ""),
+    (
+        "0 close(3) = 0\n+1 %{\n  x = 1\n  if x\n}%",
+        "2:4",
+        "no valid Python: expected ':' (line 2 of the code)",
+        "",
+    ),
     ("/* x", "1:1", "a comment without its closing '*/'", ""),
     ("0 close(3) = 0\n`ls`", "2:1", "a command needs a time", ""),
     ("`ls`\n`ls`", "2:1", "a command needs a time", ""),
