@@ -19,6 +19,7 @@ MAXIMUM_COMMAND_CHARACTERS = 10_000
 _SEPARATORS = frozenset({";", "&&"})
 _OPERATOR_CHARACTERS = frozenset(";&|<>")
 _MAXIMUM_LINES = 1_000_000
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{(\w+)\})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,19 @@ class Pipeline:
 
     words: tuple[str, ...]
     filters: tuple[tuple[str, ...], ...] = ()
+
+
+def with_variables(text: str, variables: Mapping[str, str]) -> str:
+    """``$name`` and ``${name}`` replaced. Raises ConfigurationError for a name that is not known."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name not in variables:
+            known = ", ".join(f"${each}" for each in variables)
+            raise ConfigurationError(f"${name}: there is no shell here; known are {known}")
+        return variables[name]
+
+    return _VARIABLE.sub(value, text)
 
 
 def read_commands(text: str) -> list[Pipeline]:

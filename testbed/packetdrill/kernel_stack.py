@@ -222,6 +222,7 @@ class KernelStack:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=os.environ | self._addresses.variables(),
             start_new_session=True,
         ) as process:
             self._command = process

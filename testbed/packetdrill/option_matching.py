@@ -356,6 +356,9 @@ def _match_add_address(comparison: Comparison, expected: AddAddressOption, got: 
     reference = expected.address
     if reference.value is not None:
         addresses[reference.name] = reference.value
+    if reference.has_number and reference.name not in addresses:
+        # The first use binds the name, to an address of the sender's, or as an echo of the receiver's.
+        context.bindings.address(reference, of_stack=not got.echo)
     wanted = addresses.setdefault(reference.name, got.address)
     comparison.check("add_address addr", wanted, got.address, _address)
     comparison.check("add_address port", expected.port, got.port)

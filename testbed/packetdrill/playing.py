@@ -16,6 +16,7 @@ from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.lateness_probe import LatenessRecord
 from testbed.packetdrill.needs import missing_need
 from testbed.packetdrill.parser import load_script
+from testbed.packetdrill.script_addresses import addresses_of
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, StackUnderTest
 from testbed.packetdrill.suite import Cell
 from testbed.packetdrill.syntax import Script
@@ -26,19 +27,6 @@ from testbed.selftests.results import Outcome
 DEFAULT_MTU = 1500
 DEFAULT_PORT = 8080
 IPV6_EXTRA_HEADER_BYTES = 20
-NETWORKS = 4
-"""Addresses of each side, each in a network of its own."""
-
-_ADDRESSES = {
-    4: Addresses(
-        tuple(bytes((192, 168, network, 1)) for network in range(NETWORKS)),
-        tuple(bytes((192, 0, 2, host)) for host in range(1, NETWORKS + 1)),
-    ),
-    6: Addresses(
-        tuple(bytes.fromhex(f"fd3d0a0b17d6{network:04x}0000000000000001") for network in range(NETWORKS)),
-        tuple(bytes.fromhex(f"fd3dfa7b17d60000{host:016x}") for host in range(1, NETWORKS + 1)),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +57,6 @@ class PlayResult:
     def is_inconclusive(self) -> bool:
         """Failed, but nobody knows whether by the stack's fault."""
         return self.outcome is Outcome.FAIL and self.late_us > 0
-
-
-def addresses_of(version: IpVersion) -> Addresses:
-    """The addresses of both sides in a script that names none."""
-    return _ADDRESSES[6 if version is IpVersion.IPV6 else 4]
 
 
 def play_cell(cell: Cell, options: PlayOptions, lateness: LatenessRecord | None = None) -> PlayResult:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from mptcp_stack.wire.addresses import format_address
 from testbed.errors import ExitCode, TestbedError
 
 MAXIMUM_WAITING_PACKETS = 100_000
@@ -48,6 +49,15 @@ class Addresses:
     local: tuple[bytes, ...]
     remote: tuple[bytes, ...]
     """Reached over the device: whole networks, so that a script can make up peers."""
+
+    def variables(self) -> dict[str, str]:
+        """What commands know them by: ``$saddr0`` … of the stack, ``$caddr0`` … of the script."""
+        sides = (("saddr", self.local), ("caddr", self.remote))
+        return {
+            f"{side}{number}": format_address(address)
+            for side, addresses in sides
+            for number, address in enumerate(addresses)
+        }
 
 
 @dataclass(frozen=True, slots=True)

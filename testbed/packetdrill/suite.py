@@ -18,9 +18,10 @@ from pathlib import Path
 
 from mptcp_stack.errors import ConfigurationError
 from testbed.errors import UsageError
-from testbed.packetdrill.command_lines import read_commands
+from testbed.packetdrill.command_lines import read_commands, with_variables
 from testbed.packetdrill.errors import PacketScriptError, printable
 from testbed.packetdrill.parser import load_script
+from testbed.packetdrill.script_addresses import addresses_of
 from testbed.packetdrill.script_options import NO_OPTIONS, ScriptOptions
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.syntax import Command, Script
@@ -31,6 +32,8 @@ IP_NAMES = {"4": IpVersion.IPV4, "6": IpVersion.IPV6, "4-mapped": IpVersion.IPV4
 """What ``--ip`` and ``ip:`` call them."""
 MAXIMUM_SCRIPTS = 100_000
 
+_VARIABLES = addresses_of(IpVersion.IPV4).variables()
+"""Their names are the same for each IP version."""
 _REMARK = re.compile(r"(only|ip|kernel|userspace):\s*(.*)")
 _REASON = re.compile(r"\s+(?:—|–|-|--)\s+|,\s+")
 
@@ -105,6 +108,18 @@ def _divided(text: str) -> tuple[str, str, str]:
     return text[: match.start()], match[0], text[match.end() :]
 
 
+def _scripts_at(path: Path) -> list[Path]:
+    """Raises OSError, UsageError."""
+    if not path.exists():
+        raise UsageError("no such file or folder")
+    if not path.is_dir():
+        return [path]
+    below = sorted(each for each in path.rglob(f"*{SUFFIX}") if each.is_file())
+    if not below:
+        raise UsageError(f"no {SUFFIX} file below it")
+    return below
+
+
 def find_scripts(paths: Iterable[Path]) -> list[Path]:
     """The files, and all scripts below the folders, each once, in order of names.
 
@@ -113,15 +128,11 @@ def find_scripts(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     problems = []
     for path in paths:
-        if path.is_dir():
-            below = sorted(each for each in path.rglob(f"*{SUFFIX}") if each.is_file())
-            if not below:
-                problems.append(f"{path}: no {SUFFIX} file below it")
-            found.update(dict.fromkeys(below))
-        elif path.is_file():
-            found[path] = None
-        else:
-            problems.append(f"{path}: no such file or folder")
+        try:
+            found.update(dict.fromkeys(_scripts_at(path)))
+        except (OSError, UsageError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            problems.append(f"{path}: {reason}")
     if len(found) > MAXIMUM_SCRIPTS:
         problems.append(f"{len(found)} scripts: at most {MAXIMUM_SCRIPTS} at once")
     if problems:
@@ -136,7 +147,7 @@ def _commands_that_need_a_shell(script: Script) -> list[str]:
     for command in actions:
         if isinstance(command, Command):
             try:
-                read_commands(command.text)
+                read_commands(with_variables(command.text, _VARIABLES))
             except ConfigurationError as error:
                 place = command.location
                 shown = printable(" ".join(command.text.split()))

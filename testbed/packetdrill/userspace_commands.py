@@ -15,14 +15,16 @@ from mptcp_stack.settings import apply_sysctl, read_sysctl
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import format_address, parse_address
 from testbed.counters.nstat import GAUGES, format_columns, format_json, without_zeros
-from testbed.packetdrill.command_lines import filtered, read_commands
+from testbed.packetdrill.command_lines import filtered, read_commands, with_variables
 
 _CHANGED_FLAGS = frozenset({"backup", "nobackup", "fullmesh", "nofullmesh"})
 _ENDPOINT_FLAGS = frozenset({"signal", "subflow", "backup", "fullmesh", "laminar"})
 
 
 class Commands:
-    def __init__(self, stack: Stack, interface: Interface) -> None:
+    def __init__(self, stack: Stack, interface: Interface, variables: Mapping[str, str]) -> None:
+        """``variables`` are what ``$name`` stands for."""
+        self._variables = variables
         self._stack = stack
         self._interface = interface
         self._counters_before: dict[str, int] = {}
@@ -37,7 +39,7 @@ class Commands:
         """What the commands print. Raises ConfigurationError, at the first that fails."""
         return "".join(
             filtered(pipeline, self._programs[pipeline.words[0]](list(pipeline.words[1:])))
-            for pipeline in read_commands(text)
+            for pipeline in read_commands(with_variables(text, self._variables))
         )
 
     # --- ip ---

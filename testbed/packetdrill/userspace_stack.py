@@ -102,7 +102,7 @@ class UserspaceStack:
         self._calls = SocketCalls(
             self._stack, version, addresses, bind_port=bind_port, connect_port=connect_port
         )
-        self._commands = Commands(self._stack, self._interface)
+        self._commands = Commands(self._stack, self._interface, addresses.variables())
         self._sent: deque[SentPacket] = deque()
         self._pending: list[VirtualCall] = []
         self._packets_at_instant = 0

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from mptcp_stack.errors import ConfigurationError
-from testbed.packetdrill.command_lines import Pipeline, filtered, read_commands
+from testbed.packetdrill.command_lines import Pipeline, filtered, read_commands, with_variables
 from testbed.packetdrill.errors import PacketScriptError
 from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.suite import plan
-from tests.packetdrill.engine.scripts import play
+from tests.packetdrill.engine.scripts import MPTCP_ACCEPTED, play
 
 
 def test_commands_are_parted_as_by_a_shell() -> None:
@@ -92,6 +92,28 @@ def test_settings_are_changed_and_read() -> None:
         ScriptFailureError, match=r"net\.ipv4\.tcp_rmem: the bundled stack has no such setting"
     ):
         play("0 `sysctl -w net.ipv4.tcp_rmem='4096 5 6'`\n")
+
+
+def test_commands_know_the_addresses_of_both_sides() -> None:
+    for version in IpVersion:
+        play(
+            "`ip mptcp endpoint add $saddr1 id 5 signal; ip mptcp endpoint show | grep -q 'id 5'`\n"
+            + MPTCP_ACCEPTED
+            + "+0 > . 1:1(0) ack 1 <add_address address_id=5 addr[saddr1] hmac=auto>\n",
+            version,
+        )
+    assert with_variables("${a1}-$a2 'x$'", {"a1": "1", "a2": "2"}) == "1-2 'x$'"
+    with pytest.raises(ConfigurationError, match=r"\$PATH: there is no shell here; known are \$a1"):
+        with_variables("echo $PATH", {"a1": "1"})
+
+
+def test_an_address_with_a_number_is_compared() -> None:
+    announced = "`ip mptcp endpoint add $saddr2 id 5 signal`\n" + MPTCP_ACCEPTED
+    with pytest.raises(
+        ScriptFailureError, match=r"add_address addr: expected 192\.168\.1\.1, got 192\.168\.2\.1"
+    ):
+        play(announced + "+0 > . 1:1(0) ack 1 <add_address address_id=5 addr[saddr1] hmac=auto>\n")
+    play(announced + "+0 > . 1:1(0) ack 1 <add_address address_id=5 addr[any] hmac=auto>\n")
 
 
 def test_all_are_told_before_anything_is_played_on_the_bundled_stack(tmp_path: Path) -> None:

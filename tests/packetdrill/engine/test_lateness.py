@@ -19,8 +19,9 @@ from testbed.packetdrill.engine import Engine
 from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.lateness_probe import LatenessProbe, LatenessRecord
 from testbed.packetdrill.parser import parse_script
-from testbed.packetdrill.playing import PlayOptions, PlayResult, addresses_of
+from testbed.packetdrill.playing import PlayOptions, PlayResult
 from testbed.packetdrill.runner import MAXIMUM_ATTEMPTS, WorkerCounts, play_all
+from testbed.packetdrill.script_addresses import addresses_of
 from testbed.packetdrill.session import SessionOptions
 from testbed.packetdrill.stack_under_test import IpVersion
 from testbed.packetdrill.suite import Cell

@@ -185,6 +185,15 @@ def test_a_skipped_script_is_a_skip_with_its_reason(tmp_path: Path) -> None:
     assert "lacks it" in text
 
 
+def test_a_folder_that_nobody_may_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(UsageError, match=f"^{tmp_path}/a.pkt: Permission denied$"):
+        find_scripts([tmp_path / "a.pkt"])
+
+
 def test_bad_input_is_one_message_before_anything_is_played(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         find_scripts([tmp_path / "nothing", tmp_path])

@@ -11,7 +11,7 @@ from testbed.packetdrill.engine import Engine
 from testbed.packetdrill.failure_report import ScriptFailureError
 from testbed.packetdrill.packets import merge
 from testbed.packetdrill.parser import parse_script
-from testbed.packetdrill.playing import addresses_of
+from testbed.packetdrill.script_addresses import addresses_of
 from testbed.packetdrill.stack_under_test import IpVersion, SentPacket
 from testbed.packetdrill.trace import Trace
 from testbed.packetdrill.userspace_stack import UserspaceStack
