@@ -183,6 +183,15 @@ class Bindings:
             self.addresses[reference.name] = self._free_address(reference.name, of_stack)
         return self.addresses[reference.name]
 
+    def expect_address(self, reference: AddressReference, got: bytes, *, of_stack: bool) -> bytes:
+        """What the address of a packet from the stack must be; a free name without a number takes ``got``."""
+        if reference.value is not None:
+            self.addresses[reference.name] = reference.value
+        pool = self.local_addresses if of_stack else self.remote_addresses
+        number = _TRAILING_NUMBER.search(reference.name)
+        chosen = pool[int(number[1])] if number is not None and int(number[1]) < len(pool) else got
+        return self.addresses.setdefault(reference.name, chosen)
+
     def _free_address(self, name: str, of_stack: bool) -> bytes:
         pool = self.local_addresses if of_stack else self.remote_addresses
         number = _TRAILING_NUMBER.search(name)

@@ -158,7 +158,10 @@ def _configure(addresses: Addresses, mtu: int) -> None:
         f"link set dev {DEVICE_NAME} mtu {mtu} txqueuelen {_QUEUE_PACKETS} up",
     ]
     for address in addresses.local:
-        prefix = "32" if len(address) == 4 else "128 nodad"
+        prefix = "32"
+        if len(address) == 16:
+            # Of several that are preferred Linux would choose another than the first as a source.
+            prefix = "128 nodad" if address == addresses.local[0] else "128 nodad preferred_lft 0"
         lines.append(f"address add {printed(address)}/{prefix} dev {DEVICE_NAME}")
     lines += _route_lines("add", addresses, DEFAULT_RECEIVE_BUFFER)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:

@@ -352,14 +352,8 @@ def _match_add_address(comparison: Comparison, expected: AddAddressOption, got: 
     context = comparison.context
     comparison.check("add_address address_id", expected.address_id, got.address_id)
     comparison.check_presence("add_address addr_echo", expected=expected.is_echo, got=got.echo)
-    addresses = context.bindings.addresses
-    reference = expected.address
-    if reference.value is not None:
-        addresses[reference.name] = reference.value
-    if reference.has_number and reference.name not in addresses:
-        # The first use binds the name, to an address of the sender's, or as an echo of the receiver's.
-        context.bindings.address(reference, of_stack=not got.echo)
-    wanted = addresses.setdefault(reference.name, got.address)
+    # An echo repeats an address of the script's.
+    wanted = context.bindings.expect_address(expected.address, got.address, of_stack=not got.echo)
     comparison.check("add_address addr", wanted, got.address, _address)
     comparison.check("add_address port", expected.port, got.port)
     if isinstance(expected.hmac, int):

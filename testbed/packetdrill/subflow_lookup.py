@@ -157,9 +157,7 @@ def _check_endpoint(
     name: str, reference: AddressReference, got: Endpoint, bindings: Bindings
 ) -> Iterator[Mismatch]:
     address, port = got
-    if reference.value is not None:
-        bindings.addresses[reference.name] = reference.value
-    expected = bindings.addresses.setdefault(reference.name, address)
+    expected = bindings.expect_address(reference, address, of_stack=name == "source")
     if expected != address:
         yield Mismatch(f"{name} address", format_address(expected), format_address(address))
     if reference.port not in (None, port):

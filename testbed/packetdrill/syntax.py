@@ -178,11 +178,6 @@ class AddressReference(Node):
     value: bytes | None = None
     port: int | None = None
 
-    @property
-    def has_number(self) -> bool:
-        """It chooses among the addresses of its side."""
-        return self.name[-1].isdecimal()
-
 
 # --- TCP options, named after what follows their kind on the wire ---
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from testbed.errors import TestbedError
 from tests.packetdrill.engine.scripts import play
+
+PACKETS = Path(__file__).parents[2] / "packets"
+
+
+def from_suite(name: str) -> str:
+    """One of our own scripts."""
+    return (PACKETS / f"{name}.pkt").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.packetdrill.engine.mutation import Mutation, complaint_about
+from tests.packetdrill.engine.mutation import Mutation, complaint_about, from_suite
 from tests.packetdrill.engine.scripts import MPTCP_ACCEPTED, TCP_ACCEPTED
 
 TCP_DATA = (
@@ -88,6 +88,20 @@ ABORTED = (
 +0   > R. 1:1(0) ack 1 <mp_fastclose ckey, mp_reset 0>
 """
 )
+CONNECTED_JOIN = from_suite("mptcp/subflows/join-sent-after-first-data-ack")
+PORT_ANNOUNCED = from_suite("mptcp/subflows/port-endpoint-is-joined")
+ECHOED = from_suite("mptcp/add-address-echo")
+WITHDRAWN = from_suite("mptcp/subflows/endpoint-removed-withdraws-announcement")
+PRIORITY = from_suite("mptcp/subflows/priority-sent-on-endpoint-change")
+FAILED = from_suite("mptcp/fallback/checksum-wrong-is-told-and-data-taken")
+REPEATED = (
+    "--initial_sequence=9\n"
+    + TCP_ACCEPTED
+    + ("+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n+.2~+.4 > P. 1:101(100) ack 1\n")
+)
+ABSOLUTE = (
+    TCP_ACCEPTED + "0.2 write(4, ..., 100) = 100\n0.2 > P. 1:101(100) ack 1\n0.4~.6 > P. 1:101(100) ack 1\n"
+)
 FLAG_H = "mpcapable v1 flags[flag_h] key[skey]"
 
 MUTATIONS = [
@@ -132,7 +146,52 @@ MUTATIONS = [
     Mutation(ANNOUNCED, '"192.168.1.1")] hmac', '"192.168.1.2")] hmac', "addr"),
     Mutation(ANNOUNCED, "hmac=auto", "hmac=7", "hmac"),
     Mutation(ABORTED, "mp_fastclose ckey", "mp_fastclose other=7", "mp_fastclose"),
-    Mutation(ABORTED, "mp_reset 0", "mp_reset 1", "reason"),
+    Mutation(ABORTED, "mp_reset 0", "mp_reset 1", "mp_reset reason"),
+    Mutation(ABORTED, "mp_reset 0", "mp_reset 0 flags[flag_t]", "mp_reset flags"),
+    # windows in which a packet may come: too early, too late
+    Mutation(REPEATED, "+.2~+.4", "+.31~+.4", "time"),
+    Mutation(REPEATED, "+.2~+.4", "+.2~+.29", "time"),
+    Mutation(ABSOLUTE, "0.4~.6", "0.51~.6", "time"),
+    Mutation(ABSOLUTE, "0.4~.6", "0.4~.49", "time"),
+    Mutation(ABSOLUTE, "0.2 >", "0.201 >", "time"),
+    Mutation(ABSOLUTE, "0.2 >", "0.1~0.19 >", "time"),
+    Mutation(TCP_TIMES, "+0...0.2", "+0...0.19", "time of return"),
+    # the rest of what MPTCP has
+    Mutation(
+        CONNECTED_JOIN, "key[ckey, skey] mpcdatalen", "key[skey, skey] mpcdatalen", "mpcapable sender key"
+    ),
+    Mutation(
+        CONNECTED_JOIN, "key[ckey, skey] mpcdatalen", "key[ckey, ckey] mpcdatalen", "mpcapable receiver key"
+    ),
+    Mutation(CONNECTED_JOIN, "mpcdatalen 100", "mpcdatalen 101", "mpcapable mpcdatalen"),
+    Mutation(CONNECTED_JOIN, "mpcdatalen 100", "mpcdatalen 100 cksum=1", "mpcapable checksum"),
+    Mutation(CONNECTED_JOIN, "mp_join_syn backup=0", "mp_join_syn backup=1", "mp_join_syn backup"),
+    Mutation(CONNECTED_JOIN, "address_id=1 token", "address_id=2 token", "mp_join_syn address_id"),
+    Mutation(CONNECTED_JOIN, "token=sha256_32(skey)", "token=sha256_32(ckey)", "mp_join_syn token"),
+    Mutation(CONNECTED_JOIN, "(skey)>", "(skey) rand=1>", "mp_join_syn rand"),
+    Mutation(
+        CONNECTED_JOIN, "mp_join_ack sender_hmac=auto", "mp_join_ack sender_hmac=1", "mp_join_ack sender_hmac"
+    ),
+    Mutation(
+        CONNECTED_JOIN, "> addr[saddr1] > addr[caddr0] .", "> addr[saddr2] > addr[caddr0] .", "source address"
+    ),
+    Mutation(JOINED, "address_id=0 sender", "address_id=0 rand=1 sender", "mp_join_syn_ack rand"),
+    Mutation(MPTCP_DATA, "dsn8=1 ssn=1 dll=100 nocs", "dsn4=1 ssn=1 dll=100 nocs", "dss dsn width"),
+    Mutation(MPTCP_DATA, "<dss dack8=1001 nocs>", "<dss dack8=1001 dsn nocs>", "dss dsn"),
+    Mutation(MPTCP_DATA, "<dss dack8=1001 nocs>", "<dss nodack nocs>", "dss dack"),
+    Mutation(PORT_ANNOUNCED, "port=10100 hmac", "port=10101 hmac", "add_address port"),
+    Mutation(
+        PORT_ANNOUNCED,
+        "addr[saddr1]:10100 > addr[caddr1]:7001 S.",
+        "addr[saddr1]:10101 > addr[caddr1]:7001 S.",
+        "source port",
+    ),
+    Mutation(ECHOED, "addr_echo", "hmac=auto", "add_address addr_echo"),
+    Mutation(WITHDRAWN, "address_id=[2]", "address_id=[3]", "remove_address address_id"),
+    Mutation(PRIORITY, "mp_prio backup=1", "mp_prio backup=0", "mp_prio backup"),
+    Mutation(PRIORITY, "mp_prio backup=1", "mp_prio backup=1 address_id=1", "mp_prio address_id"),
+    Mutation(FAILED, "mp_fail dsn8=101", "mp_fail dsn8=102", "mp_fail dsn8"),
+    Mutation(FAILED, "dll=100 cksum=auto>", "dll=100 cksum=1>", "dss checksum"),
 ]
 
 
