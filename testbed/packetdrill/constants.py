@@ -256,6 +256,16 @@ This project's own are which stacks a script is for, why the kernel's fails, wha
 (`needs`), the script side's initial sequence number and the seed of generated keys.
 """
 
+SCRIPT_OPTION_BOUNDS: Mapping[str, tuple[int, int]] = {
+    "tolerance_usecs": (0, 60_000_000),
+    # IPv6 gets 20 bytes more.
+    "mtu": (68, 65_515),
+    "bind_port": (1, 65_535),
+    "connect_port": (1, 65_535),
+    "initial_sequence": (0, (1 << 32) - 1),
+}
+"""Option of a script that is a number → the least and the most that it may be."""
+
 KNOWN_NEEDS = "mptcp, ipv6, linux-VERSION, sysctl:NAME, program:NAME"
 """What ``--needs`` may ask for."""
 

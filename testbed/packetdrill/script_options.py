@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from testbed.packetdrill.constants import SCRIPT_OPTIONS
+from testbed.packetdrill.constants import SCRIPT_OPTION_BOUNDS, SCRIPT_OPTIONS
 from testbed.packetdrill.errors import did_you_mean, quoted
 from testbed.packetdrill.needs import complaint_about_needs
 from testbed.packetdrill.tree_context import parse_integer
@@ -29,7 +29,7 @@ class ScriptOptions:
             return f"unknown option {quoted('--' + name)}", did_you_mean(name, SCRIPT_OPTIONS)
         if name in self.values and name != "define":
             return f"--{name} is given twice", ""
-        complaint = _complaint_about(form, value is not None, text)
+        complaint = _complaint_about(form, value is not None, text) or _complaint_about_bounds(name, text)
         if complaint is not None:
             return f"--{name}: {complaint}", ""
         if name == "define":
@@ -56,6 +56,16 @@ class ScriptOptions:
 
 
 NO_OPTIONS = ScriptOptions()
+
+
+def _complaint_about_bounds(name: str, value: str) -> str | None:
+    """For a number that is one."""
+    if name not in SCRIPT_OPTION_BOUNDS:
+        return None
+    least, most = SCRIPT_OPTION_BOUNDS[name]
+    if least <= (parse_integer(value) or 0) <= most:
+        return None
+    return f"{quoted(value)} is not within {least} to {most}"
 
 
 def _complaint_about(form: str, has_value: bool, value: str) -> str | None:

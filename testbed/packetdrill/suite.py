@@ -175,6 +175,8 @@ def plan(
         if not wanted:
             # So that it shows in the report: nothing of what was asked for suits it.
             wanted = list(versions[:1])
+        if not script.events:
+            problems.append(f"{path}: there is no event in it, nothing would be tested")
         if "userspace" in stacks and header.reason_to_skip("userspace", wanted[0]) is None:
             problems += _commands_that_need_a_shell(script)
         for stack in stacks:

@@ -126,5 +126,5 @@ def test_all_are_told_before_anything_is_played_on_the_bundled_stack(tmp_path: P
         f"{path}:3:4: ls: the bundled stack knows only ip, nstat, sysctl, true",
     ]
     assert plan([path], ["kernel"], list(IpVersion))
-    path.write_text("// only: kernel\n`nstat > file`\n")
+    path.write_text("// only: kernel\n`nstat > file`\n0 `true`\n")
     assert plan([path], ["kernel", "userspace"], list(IpVersion))

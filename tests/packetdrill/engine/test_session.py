@@ -185,6 +185,13 @@ def test_a_skipped_script_is_a_skip_with_its_reason(tmp_path: Path) -> None:
     assert "lacks it" in text
 
 
+def test_a_script_that_tests_nothing_is_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "empty.pkt"
+    path.write_text("// nothing but this\n`true`\n")
+    with pytest.raises(PacketScriptError, match="there is no event in it, nothing would be tested"):
+        plan([path], ["userspace"], [IpVersion.IPV4])
+
+
 def test_a_folder_that_nobody_may_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_path: Path) -> bool:
         raise PermissionError(13, "Permission denied")
