@@ -76,8 +76,9 @@ def waiting(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
         f"+0 `sleep 1000 >/dev/null 2>&1 & readlink /proc/self/ns/net > {pipe}; true`\n"
         "+30 `true`\n"
     )
+    # A shell that runs the tests in the background has them ignore interrupts, which is inherited.
     process = subprocess.Popen(
-        command("kernel", str(script)),
+        ["env", "--default-signal=INT,TERM", *command("kernel", str(script))],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
