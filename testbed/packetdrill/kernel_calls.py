@@ -12,15 +12,6 @@ from dataclasses import dataclass, field
 
 from mptcp_stack.sockets.tcp_info import parse_tcp_info
 from testbed.packetdrill import md5_signature
-from testbed.packetdrill.call_arguments import (
-    gathered,
-    length,
-    message,
-    number,
-    payload,
-    scattered,
-    vector_lengths,
-)
 from testbed.packetdrill.kernel_descriptors import KernelDescriptors, OpenDescriptor
 from testbed.packetdrill.kernel_polling import PollingCalls
 from testbed.packetdrill.kernel_values import (
@@ -28,10 +19,17 @@ from testbed.packetdrill.kernel_values import (
     SocketAddress,
     address_length,
     address_value,
+    gathered,
+    length,
+    message,
+    number,
     option_bytes,
     option_value,
+    payload,
+    scattered,
     signature_address,
     signature_bytes,
+    vector_lengths,
 )
 from testbed.packetdrill.stack_under_test import Value
 

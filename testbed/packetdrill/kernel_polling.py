@@ -7,8 +7,8 @@ import select
 from collections.abc import Callable
 from errno import EINVAL
 
-from testbed.packetdrill.call_arguments import number, structures
 from testbed.packetdrill.kernel_descriptors import KernelDescriptors, OpenDescriptor
+from testbed.packetdrill.kernel_values import number, structures
 from testbed.packetdrill.stack_under_test import Value
 
 _CTL_ADD, _CTL_DEL, _CTL_MOD = 1, 2, 3

@@ -82,6 +82,17 @@ def would_block(endpoint: Endpoint, *, must_not_wait: bool = False) -> None:
         raise OSError(EAGAIN, "nothing to be done without waiting")
 
 
+def number_argument(value: Value, what: str, default: int | None = None) -> int:
+    """A number of a script, alone or as ``[N]``; raises ValueError."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, int):
+        return value
+    if value is None and default is not None:
+        return default
+    raise ValueError(f"{what}: expected a number")
+
+
 def connection_of(endpoint: StreamSocket) -> Connection:
     """Raises OSError(ENOTCONN)."""
     if endpoint.connection is None:

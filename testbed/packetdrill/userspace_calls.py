@@ -28,7 +28,6 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import DataState
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import is_unspecified, v4_mapped
-from testbed.packetdrill.call_arguments import number
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, Value
 from testbed.packetdrill.userspace_addresses import (
     SOCKET_ADDRESS_BYTES,
@@ -47,6 +46,7 @@ from testbed.packetdrill.userspace_attempts import (
     connection_of,
     failing,
     finished,
+    number_argument,
     would_block,
 )
 from testbed.packetdrill.userspace_descriptors import (
@@ -124,9 +124,9 @@ class SocketCalls:
     # --- making descriptors ---
 
     def _socket(self, arguments: list[Value]) -> Try:
-        domain = number(arguments[0], "domain", self._domain)
-        kind = number(arguments[1], "type")
-        protocol = number(arguments[2], "protocol", socket.IPPROTO_TCP)
+        domain = number_argument(arguments[0], "domain", self._domain)
+        kind = number_argument(arguments[1], "type")
+        protocol = number_argument(arguments[2], "protocol", socket.IPPROTO_TCP)
         flags = kind & (socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         if domain not in SOCKET_ADDRESS_BYTES:
             raise OSError(EAFNOSUPPORT, "address family")
@@ -148,7 +148,7 @@ class SocketCalls:
         path = arguments[0]
         if not isinstance(path, bytes):
             raise ValueError("open: expected a path")
-        if number(arguments[1], "flags") & os.O_ACCMODE != os.O_RDONLY:
+        if number_argument(arguments[1], "flags") & os.O_ACCMODE != os.O_RDONLY:
             raise ValueError("open: the bundled stack opens files for reading only")
         file = Path(os.fsdecode(path))
         if not S_ISREG(file.stat().st_mode) or file.stat().st_size > MAXIMUM_FILE_BYTES:
@@ -158,7 +158,7 @@ class SocketCalls:
     # --- opening ---
 
     def _bind(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         address, port = read_socket_address(arguments[1], self._bind_default, endpoint.domain)
         if endpoint.bound is not None or endpoint.connection is not None:
             raise OSError(EINVAL, "bound already")
@@ -175,8 +175,8 @@ class SocketCalls:
         self._stack.listen(address, 0, protocol="tcp").close()
 
     def _listen(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        backlog = number(arguments[1], "backlog")
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        backlog = number_argument(arguments[1], "backlog")
         if endpoint.connection is not None:
             raise OSError(EINVAL, "connected already")
         if endpoint.listener is not None:
@@ -190,8 +190,8 @@ class SocketCalls:
         return finished(0)
 
     def _accept(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        flags = number(arguments[3], "flags") if len(arguments) > 3 else 0
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        flags = number_argument(arguments[3], "flags") if len(arguments) > 3 else 0
         if endpoint.listener is None:
             raise OSError(EINVAL, "not listening")
         limit = WaitLimit(endpoint.receive_timeout_us, self._polling.add_deadline)
@@ -217,7 +217,7 @@ class SocketCalls:
         return Done(self._table.add(accepted), {1: address, 2: [length]})
 
     def _connect(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         remote = read_socket_address(arguments[1], self._connect_default, endpoint.domain)
         if endpoint.listener is not None or endpoint.connect_was_reported:
             raise OSError(EISCONN, "listening or connected already")
@@ -263,8 +263,8 @@ class SocketCalls:
     # --- ending ---
 
     def _shutdown(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        how = number(arguments[1], "how")
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        how = number_argument(arguments[1], "how")
         if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise OSError(EINVAL, "how")
         connection = connection_of(endpoint)
@@ -277,7 +277,7 @@ class SocketCalls:
         return finished(0)
 
     def _close(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.remove(number(arguments[0], "descriptor"))
+        endpoint = self._table.remove(number_argument(arguments[0], "descriptor"))
         endpoint.close()
         if not isinstance(endpoint, StreamSocket) or endpoint.connection is None:
             return finished(0)
@@ -294,20 +294,20 @@ class SocketCalls:
     # --- what a descriptor is ---
 
     def _fcntl(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.endpoint(number(arguments[0], "descriptor"))
-        command = number(arguments[1], "command")
+        endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        command = number_argument(arguments[1], "command")
         if command == fcntl.F_GETFL:
             return finished(os.O_RDWR | (os.O_NONBLOCK if endpoint.is_nonblocking else 0))
         if command == fcntl.F_SETFL and len(arguments) > 2:
-            endpoint.is_nonblocking = bool(number(arguments[2], "flags") & os.O_NONBLOCK)
+            endpoint.is_nonblocking = bool(number_argument(arguments[2], "flags") & os.O_NONBLOCK)
             return finished(0)
         raise OSError(EINVAL, "fcntl")
 
     def _ioctl(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.endpoint(number(arguments[0], "descriptor"))
-        request = number(arguments[1], "request")
+        endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        request = number_argument(arguments[1], "request")
         if request == termios.FIONBIO:
-            endpoint.is_nonblocking = bool(number(arguments[2], "argument"))
+            endpoint.is_nonblocking = bool(number_argument(arguments[2], "argument"))
             return finished(0)
         if not isinstance(endpoint, StreamSocket):
             raise OSError(ENOTTY, "ioctl")
@@ -316,7 +316,7 @@ class SocketCalls:
         return finished(0, {2: [_queued_bytes(endpoint, request)]})
 
     def _getsockname(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         address, port = endpoint.bound or (None, 0)
         if endpoint.connection is not None:
             address, port = endpoint.connection.local
@@ -326,7 +326,7 @@ class SocketCalls:
         return finished(0, {1: shown, 2: [SOCKET_ADDRESS_BYTES[endpoint.domain]]})
 
     def _getpeername(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         connection = connection_of(endpoint)
         if not connection.is_established:
             raise OSError(ENOTCONN, "not connected")

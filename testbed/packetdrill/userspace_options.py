@@ -17,9 +17,8 @@ from mptcp_stack.sockets.common_options import (
 from mptcp_stack.sockets.options import take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
-from testbed.packetdrill.call_arguments import number
 from testbed.packetdrill.stack_under_test import Value
-from testbed.packetdrill.userspace_attempts import Handler, Try, finished
+from testbed.packetdrill.userspace_attempts import Handler, Try, finished, number_argument
 from testbed.packetdrill.userspace_descriptors import DescriptorTable, StreamSocket
 
 TCP_IS_MPTCP = 43
@@ -73,8 +72,8 @@ class SocketOptions:
         }
 
     def _getsockopt(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        name = number(arguments[1], "level"), number(arguments[2], "option")
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        name = number_argument(arguments[1], "level"), number_argument(arguments[2], "option")
         if name == (_SOCKET, int(socket.SO_LINGER)):
             is_on, seconds = endpoint.linger
             return finished(0, {3: {"onoff": is_on, "linger": seconds}, 4: [LINGER_BYTES]})
@@ -108,8 +107,8 @@ class SocketOptions:
         return value
 
     def _setsockopt(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        name = number(arguments[1], "level"), number(arguments[2], "option")
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        name = number_argument(arguments[1], "level"), number_argument(arguments[2], "option")
         value = arguments[3]
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -118,11 +117,11 @@ class SocketOptions:
         elif name in _TIMEOUTS:
             setattr(endpoint, _TIMEOUTS[name], _timeout_us(value))
         elif name in (_SEND_BUFFER, _RECEIVE_BUFFER):
-            self._set_buffer(endpoint, name, number(value, "value"))
+            self._set_buffer(endpoint, name, number_argument(value, "value"))
         elif name in _KEPT:
-            endpoint.options[name] = int(bool(number(value, "value")))
+            endpoint.options[name] = int(bool(number_argument(value, "value")))
         elif name == _QUICK_ACK and endpoint.connection is not None:
-            endpoint.connection.acknowledge_quickly(bool(number(value, "value")))
+            endpoint.connection.acknowledge_quickly(bool(number_argument(value, "value")))
         else:
             data = _plain_bytes(value)
             endpoint.set_socket_options(set_common(endpoint.socket_options, *name, data))
@@ -131,8 +130,8 @@ class SocketOptions:
     def _set_linger(self, endpoint: StreamSocket, value: Value) -> None:
         if not isinstance(value, dict):
             raise ValueError("SO_LINGER: expected {onoff=…, linger=…}")
-        is_on = number(value.get("onoff", value.get("l_onoff")), "onoff")
-        seconds = number(value.get("linger", value.get("l_linger")), "linger")
+        is_on = number_argument(value.get("onoff", value.get("l_onoff")), "onoff")
+        seconds = number_argument(value.get("linger", value.get("l_linger")), "linger")
         endpoint.linger = (int(bool(is_on)), max(0, seconds))
 
     def _set_buffer(self, endpoint: StreamSocket, name: Name, size: int) -> None:
@@ -161,14 +160,14 @@ def _plain_bytes(value: Value) -> bytes:
     """A number or a text. Structures are of options that are not here."""
     if isinstance(value, dict):
         raise OSError(ENOPROTOOPT, "the bundled stack has no such option")
-    return value if isinstance(value, bytes) else INTEGER.pack(number(value, "value"))
+    return value if isinstance(value, bytes) else INTEGER.pack(number_argument(value, "value"))
 
 
 def _timeout_us(value: Value) -> int:
     if not isinstance(value, dict):
         raise ValueError("a time-out: expected {tv_sec=…, tv_usec=…}")
-    seconds = number(value.get("tv_sec"), "tv_sec", 0)
-    microseconds = number(value.get("tv_usec"), "tv_usec", 0)
+    seconds = number_argument(value.get("tv_sec"), "tv_sec", 0)
+    microseconds = number_argument(value.get("tv_usec"), "tv_usec", 0)
     if not 0 <= microseconds < SECOND_US:
         raise OSError(EDOM, "tv_usec")
     # As sock_set_timeout() has it: before now is at once, which here is the next instant.

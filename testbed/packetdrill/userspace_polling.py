@@ -6,9 +6,8 @@ import heapq
 import select
 from errno import EBADF, EEXIST, EINVAL, ENOENT
 
-from testbed.packetdrill.call_arguments import number
 from testbed.packetdrill.stack_under_test import Value
-from testbed.packetdrill.userspace_attempts import Done, Handler, Try, finished
+from testbed.packetdrill.userspace_attempts import Done, Handler, Try, finished, number_argument
 from testbed.packetdrill.userspace_descriptors import DescriptorTable, EpollInstance, Watch
 
 EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD = 1, 2, 3
@@ -60,12 +59,14 @@ class PollingCalls:
         """poll([{fd=4, events=POLLIN, revents=…}], count, milliseconds)"""
         if not isinstance(arguments[0], list):
             raise ValueError("expected an array of pollfds, [{fd=4, events=POLLIN}]")
-        count = number(arguments[1], "count")
+        count = number_argument(arguments[1], "count")
         wanted: list[tuple[int, int]] = []
         for entry in arguments[0][:count]:
             if not isinstance(entry, dict):
                 raise ValueError("expected a pollfd, {fd=4, events=POLLIN}")
-            wanted.append((number(entry.get("fd"), "fd"), number(entry.get("events"), "events", 0)))
+            wanted.append(
+                (number_argument(entry.get("fd"), "fd"), number_argument(entry.get("events"), "events", 0))
+            )
 
         def look(_now_us: int) -> Done:
             entries: list[Value] = []
@@ -76,7 +77,7 @@ class PollingCalls:
                 entries.append({"fd": descriptor, "events": events, "revents": found})
             return Done(ready, {0: entries})
 
-        return self._waiting(look, number(arguments[2], "timeout"))
+        return self._waiting(look, number_argument(arguments[2], "timeout"))
 
     def _events_of(self, descriptor: int, events: int) -> int:
         if descriptor < 0:
@@ -92,7 +93,7 @@ class PollingCalls:
         return finished(self._table.add(EpollInstance()))
 
     def _epoll(self, value: Value) -> EpollInstance:
-        endpoint = self._table.endpoint(number(value, "epoll descriptor"))
+        endpoint = self._table.endpoint(number_argument(value, "epoll descriptor"))
         if not isinstance(endpoint, EpollInstance):
             raise OSError(EINVAL, "no epoll instance")
         return endpoint
@@ -100,8 +101,8 @@ class PollingCalls:
     def _epoll_ctl(self, arguments: list[Value]) -> Try:
         """epoll_ctl(epoll, operation, descriptor, {events=EPOLLIN, fd=4})"""
         instance = self._epoll(arguments[0])
-        operation = number(arguments[1], "operation")
-        descriptor = number(arguments[2], "descriptor")
+        operation = number_argument(arguments[1], "operation")
+        descriptor = number_argument(arguments[2], "descriptor")
         endpoint = self._table.endpoint(descriptor)
         if endpoint is instance:
             raise OSError(EINVAL, "an epoll instance cannot watch itself")
@@ -118,8 +119,8 @@ class PollingCalls:
             event = arguments[3]
             if not isinstance(event, dict):
                 raise ValueError("expected an event, {events=EPOLLIN, fd=4}")
-            data = {name: number(value, name) for name, value in event.items() if name != "events"}
-            events = number(event.get("events"), "events")
+            data = {name: number_argument(value, name) for name, value in event.items() if name != "events"}
+            events = number_argument(event.get("events"), "events")
             instance.watches[descriptor] = Watch(endpoint, events, data)
         else:
             raise OSError(EINVAL, "operation")
@@ -127,7 +128,7 @@ class PollingCalls:
 
     def _epoll_wait(self, arguments: list[Value]) -> Try:
         instance = self._epoll(arguments[0])
-        limit = number(arguments[2], "maxevents")
+        limit = number_argument(arguments[2], "maxevents")
         if limit <= 0:
             raise OSError(EINVAL, "maxevents")
 
@@ -139,4 +140,4 @@ class PollingCalls:
                 entries.append({"events": events, **data})
             return Done(len(entries), {1: entries})
 
-        return self._waiting(look, number(arguments[3], "timeout"))
+        return self._waiting(look, number_argument(arguments[3], "timeout"))

@@ -6,15 +6,6 @@ import socket
 from collections.abc import Callable
 from errno import EINVAL, ENOTCONN, EOPNOTSUPP, EPIPE
 
-from testbed.packetdrill.call_arguments import (
-    gathered,
-    length,
-    message,
-    number,
-    payload,
-    scattered,
-    vector_lengths,
-)
 from testbed.packetdrill.stack_under_test import Value
 from testbed.packetdrill.userspace_attempts import (
     AddDeadline,
@@ -24,6 +15,7 @@ from testbed.packetdrill.userspace_attempts import (
     WaitLimit,
     connection_of,
     finished,
+    number_argument,
     would_block,
 )
 from testbed.packetdrill.userspace_descriptors import (
@@ -34,6 +26,7 @@ from testbed.packetdrill.userspace_descriptors import (
     StreamSocket,
 )
 
+MAXIMUM_CALL_BYTES = 64 << 20
 MSG_FASTOPEN = 0x20000000
 SPLICE_F_NONBLOCK = 2
 _KNOWN_RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_WAITALL | socket.MSG_PEEK | socket.MSG_NOSIGNAL
@@ -66,67 +59,68 @@ class TransferCalls:
     # --- reading ---
 
     def _read(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.endpoint(number(arguments[0], "descriptor"))
-        return self._receiving(endpoint, length(arguments[2]), 0, lambda data: {1: data})
+        endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        return self._receiving(endpoint, _length(arguments[2]), 0, lambda data: {1: data})
 
     def _readv(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.endpoint(number(arguments[0], "descriptor"))
-        lengths = vector_lengths(arguments[1], arguments[2])
-        return self._receiving(endpoint, sum(lengths), 0, lambda data: {1: scattered(data, lengths)})
+        endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        lengths = _vector_lengths(arguments[1], arguments[2])
+        return self._receiving(endpoint, sum(lengths), 0, lambda data: {1: _scattered(data, lengths)})
 
     def _recv(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        flags = number(arguments[3], "flags")
-        return self._receiving(endpoint, length(arguments[2]), flags, lambda data: {1: data})
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        flags = number_argument(arguments[3], "flags")
+        return self._receiving(endpoint, _length(arguments[2]), flags, lambda data: {1: data})
 
     def _recvfrom(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        flags = number(arguments[3], "flags")
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        flags = number_argument(arguments[3], "flags")
         # TCP leaves the address alone (tcp_recvmsg); only its length is written.
-        return self._receiving(endpoint, length(arguments[2]), flags, lambda data: {1: data, 5: [0]})
+        return self._receiving(endpoint, _length(arguments[2]), flags, lambda data: {1: data, 5: [0]})
 
     def _recvmsg(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        lengths = vector_lengths(message(arguments[1]).get("msg_iov"), None)
-        flags = number(arguments[2], "flags")
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        message = _message(arguments[1])
+        lengths = _vector_lengths(message.get("msg_iov"), None)
+        flags = number_argument(arguments[2], "flags")
 
         def deliver(data: bytes) -> dict[int, Value]:
-            return {1: {"msg_iov": scattered(data, lengths), "msg_flags": 0}}
+            return {1: {"msg_iov": _scattered(data, lengths), "msg_flags": 0}}
 
         return self._receiving(endpoint, sum(lengths), flags, deliver)
 
     # --- writing ---
 
     def _write(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.endpoint(number(arguments[0], "descriptor"))
-        return self._sending(endpoint, payload(arguments[1], length(arguments[2])), 0)
+        endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        return self._sending(endpoint, _payload(arguments[1], _length(arguments[2])), 0)
 
     def _writev(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.endpoint(number(arguments[0], "descriptor"))
-        return self._sending(endpoint, b"".join(gathered(arguments[1], arguments[2])), 0)
+        endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        return self._sending(endpoint, _gathered(arguments[1], arguments[2]), 0)
 
     def _send(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        flags = number(arguments[3], "flags")
-        return self._sending(endpoint, payload(arguments[1], length(arguments[2])), flags)
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        flags = number_argument(arguments[3], "flags")
+        return self._sending(endpoint, _payload(arguments[1], _length(arguments[2])), flags)
 
     def _sendmsg(self, arguments: list[Value]) -> Try:
-        endpoint = self._table.socket(number(arguments[0], "descriptor"))
-        data = b"".join(gathered(message(arguments[1]).get("msg_iov"), None))
-        return self._sending(endpoint, data, number(arguments[2], "flags"))
+        endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        data = _gathered(_message(arguments[1]).get("msg_iov"), None)
+        return self._sending(endpoint, data, number_argument(arguments[2], "flags"))
 
     # --- between descriptors ---
 
     def _sendfile(self, arguments: list[Value]) -> Try:
         """sendfile(out, in, [offset], count)"""
-        target = self._table.endpoint(number(arguments[0], "descriptor"))
-        source = self._table.endpoint(number(arguments[1], "descriptor"))
+        target = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        source = self._table.endpoint(number_argument(arguments[1], "descriptor"))
         if not isinstance(source, FileContent):
             raise OSError(EINVAL, "sendfile reads from files")
-        count = length(arguments[3])
+        count = _length(arguments[3])
         if arguments[2] is None or arguments[2] == 0:
             return self._sending(target, source.take(count) or b"", 0)
-        offset = number(arguments[2], "offset")
+        offset = number_argument(arguments[2], "offset")
         kept, source.position = source.position, offset
         data = source.take(count) or b""
         source.position = kept
@@ -134,10 +128,10 @@ class TransferCalls:
 
     def _splice(self, arguments: list[Value]) -> Try:
         """splice(in, NULL, out, NULL, count, flags)"""
-        source = self._table.endpoint(number(arguments[0], "descriptor"))
-        target = self._table.endpoint(number(arguments[2], "descriptor"))
-        count = length(arguments[4])
-        must_not_wait = bool(number(arguments[5], "flags") & SPLICE_F_NONBLOCK)
+        source = self._table.endpoint(number_argument(arguments[0], "descriptor"))
+        target = self._table.endpoint(number_argument(arguments[2], "descriptor"))
+        count = _length(arguments[4])
+        must_not_wait = bool(number_argument(arguments[5], "flags") & SPLICE_F_NONBLOCK)
         if isinstance(source, StreamSocket) == isinstance(target, StreamSocket):
             raise OSError(EINVAL, "splice is between a pipe and a socket")
         limit = self._receive_limit(source)
@@ -154,7 +148,7 @@ class TransferCalls:
             raise ValueError("flags: the bundled stack knows MSG_DONTWAIT, MSG_PEEK and MSG_WAITALL")
         if not isinstance(endpoint, (StreamSocket, ByteEndpoint)):
             raise OSError(EINVAL, "nothing can be read from it")
-        taken = bytearray()
+        gathered = bytearray()
         limit = self._receive_limit(endpoint)
         wants_all = bool(flags & socket.MSG_WAITALL)
 
@@ -163,11 +157,11 @@ class TransferCalls:
             if flags & socket.MSG_PEEK and isinstance(endpoint, StreamSocket):
                 data = endpoint.read(length, keep=True) or _take(endpoint, length)
             else:
-                data = _take(endpoint, length - len(taken)) if length else b""
-            taken.extend(data or b"")
-            is_enough = len(taken) == length or data == b"" or not wants_all
-            if (data is not None and is_enough) or (taken and must_not_wait):
-                return Done(len(taken), deliver(bytes(taken)))
+                data = _take(endpoint, length - len(gathered)) if length else b""
+            gathered.extend(data or b"")
+            is_enough = len(gathered) == length or data == b"" or not wants_all
+            if (data is not None and is_enough) or (gathered and must_not_wait):
+                return Done(len(gathered), deliver(bytes(gathered)))
             if data is None:
                 would_block(endpoint, must_not_wait=must_not_wait)
             return None
@@ -259,3 +253,67 @@ def _with_outputs(attempt: Try, outputs: dict[int, Value]) -> Try:
         return None if done is None else Done(done.value, outputs)
 
     return run
+
+
+# --- buffers as scripts write them ---
+
+
+def _length(value: Value) -> int:
+    length = number_argument(value, "length")
+    if not 0 <= length <= MAXIMUM_CALL_BYTES:
+        raise ValueError(f"length {length}: expected 0 to {MAXIMUM_CALL_BYTES}")
+    return length
+
+
+def _payload(value: Value, length: int) -> bytes:
+    """``...`` stands for zeros; a string is cut, or filled up with zeros."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None:
+        return bytes(length)
+    if isinstance(value, bytes):
+        return value[:length].ljust(length, b"\0")
+    raise ValueError("expected a buffer, a string or ...")
+
+
+def _vector(value: Value, count: Value) -> list[dict[str, Value]]:
+    """An array of iovecs: ``[{..., 1000}, {"abc", 3}]``."""
+    if not isinstance(value, list):
+        raise ValueError("expected an array of iovecs, [{..., 1000}]")
+    entries = value if count is None else value[: number_argument(count, "count")]
+    found = [entry for entry in entries if isinstance(entry, dict)]
+    if len(found) != len(entries):
+        raise ValueError("expected an array of iovecs, [{..., 1000}]")
+    return found
+
+
+def _entry_length(entry: dict[str, Value]) -> int:
+    return _length(entry.get("iov_len", entry.get("1")))
+
+
+def _vector_lengths(value: Value, count: Value) -> list[int]:
+    lengths = [_entry_length(entry) for entry in _vector(value, count)]
+    _length(sum(lengths))
+    return lengths
+
+
+def _gathered(value: Value, count: Value) -> bytes:
+    _vector_lengths(value, count)
+    entries = _vector(value, count)
+    return b"".join(
+        _payload(entry.get("iov_base", entry.get("0")), _entry_length(entry)) for entry in entries
+    )
+
+
+def _scattered(data: bytes, lengths: list[int]) -> Value:
+    entries: list[Value] = []
+    for length in lengths:
+        part, data = data[:length], data[length:]
+        entries.append({"0": part, "1": length})
+    return entries
+
+
+def _message(value: Value) -> dict[str, Value]:
+    if not isinstance(value, dict):
+        raise ValueError("expected a message, {msg_iov(1)=[{..., 1000}], …}")
+    return value
