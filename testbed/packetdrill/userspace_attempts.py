@@ -31,24 +31,6 @@ Handler = Callable[[list[Value]], Try]
 """Starts a call with its arguments. Raises OSError, and ValueError for arguments that make no sense."""
 
 
-AddDeadline = Callable[[int, int], int]
-"""Has waiting calls tried again after so long from now; returns the time of it."""
-
-
-class WaitLimit:
-    """How long a call may wait (SO_RCVTIMEO, SO_SNDTIMEO), from when it first looks; 0 is for ever."""
-
-    def __init__(self, timeout_us: int, add_deadline: AddDeadline) -> None:
-        self._timeout_us = timeout_us
-        self._add_deadline = add_deadline
-        self._deadline_us: int | None = None
-
-    def is_over(self, now_us: int) -> bool:
-        if self._timeout_us and self._deadline_us is None:
-            self._deadline_us = self._add_deadline(self._timeout_us, now_us)
-        return self._deadline_us is not None and now_us >= self._deadline_us
-
-
 def as_attempt(attempt: Try) -> Attempt:
     def run(now_us: int) -> CallResult | None:
         try:

@@ -41,7 +41,6 @@ from testbed.packetdrill.userspace_attempts import (
     Done,
     Handler,
     Try,
-    WaitLimit,
     as_attempt,
     connection_of,
     failing,
@@ -57,6 +56,7 @@ from testbed.packetdrill.userspace_descriptors import (
 )
 from testbed.packetdrill.userspace_options import SocketOptions, tcp_info_of
 from testbed.packetdrill.userspace_polling import PollingCalls
+from testbed.packetdrill.userspace_time_limits import limited
 from testbed.packetdrill.userspace_transfer import TransferCalls
 
 IPPROTO_MPTCP = 262
@@ -79,7 +79,7 @@ class SocketCalls:
         self._table = DescriptorTable()
         self._options = SocketOptions(stack, self._table)
         self._polling = PollingCalls(self._table)
-        self._transfer = TransferCalls(self._table, self._polling.add_deadline)
+        self._transfer = TransferCalls(self._table)
         self._handlers: dict[str, Handler] = {
             "socket": self._socket,
             "bind": self._bind,
@@ -106,7 +106,8 @@ class SocketCalls:
         if handler is None:
             raise ValueError(f"the bundled stack has no system call {name}")
         try:
-            attempt = handler(arguments)
+            endpoint = self._table.get(arguments[0]) if arguments and isinstance(arguments[0], int) else None
+            attempt = limited(name, endpoint, handler(arguments), self._polling.add_deadline)
         except OSError as error:
             return failing(error)
         return as_attempt(attempt)
@@ -194,16 +195,15 @@ class SocketCalls:
         flags = number_argument(arguments[3], "flags") if len(arguments) > 3 else 0
         if endpoint.listener is None:
             raise OSError(EINVAL, "not listening")
-        limit = WaitLimit(endpoint.receive_timeout_us, self._polling.add_deadline)
-        return lambda now_us: self._try_accept(endpoint, flags, must_not_wait=limit.is_over(now_us))
+        return lambda _now_us: self._try_accept(endpoint, flags)
 
-    def _try_accept(self, endpoint: StreamSocket, flags: int, *, must_not_wait: bool) -> Done | None:
+    def _try_accept(self, endpoint: StreamSocket, flags: int) -> Done | None:
         listener: Listener | None = endpoint.listener
         if listener is None or listener.is_closed:
             raise OSError(EINVAL, "not listening")
         connection = endpoint.take_ready()
         if connection is None:
-            would_block(endpoint, must_not_wait=must_not_wait)
+            would_block(endpoint)
             return None
         accepted = StreamSocket(endpoint.domain, "mptcp" if connection.is_mptcp else "tcp")
         accepted.socket_options = connection.socket_options
@@ -224,11 +224,7 @@ class SocketCalls:
         is_repeated = endpoint.connection is not None
         if not is_repeated:
             self._start_connecting(endpoint, remote)
-        errno_of_waiting = EALREADY if is_repeated else EINPROGRESS
-        limit = WaitLimit(endpoint.send_timeout_us, self._polling.add_deadline)
-        return lambda now_us: self._try_connect(
-            endpoint, errno_of_waiting, must_not_wait=endpoint.is_nonblocking or limit.is_over(now_us)
-        )
+        return lambda _now_us: self._try_connect(endpoint, EALREADY if is_repeated else EINPROGRESS)
 
     def _start_connecting(self, endpoint: StreamSocket, remote: AddressAndPort) -> None:
         address, port = remote
@@ -242,9 +238,7 @@ class SocketCalls:
         )
         endpoint.attach(connection)
 
-    def _try_connect(
-        self, endpoint: StreamSocket, errno_of_waiting: int, *, must_not_wait: bool
-    ) -> Done | None:
+    def _try_connect(self, endpoint: StreamSocket, errno_of_waiting: int) -> Done | None:
         connection = connection_of(endpoint)
         error = endpoint.take_error()
         if error is not None:
@@ -256,7 +250,7 @@ class SocketCalls:
         if connection.is_established:
             endpoint.connect_was_reported = True
             return Done(0)
-        if must_not_wait:
+        if endpoint.is_nonblocking:
             raise OSError(errno_of_waiting, "still connecting")
         return None
 

@@ -7,13 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from errno import EDOM, EINVAL, ENOPROTOOPT
 
-from mptcp_stack.sockets.common_options import (
-    CONTROL_NAME_BYTES,
-    INTEGER,
-    TCP_CONGESTION,
-    get_common,
-    set_common,
-)
+from mptcp_stack.sockets.common_options import INTEGER, get_common, set_common
 from mptcp_stack.sockets.options import take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
@@ -28,6 +22,7 @@ MAXIMUM_BUFFER = 1 << 30
 INTEGER_BYTES = 4
 LINGER_BYTES = 8
 TIME_BYTES = 16
+CONTROL_NAME_BYTES = 16
 SECOND_US = 1_000_000
 
 Name = tuple[int, int]
@@ -43,6 +38,7 @@ _KEPT: frozenset[Name] = frozenset(
     )
 )
 """Without effect on the wire here."""
+_CONGESTION: Name = (_TCP, int(socket.TCP_CONGESTION))
 _TIMEOUTS: dict[Name, str] = {
     (_SOCKET, int(socket.SO_RCVTIMEO)): "receive_timeout_us",
     (_SOCKET, int(socket.SO_SNDTIMEO)): "send_timeout_us",
@@ -83,7 +79,7 @@ class SocketOptions:
         if name == (_TCP, int(socket.TCP_INFO)):
             info: dict[str, Value] = dict(tcp_info_of(endpoint))
             return finished(0, {3: info})
-        if name == TCP_CONGESTION:
+        if name == _CONGESTION:
             control = endpoint.socket_options.congestion_control
             text = (control or self._stack.settings.tcp_congestion_control).encode()
             return finished(0, {3: text.ljust(CONTROL_NAME_BYTES, b"\0"), 4: [CONTROL_NAME_BYTES]})

@@ -8,11 +8,9 @@ from errno import EINVAL, ENOTCONN, EOPNOTSUPP, EPIPE
 
 from testbed.packetdrill.stack_under_test import Value
 from testbed.packetdrill.userspace_attempts import (
-    AddDeadline,
     Done,
     Handler,
     Try,
-    WaitLimit,
     connection_of,
     finished,
     number_argument,
@@ -38,9 +36,8 @@ Deliver = Callable[[bytes], dict[int, Value]]
 
 
 class TransferCalls:
-    def __init__(self, table: DescriptorTable, add_deadline: AddDeadline) -> None:
+    def __init__(self, table: DescriptorTable) -> None:
         self._table = table
-        self._add_deadline = add_deadline
         self.handlers: dict[str, Handler] = {
             "read": self._read,
             "readv": self._readv,
@@ -60,23 +57,23 @@ class TransferCalls:
 
     def _read(self, arguments: list[Value]) -> Try:
         endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
-        return self._receiving(endpoint, _length(arguments[2]), 0, lambda data: {1: data})
+        return _receiving(endpoint, _length(arguments[2]), 0, lambda data: {1: data})
 
     def _readv(self, arguments: list[Value]) -> Try:
         endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
         lengths = _vector_lengths(arguments[1], arguments[2])
-        return self._receiving(endpoint, sum(lengths), 0, lambda data: {1: _scattered(data, lengths)})
+        return _receiving(endpoint, sum(lengths), 0, lambda data: {1: _scattered(data, lengths)})
 
     def _recv(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         flags = number_argument(arguments[3], "flags")
-        return self._receiving(endpoint, _length(arguments[2]), flags, lambda data: {1: data})
+        return _receiving(endpoint, _length(arguments[2]), flags, lambda data: {1: data})
 
     def _recvfrom(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         flags = number_argument(arguments[3], "flags")
         # TCP leaves the address alone (tcp_recvmsg); only its length is written.
-        return self._receiving(endpoint, _length(arguments[2]), flags, lambda data: {1: data, 5: [0]})
+        return _receiving(endpoint, _length(arguments[2]), flags, lambda data: {1: data, 5: [0]})
 
     def _recvmsg(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
@@ -87,27 +84,27 @@ class TransferCalls:
         def deliver(data: bytes) -> dict[int, Value]:
             return {1: {"msg_iov": _scattered(data, lengths), "msg_flags": 0}}
 
-        return self._receiving(endpoint, sum(lengths), flags, deliver)
+        return _receiving(endpoint, sum(lengths), flags, deliver)
 
     # --- writing ---
 
     def _write(self, arguments: list[Value]) -> Try:
         endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
-        return self._sending(endpoint, _payload(arguments[1], _length(arguments[2])), 0)
+        return _sending(endpoint, _payload(arguments[1], _length(arguments[2])), 0)
 
     def _writev(self, arguments: list[Value]) -> Try:
         endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
-        return self._sending(endpoint, _gathered(arguments[1], arguments[2]), 0)
+        return _sending(endpoint, _gathered(arguments[1], arguments[2]), 0)
 
     def _send(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         flags = number_argument(arguments[3], "flags")
-        return self._sending(endpoint, _payload(arguments[1], _length(arguments[2])), flags)
+        return _sending(endpoint, _payload(arguments[1], _length(arguments[2])), flags)
 
     def _sendmsg(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         data = _gathered(_message(arguments[1]).get("msg_iov"), None)
-        return self._sending(endpoint, data, number_argument(arguments[2], "flags"))
+        return _sending(endpoint, data, number_argument(arguments[2], "flags"))
 
     # --- between descriptors ---
 
@@ -119,12 +116,12 @@ class TransferCalls:
             raise OSError(EINVAL, "sendfile reads from files")
         count = _length(arguments[3])
         if arguments[2] is None or arguments[2] == 0:
-            return self._sending(target, source.take(count) or b"", 0)
+            return _sending(target, source.take(count) or b"", 0)
         offset = number_argument(arguments[2], "offset")
         kept, source.position = source.position, offset
         data = source.take(count) or b""
         source.position = kept
-        return _with_outputs(self._sending(target, data, 0), {2: [offset + len(data)]})
+        return _with_outputs(_sending(target, data, 0), {2: [offset + len(data)]})
 
     def _splice(self, arguments: list[Value]) -> Try:
         """splice(in, NULL, out, NULL, count, flags)"""
@@ -134,68 +131,7 @@ class TransferCalls:
         must_not_wait = bool(number_argument(arguments[5], "flags") & SPLICE_F_NONBLOCK)
         if isinstance(source, StreamSocket) == isinstance(target, StreamSocket):
             raise OSError(EINVAL, "splice is between a pipe and a socket")
-        limit = self._receive_limit(source)
-        return lambda now_us: _try_splice(source, target, count, must_not_wait or limit.is_over(now_us))
-
-    # --- what calls have in common ---
-
-    def _receive_limit(self, endpoint: Endpoint) -> WaitLimit:
-        timeout_us = endpoint.receive_timeout_us if isinstance(endpoint, StreamSocket) else 0
-        return WaitLimit(timeout_us, self._add_deadline)
-
-    def _receiving(self, endpoint: Endpoint, length: int, flags: int, deliver: Deliver) -> Try:
-        if flags & ~_KNOWN_RECEIVE_FLAGS:
-            raise ValueError("flags: the bundled stack knows MSG_DONTWAIT, MSG_PEEK and MSG_WAITALL")
-        if not isinstance(endpoint, (StreamSocket, ByteEndpoint)):
-            raise OSError(EINVAL, "nothing can be read from it")
-        gathered = bytearray()
-        limit = self._receive_limit(endpoint)
-        wants_all = bool(flags & socket.MSG_WAITALL)
-
-        def attempt(now_us: int) -> Done | None:
-            must_not_wait = bool(flags & socket.MSG_DONTWAIT) or limit.is_over(now_us)
-            if flags & socket.MSG_PEEK and isinstance(endpoint, StreamSocket):
-                data = endpoint.read(length, keep=True) or _take(endpoint, length)
-            else:
-                data = _take(endpoint, length - len(gathered)) if length else b""
-            gathered.extend(data or b"")
-            is_enough = len(gathered) == length or data == b"" or not wants_all
-            if (data is not None and is_enough) or (gathered and must_not_wait):
-                return Done(len(gathered), deliver(bytes(gathered)))
-            if data is None:
-                would_block(endpoint, must_not_wait=must_not_wait)
-            return None
-
-        return attempt
-
-    def _sending(self, endpoint: Endpoint, data: bytes, flags: int) -> Try:
-        if flags & ~_KNOWN_SEND_FLAGS:
-            raise ValueError("flags: the bundled stack knows MSG_DONTWAIT and MSG_NOSIGNAL")
-        if flags & MSG_FASTOPEN:
-            raise OSError(EOPNOTSUPP, "the bundled stack has no TCP Fast Open")
-        if isinstance(endpoint, ByteEndpoint):
-            return finished(endpoint.put(data))
-        if not isinstance(endpoint, StreamSocket):
-            raise OSError(EINVAL, "nothing can be written to it")
-        limit = WaitLimit(endpoint.send_timeout_us, self._add_deadline)
-        sent = 0
-
-        def attempt(now_us: int) -> Done | None:
-            nonlocal sent
-            must_not_wait = bool(flags & socket.MSG_DONTWAIT) or limit.is_over(now_us)
-            try:
-                accepted = _write_some(endpoint, data[sent:], bool(flags & socket.MSG_MORE))
-            except OSError:
-                if sent:
-                    return Done(sent)
-                raise
-            sent += accepted
-            if sent == len(data) or (sent and (must_not_wait or endpoint.is_nonblocking)):
-                return Done(sent)
-            would_block(endpoint, must_not_wait=must_not_wait)
-            return None
-
-        return attempt
+        return lambda _now_us: _try_splice(source, target, count, must_not_wait)
 
 
 def _try_splice(source: Endpoint, target: Endpoint, count: int, must_not_wait: bool) -> Done | None:
@@ -230,6 +166,60 @@ def _take(source: Endpoint, limit: int) -> bytes | None:
     if error is not None:
         raise OSError(error, "the connection has failed")
     return b"" if source.is_at_end else None
+
+
+def _receiving(endpoint: Endpoint, length: int, flags: int, deliver: Deliver) -> Try:
+    if flags & ~_KNOWN_RECEIVE_FLAGS:
+        raise ValueError("flags: the bundled stack knows MSG_DONTWAIT, MSG_PEEK and MSG_WAITALL")
+    if not isinstance(endpoint, (StreamSocket, ByteEndpoint)):
+        raise OSError(EINVAL, "nothing can be read from it")
+    gathered = bytearray()
+    must_not_wait = bool(flags & socket.MSG_DONTWAIT)
+    wants_all = bool(flags & socket.MSG_WAITALL)
+
+    def attempt(_now_us: int) -> Done | None:
+        if flags & socket.MSG_PEEK and isinstance(endpoint, StreamSocket):
+            data = endpoint.read(length, keep=True) or _take(endpoint, length)
+        else:
+            data = _take(endpoint, length - len(gathered)) if length else b""
+        gathered.extend(data or b"")
+        is_enough = len(gathered) == length or data == b"" or not wants_all
+        if (data is not None and is_enough) or (gathered and (must_not_wait or endpoint.is_nonblocking)):
+            return Done(len(gathered), deliver(bytes(gathered)))
+        if data is None:
+            would_block(endpoint, must_not_wait=must_not_wait)
+        return None
+
+    return attempt
+
+
+def _sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
+    if flags & ~_KNOWN_SEND_FLAGS:
+        raise ValueError("flags: the bundled stack knows MSG_DONTWAIT and MSG_NOSIGNAL")
+    if flags & MSG_FASTOPEN:
+        raise OSError(EOPNOTSUPP, "the bundled stack has no TCP Fast Open")
+    if isinstance(endpoint, ByteEndpoint):
+        return finished(endpoint.put(data))
+    if not isinstance(endpoint, StreamSocket):
+        raise OSError(EINVAL, "nothing can be written to it")
+    must_not_wait = bool(flags & socket.MSG_DONTWAIT)
+    sent = 0
+
+    def attempt(_now_us: int) -> Done | None:
+        nonlocal sent
+        try:
+            accepted = _write_some(endpoint, data[sent:], bool(flags & socket.MSG_MORE))
+        except OSError:
+            if sent:
+                return Done(sent)
+            raise
+        sent += accepted
+        if sent == len(data) or (sent and (must_not_wait or endpoint.is_nonblocking)):
+            return Done(sent)
+        would_block(endpoint, must_not_wait=must_not_wait)
+        return None
+
+    return attempt
 
 
 def _write_some(endpoint: StreamSocket, data: bytes, more_follows: bool) -> int:

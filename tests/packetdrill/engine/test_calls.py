@@ -56,8 +56,7 @@ SCRIPTS = {
     '+0 getsockopt(4, SOL_TCP, TCP_CONGESTION, "cubic\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0", [16]) = 0\n'
     '+0 setsockopt(4, SOL_TCP, TCP_CONGESTION, "none", 4) = -1 ENOENT (none of that name)\n',
     "options without a counterpart": TCP_ACCEPTED
-    + '+0 setsockopt(4, SOL_TCP, TCP_MD5SIG, {tcpm_addr=..., tcpm_key="secret"}, ...) = -1 ENOPROTOOPT\n'
-    "+0 setsockopt(4, SOL_TCP, TCP_FASTOPEN, [5], 4) = -1 ENOPROTOOPT\n",
+    + '+0 setsockopt(4, SOL_TCP, TCP_MD5SIG, {tcpm_addr=..., tcpm_key="secret"}, ...) = -1 ENOPROTOOPT\n',
     "time-outs": TCP_ACCEPTED
     + "+0 setsockopt(4, SOL_SOCKET, SO_RCVTIMEO, {tv_sec=1, tv_usec=500000}, 16) = 0\n"
     "+0 getsockopt(4, SOL_SOCKET, SO_RCVTIMEO, {tv_sec=1, tv_usec=500000}, [16]) = 0\n"
