@@ -180,6 +180,13 @@ class LinkSettings:
             or self.slot
         )
 
+    def length_on_the_link(self, length: int) -> int:
+        """The bytes that a frame of ``length`` bytes is serialised as."""
+        length += self.packet_overhead_bytes
+        if self.cell_bytes:
+            length = -(-length // self.cell_bytes) * (self.cell_bytes + self.cell_overhead_bytes)
+        return max(length, 0)
+
     def _problems(self) -> Iterator[str]:
         for name in ("delay_us", "jitter_us", "cell_bytes", "cell_overhead_bytes"):
             if getattr(self, name) < 0:
@@ -394,7 +401,7 @@ class LinkModel:
             return None
         # Kept in nanoseconds, so that rounding to microseconds does not change the rate.
         start_ns = max(self._busy_until_ns, now_us * 1000)
-        self._busy_until_ns = start_ns + self._length_on_the_link(length) * 8 * 1_000_000_000 // rate_bit_s
+        self._busy_until_ns = start_ns + settings.length_on_the_link(length) * 8 * 1_000_000_000 // rate_bit_s
         departure_us = -(-self._busy_until_ns // 1000)
         queue.append((departure_us, length))
         self._queued_bytes += length
@@ -405,13 +412,6 @@ class LinkModel:
         if packets is not None and len(self._queue) >= packets:
             return True
         return octets is not None and self._queued_bytes + length > octets
-
-    def _length_on_the_link(self, length: int) -> int:
-        settings = self._settings
-        length += settings.packet_overhead_bytes
-        if settings.cell_bytes:
-            length = -(-length // settings.cell_bytes) * (settings.cell_bytes + settings.cell_overhead_bytes)
-        return max(length, 0)
 
     def _arrival_us(self, departure_us: int) -> int:
         settings = self._settings
@@ -436,16 +436,21 @@ class LinkModel:
 
     def _deviation(self) -> float:
         """In units of the jitter, about zero on average."""
-        draw = self._chance("delay").draw(self._settings.delay_correlation)
-        match self._settings.distribution:
-            case "uniform":
-                return 2.0 * draw - 1.0
-            case "normal":
-                return _normal(draw)
-            case "pareto":
-                return _pareto(draw)
-            case _:
-                return 0.25 * _normal(draw) + 0.75 * _pareto(draw)
+        settings = self._settings
+        return deviation(settings.distribution, self._chance("delay").draw(settings.delay_correlation))
+
+
+def deviation(distribution: str, draw: float) -> float:
+    """What a draw from 0 to 1 is in a distribution, in units of the jitter and about zero on average."""
+    match distribution:
+        case "uniform":
+            return 2.0 * draw - 1.0
+        case "normal":
+            return _normal(draw)
+        case "pareto":
+            return _pareto(draw)
+        case _:
+            return 0.25 * _normal(draw) + 0.75 * _pareto(draw)
 
 
 class _Slots:
