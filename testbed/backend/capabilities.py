@@ -20,7 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mptcp_stack.device.link_model import FourStates, GilbertElliott, Slot
 from testbed.backend.runtime import NAMESPACE_DIRECTORY
+from testbed.topology.model import Impairment
 
 if TYPE_CHECKING:
     from testbed.backend.link_shaping import Shaper
@@ -205,20 +207,19 @@ def _ingress_redirection() -> str:
 
 
 def _netem() -> str:
-    from pyroute2.netlink.rtnl.tcmsg import sched_netem
-
-    from testbed.backend.netlink import RTM_NEWQDISC, NetlinkSocket, Request
+    """Every word of impairments at once, read back: an old kernel that lacks one has no netem for us."""
+    from testbed.backend.link_shaping import redirection
+    from testbed.backend.netem_links import impairments_held, is_held, netem_request
+    from testbed.backend.netlink import NetlinkSocket
 
     _make_link("veth")
-    fields = {
-        "index": _FIRST_INDEX,
-        "handle": 0x1_0000,
-        "parent": 0xFFFF_FFFF,
-        "attrs": [["TCA_KIND", "netem"], ["TCA_OPTIONS", sched_netem.get_parameters({"delay": 1000})]],
-    }
     with contextlib.closing(NetlinkSocket()) as netlink:
-        netlink.run([Request(RTM_NEWQDISC, fields, "add a netem queue")])
-    return ""
+        for impairment in NETEM_TRIALS:
+            netlink.run([netem_request(_FIRST_INDEX, impairment, 1500, "add a netem queue")])
+            if not is_held(impairment, impairments_held(netlink).get(_FIRST_INDEX), 1500):
+                raise OSError("the kernel's netem holds something else than what it was told")
+        netlink.run(redirection(_FIRST_INDEX, _FIRST_INDEX, "forward packets to a netem"))
+    return "and the kernel holds every impairment that was asked for"
 
 
 def _policy_rules() -> str:
@@ -326,6 +327,40 @@ def _mininet() -> str:
     return f"importable by {interpreter}"
 
 
+NETEM_TRIALS = (
+    Impairment(
+        rate_bit_s=10_000_000,
+        packet_overhead_bytes=-4,
+        cell_bytes=48,
+        cell_overhead_bytes=5,
+        limit_packets=100,
+        delay_us=20_001,
+        jitter_us=2_003,
+        delay_correlation=0.25,
+        distribution="pareto",
+        loss=0.01,
+        loss_correlation=0.1,
+        duplicate=0.02,
+        duplicate_correlation=0.2,
+        corrupt=0.03,
+        corrupt_correlation=0.3,
+        reorder=0.04,
+        reorder_correlation=0.4,
+        gap=5,
+        slot=Slot(1_000, 5_000, 10, 20_000),
+        seed=7,
+    ),
+    Impairment(delay_us=1, loss_model=GilbertElliott(0.01, 0.1, 0.7, 0.001)),
+    Impairment(rate_bit_s=64_000_000_000, loss_model=FourStates(0.01, 0.5, 0.02, 0.03, 0.04)),
+)
+"""Together they hold every word."""
+
+NETEM_PROBE = Probe(
+    "netem",
+    _netem,
+    "links are impaired by the testbed's own emulator instead of by the kernel",
+)
+
 PROBES: tuple[Probe, ...] = (
     Probe(
         "privileges",
@@ -358,11 +393,7 @@ PROBES: tuple[Probe, ...] = (
         _ingress_redirection,
         "a host's sending rate is limited on the host itself instead of in the middle of the path",
     ),
-    Probe(
-        "netem",
-        _netem,
-        "the kernel cannot delay or lose packets (CONFIG_NET_SCH_NETEM)",
-    ),
+    NETEM_PROBE,
     Probe("nftables", _nftables, "the kernel's packet filter cannot act as a middlebox"),
     Probe(
         "kernel MPTCP, IPv4",

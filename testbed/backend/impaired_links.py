@@ -73,8 +73,17 @@ def is_cut(link: Link, asked: Realisation) -> bool:
 def choose_realisation(built: Built) -> Realisation:
     """What impairs the links that are cut. Raises CapabilityError for what this machine has not."""
     asked = built.topology.impairments
-    if built.links and asked is Realisation.NETEM:
-        raise CapabilityError("links cannot be impaired by netem yet: use the emulator")
+    if not built.links or asked is Realisation.EMULATOR:
+        return Realisation.EMULATOR
+    from testbed.backend.capabilities import NETEM_PROBE, probe
+
+    finding = probe(NETEM_PROBE)
+    if finding.works:
+        return Realisation.NETEM
+    if asked is Realisation.NETEM:
+        raise CapabilityError(
+            f"links cannot be impaired by netem here: {finding.detail}; use '--impairments emulator'"
+        )
     return Realisation.EMULATOR
 
 

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from testbed.backend import ownership
-from testbed.backend.agents import EMULATOR_SOCKET, AgentSession, control_socket
-from testbed.backend.impaired_links import cut_links
-from testbed.backend.link_control import LinkControl
+from testbed.backend.agents import EMULATOR_ROLE, EMULATOR_SOCKET, AgentSession, control_socket
+from testbed.backend.impaired_links import LINKS_NODE, cut_links
+from testbed.backend.link_control import EmulatorRealiser, LinkControl, Realiser
 from testbed.backend.link_shaping import Shaper, plan_shapers, set_buckets
 from testbed.backend.links import LinkPlan, link_state_request, route_requests
+from testbed.backend.netem_links import NetemRealiser
 from testbed.backend.netlink import NetlinkSocket, Request
 from testbed.backend.ownership import LabRecord, node_namespace, open_namespace
 from testbed.backend.system import network_namespace
@@ -67,8 +68,13 @@ class Lab:
             self.topology.links,
             lambda: self._shapers,
             self.set_rate,
-            self.directory / EMULATOR_SOCKET,
+            self._realiser(),
         )
+
+    def _realiser(self) -> Realiser:
+        if any(process.role == EMULATOR_ROLE for process in self._record.processes):
+            return EmulatorRealiser(self.directory / EMULATOR_SOCKET)
+        return NetemRealiser(lambda: self._netlink(LINKS_NODE), self._plan.indices)
 
     @cached_property
     def hosts(self) -> dict[str, HostClient]:

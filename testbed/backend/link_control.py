@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from mptcp_stack.device.link_model import LinkSettings
 from testbed.backend.impaired_links import Built, ImpairedLink
@@ -56,6 +56,18 @@ class LinkState:
     backward: DirectionState
 
 
+class Realiser(Protocol):
+    """What impairs the links that are cut: the emulator, or the kernel."""
+
+    def state(self, impaired: ImpairedLink) -> LinkState:
+        """Read back what is in force. Raises HostError or LabError."""
+        ...
+
+    def put(self, impaired: ImpairedLink, wanted: Mapping[str, Impairment]) -> None:
+        """Direction → what is to be in force. Raises HostError or LabError."""
+        ...
+
+
 class LinkControl:
     """All links of a lab that is up."""
 
@@ -65,13 +77,13 @@ class LinkControl:
         links: Sequence[Link],
         shapers: Callable[[], Sequence[Shaper]],
         set_rate: Callable[[str, str, int], None],
-        emulator_socket: Path,
+        realiser: Realiser,
     ) -> None:
         self._built = built
         self._links = links
         self._shapers = shapers
         self._set_rate = set_rate
-        self._emulator_socket = emulator_socket
+        self._realiser = realiser
 
     def link_at(self, end: str) -> Link:
         """The link with that end, written ``node:interface``. Raises UsageError."""
@@ -85,7 +97,7 @@ class LinkControl:
         """Raises HostError when what impairs it does not answer."""
         impaired = self._built.link_at(link.first)
         if impaired is not None:
-            return self._emulated_state(impaired)
+            return self._realiser.state(impaired)
         shapers = {shaper.sender: shaper for shaper in self._shapers()}
         return LinkState(
             link,
@@ -115,24 +127,10 @@ class LinkControl:
     def _put(self, link: Link, wanted: Mapping[str, Impairment]) -> LinkState:
         impaired = self._built.link_at(link.first)
         if impaired is not None:
-            with self._emulator() as emulator:
-                for direction, impairment in wanted.items():
-                    self._tell_emulator(emulator, impaired, direction, impairment)
+            self._realiser.put(impaired, wanted)
         else:
             self._change_rates(link, wanted)
         return self.state(link)
-
-    def _tell_emulator(
-        self, emulator: EmulatorClient, impaired: ImpairedLink, direction: str, impairment: Impairment
-    ) -> None:
-        seed = {"seed": impairment.seed} if impairment.seed is not None else {}
-        emulator.request(
-            method="set",
-            link=impaired.name,
-            direction=direction,
-            settings=settings_to_object(link_settings(impairment, impaired.link.mtu)),
-            **seed,
-        )
 
     def _change_rates(self, link: Link, wanted: Mapping[str, Impairment]) -> None:
         has_rate = {shaper.sender for shaper in self._shapers()}
@@ -149,7 +147,14 @@ class LinkControl:
             if impairment.rate_bit_s is not None:
                 self._set_rate(sender.node, sender.interface, impairment.rate_bit_s)
 
-    def _emulated_state(self, impaired: ImpairedLink) -> LinkState:
+
+class EmulatorRealiser:
+    """The emulator's process, asked over its socket."""
+
+    def __init__(self, control_socket: Path) -> None:
+        self._control_socket = control_socket
+
+    def state(self, impaired: ImpairedLink) -> LinkState:
         with self._emulator() as emulator:
             shown = emulator.request(method="show", link=impaired.name)
         link = impaired.link
@@ -162,17 +167,31 @@ class LinkControl:
                 shown[direction]["counters"] | {"overrun": shown[direction]["overrun"]},
                 shown[direction]["in_flight"],
             )
-            for direction, sender, receiver in (
-                (FORWARD, link.first, link.second),
-                (BACKWARD, link.second, link.first),
-            )
+            for direction, sender, receiver in directions_of(link)
         ]
         return LinkState(link, *states)
 
+    def put(self, impaired: ImpairedLink, wanted: Mapping[str, Impairment]) -> None:
+        with self._emulator() as emulator:
+            for direction, impairment in wanted.items():
+                seed = {"seed": impairment.seed} if impairment.seed is not None else {}
+                emulator.request(
+                    method="set",
+                    link=impaired.name,
+                    direction=direction,
+                    settings=settings_to_object(link_settings(impairment, impaired.link.mtu)),
+                    **seed,
+                )
+
     @contextlib.contextmanager
     def _emulator(self) -> Iterator[EmulatorClient]:
-        with contextlib.closing(EmulatorClient(self._emulator_socket)) as client:
+        with contextlib.closing(EmulatorClient(self._control_socket)) as client:
             yield client
+
+
+def directions_of(link: Link) -> Sequence[tuple[str, LinkEnd, LinkEnd]]:
+    """Direction, sender and receiver, forward first."""
+    return (FORWARD, link.first, link.second), (BACKWARD, link.second, link.first)
 
 
 def _shaped_state(sender: LinkEnd, receiver: LinkEnd, shaper: Shaper | None) -> DirectionState:

@@ -210,6 +210,7 @@ def _read_rates(netlink: NetlinkSocket) -> Mapping[int, int]:
 
 def redirect(shaper: Shaper, interface: int, netlink: NetlinkSocket) -> bool:
     """Lead what arrives on ``interface`` through the shaper's device. False when this kernel cannot."""
+    purpose = f"lead {shaper.sender} -> {shaper.receiver} through its shaper"
     requests = [
         Request(
             RTM_NEWLINK,
@@ -225,17 +226,7 @@ def redirect(shaper: Shaper, interface: int, netlink: NetlinkSocket) -> bool:
             },
             f"make the shaping device for {shaper.sender} -> {shaper.receiver}",
         ),
-        Request(
-            RTM_NEWQDISC,
-            {
-                "index": interface,
-                "handle": _INGRESS_HANDLE,
-                "parent": _TC_H_INGRESS,
-                "attrs": [["TCA_KIND", "ingress"]],
-            },
-            f"prepare {shaper.receiver} for shaping",
-        ),
-        _redirect_filter(shaper, interface),
+        *redirection(interface, shaper.device, purpose),
     ]
     try:
         netlink.run(requests)
@@ -256,8 +247,8 @@ def redirect(shaper: Shaper, interface: int, netlink: NetlinkSocket) -> bool:
     return True
 
 
-def _redirect_filter(shaper: Shaper, interface: int) -> Request:
-    """Match every packet (u32, the classifier that minimal kernels have) and send it to the device."""
+def redirection(interface: int, device: int, purpose: str) -> list[Request]:
+    """Send whatever arrives on ``interface`` out of ``device`` (by u32: minimal kernels have it)."""
     arguments: dict[str, Any] = {
         "protocol": _ETH_P_ALL,
         "prio": 1,
@@ -267,15 +258,21 @@ def _redirect_filter(shaper: Shaper, interface: int) -> Request:
             "kind": "mirred",
             "direction": "egress",
             "action": "redirect",
-            "ifindex": shaper.device,
+            "ifindex": device,
         },
     }
     options = cls_u32.get_parameters(arguments)
     cls_u32.fix_request(arguments)
-    fields = {
+    ingress = {
+        "index": interface,
+        "handle": _INGRESS_HANDLE,
+        "parent": _TC_H_INGRESS,
+        "attrs": [["TCA_KIND", "ingress"]],
+    }
+    matching = {
         "index": interface,
         "parent": _INGRESS_HANDLE,
         "info": arguments["info"],
         "attrs": [["TCA_KIND", "u32"], ["TCA_OPTIONS", options]],
     }
-    return Request(RTM_NEWTFILTER, fields, f"lead {shaper.sender} -> {shaper.receiver} through its shaper")
+    return [Request(RTM_NEWQDISC, ingress, purpose), Request(RTM_NEWTFILTER, matching, purpose)]

@@ -19,11 +19,13 @@ from testbed.backend.agents import (
     start_launcher,
 )
 from testbed.backend.host_settings import apply_basic_settings, apply_topology_settings, check_settings
-from testbed.backend.impaired_links import Built, choose_realisation, cut_links
+from testbed.backend.impaired_links import LINKS_NODE, Built, choose_realisation, cut_links
 from testbed.backend.lab import Lab
 from testbed.backend.link_shaping import Shaper, apply_shapers, plan_shapers
 from testbed.backend.links import LinkPlan, configuration_requests, creation_requests
+from testbed.backend.netem_links import set_up
 from testbed.backend.netlink import NetlinkSocket
+from testbed.backend.offloads import set_tcp_segmentation_offload
 from testbed.backend.ownership import Journal, LabRecord, NamespaceRecord, Undone, namespace_path
 from testbed.backend.privileges import HOLDER_ROLE, is_in_own_user_namespace, start_holder
 from testbed.backend.runtime import NAMESPACE_DIRECTORY
@@ -93,6 +95,8 @@ class NamespaceBackend:
             store_topology(topology, journal.directory)
             with _namespaces(plan.topology, journal) as namespaces:
                 applied = _build(plan, namespaces, shapers)
+                if built.links and realisation is Realisation.NETEM:
+                    _impair_by_netem(built, plan, namespaces)
             if launcher is not None:
                 configurations = self._configurations(topology, built, realisation, journal, seed)
                 self._spawn(launcher, configurations, journal)
@@ -188,6 +192,15 @@ def _build(
             with network_namespace(namespace.descriptor):
                 apply_topology_settings(node)
     return apply_shapers(plan, shapers, lambda node_name: namespaces[node_name].netlink)
+
+
+def _impair_by_netem(built: Built, plan: LinkPlan, namespaces: Mapping[str, OpenNamespace]) -> None:
+    """netem takes a super-segment for one packet, so that both ends are to send none into these links."""
+    set_up(built.links, plan.indices, namespaces[LINKS_NODE].netlink)
+    for each in built.links:
+        for end in (each.link.first, each.link.second):
+            with network_namespace(namespaces[end.node].descriptor), contextlib.suppress(OSError):
+                set_tcp_segmentation_offload(end.interface, enabled=False)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyroute2.netlink import nlmsg
@@ -78,8 +78,14 @@ class Request:
     flags: int = NLM_F_CREATE | NLM_F_EXCL
     tolerated: frozenset[int] = frozenset()
     """Errors that mean that all is as wanted already."""
+    payload: bytes | None = None
+    """The whole message behind its header, for what pyroute2 cannot encode; ``fields`` do not matter then."""
 
     def encode(self, sequence_number: int) -> bytes:
+        if self.payload is not None:
+            length = _HEADER.size + len(self.payload)
+            flags = NLM_F_REQUEST | self.flags
+            return _HEADER.pack(length, self.kind, flags, sequence_number, 0) + self.payload
         message = _MESSAGE_CLASSES[self.kind]()
         message["header"]["type"] = self.kind
         message["header"]["flags"] = NLM_F_REQUEST | self.flags
@@ -120,16 +126,7 @@ class NetlinkSocket:
         batch_bytes = 0
         for request in requests:
             self._sequence_number += 1
-            encoded = Request.encode(
-                Request(
-                    request.kind,
-                    request.fields,
-                    request.purpose,
-                    request.flags | NLM_F_ACK,
-                    request.tolerated,
-                ),
-                self._sequence_number,
-            )
+            encoded = replace(request, flags=request.flags | NLM_F_ACK).encode(self._sequence_number)
             batch.append((request, encoded))
             batch_bytes += len(encoded)
             if len(batch) >= _BATCH_REQUESTS or batch_bytes >= _BATCH_BYTES:
@@ -158,24 +155,33 @@ class NetlinkSocket:
 
     def dump(self, request: Request) -> list[Any]:
         """All answers to a dump request, decoded by pyroute2. Raises RequestError."""
-        self._sequence_number += 1
-        asked = Request(request.kind, request.fields, request.purpose, NLM_F_DUMP)
-        self._socket.send(asked.encode(self._sequence_number))
         answers: list[Any] = []
+        for kind, payload in self._dump(request):
+            message: nlmsg = _MESSAGE_CLASSES[request.kind](
+                _HEADER.pack(len(payload) + _HEADER.size, kind, 0, self._sequence_number, 0) + payload
+            )
+            message.decode()
+            answers.append(message)
+        return answers
+
+    def dump_payloads(self, request: Request) -> list[bytes]:
+        """The same as the kernel sent them, behind their headers."""
+        return [payload for _kind, payload in self._dump(request)]
+
+    def _dump(self, request: Request) -> Iterator[tuple[int, bytes]]:
+        self._sequence_number += 1
+        asked = replace(request, flags=NLM_F_DUMP)
+        self._socket.send(asked.encode(self._sequence_number))
         while True:
             for kind, _flags, sequence_number, payload in self._receive():
                 if sequence_number != self._sequence_number:
                     continue
                 if kind == _NLMSG_DONE:
-                    return answers
+                    return
                 if kind == _NLMSG_ERROR:
                     number = -int.from_bytes(payload[:4], "little", signed=True)
                     raise RequestError(request, number, "")
-                message: nlmsg = _MESSAGE_CLASSES[request.kind](
-                    _HEADER.pack(len(payload) + _HEADER.size, kind, 0, sequence_number, 0) + payload
-                )
-                message.decode()
-                answers.append(message)
+                yield kind, payload
 
     def _receive(self) -> list[tuple[int, int, int, bytes]]:
         """The messages of one datagram: type, flags, sequence number, payload."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.calibration.expectation import expect
-from testbed.calibration.probe import ETHERNET_HEADER_BYTES, PROBE_BYTES, probe
+from testbed.calibration.probe import ETHERNET_HEADER_BYTES, PROBE_BYTES, Probe, probe
 from testbed.calibration.verdict import Comparison, compare
 from testbed.topology.impairments import link_settings
 from testbed.topology.model import Impairment, Link, LinkEnd
@@ -21,6 +21,9 @@ _SHORTEST_SPACING_US = 500.0
 _LONGEST_PROBE_S = 4.0
 _FLOOD_S = 1.0
 _OVERLOAD = 1.3
+_HELD_UP = 0.95
+"""A flood below this share of what it should be was held up by a busy machine, and is repeated."""
+_FLOODS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ def calibrate_direction(lab: Lab, direction: DirectionState, mtu: int, packets: 
         if rate_bit_s is not None:
             offered_bit_s = _OVERLOAD * rate_bit_s / max(1 - expectation.loss, 0.1)
             seconds = max(_FLOOD_S, 200 * 8 * frame_bytes / rate_bit_s)
-            achieved_bit_s = sockets.flood(offered_bit_s, seconds, frame_bytes, expectation.longest_delay_us)
+            longest_us = expectation.longest_delay_us
+            achieved_bit_s = _rate(sockets, offered_bit_s, seconds, frame_bytes, longest_us)
     return Calibration(
         direction.sender,
         direction.receiver,
@@ -74,3 +78,16 @@ def calibrate_direction(lab: Lab, direction: DirectionState, mtu: int, packets: 
         count,
         tuple(compare(settings, expectation, arrivals, achieved_bit_s, frame_bytes)),
     )
+
+
+def _rate(
+    sockets: Probe, rate_bit_s: float, seconds: float, frame_bytes: int, longest_delay_us: float
+) -> float:
+    """What came out while more than the link's rate went in: a sender held up would measure itself."""
+    attempts = []
+    for _ in range(_FLOODS):
+        offered_bit_s, achieved_bit_s = sockets.flood(rate_bit_s, seconds, frame_bytes, longest_delay_us)
+        attempts.append((offered_bit_s, achieved_bit_s))
+        if offered_bit_s >= rate_bit_s * _HELD_UP:
+            break
+    return max(attempts)[1]

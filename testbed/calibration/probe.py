@@ -97,8 +97,10 @@ class Probe:
         self._wait(arrivals, longest_delay_us)
         return arrivals
 
-    def flood(self, rate_bit_s: float, seconds: float, frame_bytes: int, longest_delay_us: float) -> float:
-        """Frames at a rate beyond the link's. Returns the bits per second of those that arrived."""
+    def flood(
+        self, rate_bit_s: float, seconds: float, frame_bytes: int, longest_delay_us: float
+    ) -> tuple[float, float]:
+        """Frames at a rate beyond the link's. Returns the bits per second that went in and that came out."""
         self._begin()
         frame = self._addresses + bytes(frame_bytes - ETHERNET_HEADER_BYTES)
         start = time.monotonic()
@@ -114,14 +116,15 @@ class Probe:
             pause = start + (sent + 1) * frame_bytes * 8 / rate_bit_s - time.monotonic()
             select.select([], [], [], min(max(pause, 0), _BURST_S))
             self._collect_stamps(stamps, frame_bytes)
+        offered_bit_s = sent * frame_bytes * 8 / (time.monotonic() - start)
         deadline = time.monotonic() + longest_delay_us / 1e6 + seconds
         while time.monotonic() < deadline and select.select([self._receiving], [], [], _QUIET_S)[0]:
             self._collect_stamps(stamps, frame_bytes)
         # The first tenth fills the queue; the rate is what leaves it afterwards.
         settled = stamps[len(stamps) // 10 :]
         if len(settled) < 2 or settled[-1] <= settled[0]:
-            return 0.0
-        return (len(settled) - 1) * frame_bytes * 8 * 1e9 / (settled[-1] - settled[0])
+            return offered_bit_s, 0.0
+        return offered_bit_s, (len(settled) - 1) * frame_bytes * 8 * 1e9 / (settled[-1] - settled[0])
 
     def _begin(self) -> None:
         """What earlier frames left behind is not counted."""
