@@ -304,3 +304,34 @@ def test_seeds_are_the_files_or_follow_from_the_labs() -> None:
     assert one.forward.seed == 77
     assert one.backward.seed == direction_seed(5, "a:eth0", "<-") != direction_seed(6, "a:eth0", "<-")
     assert free.backward.seed != one.backward.seed
+
+
+def arriving_numbers(lab_name: str, seed: int) -> list[int]:
+    """Which of 400 frames come through a new lab whose link loses some."""
+    with NamespaceBackend(with_agents=False).up(
+        two_hosts("loss 20%", "userspace"), lab_name, seed=seed
+    ) as lab:
+        sockets = []
+        for node in ("a", "b"):
+            with inside(lab, node):
+                frame_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
+                frame_socket.bind(("eth0", 0x88B5))
+                frame_socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
+                sockets.append(frame_socket)
+        sender, receiver = sockets
+        with sender, receiver:
+            for number in range(400):
+                sender.send(bytes(12) + b"\x88\xb5" + number.to_bytes(2, "big") + bytes(50))
+            arrived = []
+            while select.select([receiver], [], [], 0.3)[0]:
+                arrived.append(int.from_bytes(receiver.recv(200)[14:16], "big"))
+        assert counters(lab)["offered"] == 400, "nobody else sends here"
+        return arrived
+
+
+@pytest.mark.root
+def test_the_same_seed_loses_the_same_packets_in_a_new_lab(lab_name: str) -> None:
+    first = arriving_numbers(lab_name, 5)
+    assert 280 < len(first) < 360
+    assert arriving_numbers(lab_name, 5) == first
+    assert arriving_numbers(lab_name, 6) != first
