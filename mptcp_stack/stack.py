@@ -215,6 +215,18 @@ class Stack:
     def listeners(self) -> Iterator[Listener]:
         return iter(list(self._listeners.values()))
 
+    def holdings(self) -> dict[str, int]:
+        """What is kept, by kind; nothing once all is closed and the last old segment is forgotten."""
+        managers = (self.path_manager, self.userspace_path_manager)
+        return {
+            "connections": len(self._connections),
+            "tokens": len(self._tokens),
+            "subflows": len(self.environment.subflows),
+            "records of old connections": len(self.environment.time_waits),
+            "connections of the path managers": sum(manager.known_connections for manager in managers),
+            "listeners": len(self._listeners),
+        }
+
     # --- the connections' side (ConnectionHost) ---
 
     def schedule(self, connection: Connection) -> None:

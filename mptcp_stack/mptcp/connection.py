@@ -444,8 +444,8 @@ class Connection:
         if self.mode is Mode.PLAIN_TCP:
             self.receive_buffer.fin_position = self.receive_buffer.next_position
             self._take_fin(now_us)
-        else:
-            # A FIN ends one subflow; the data goes on over the others (RFC 8684 §3.3.3).
+        elif not self.receive_buffer.fin_was_taken:
+            # It ends one subflow (RFC 8684 §3.3.3); after DATA_FIN its other half serves on, as in Linux.
             subflow.close()
 
     def on_subflow_closed(self, subflow: MptcpSubflow, error: int | None, now_us: int) -> None:
@@ -555,7 +555,7 @@ class Connection:
         if self.receive_buffer.take_fin() and (self.state, DataEvent.FIN_RECEIVED) in _TAKES_FIN:
             self.change_state(DataEvent.FIN_RECEIVED)
             for subflow in self.subflows:
-                if subflow.is_usable and self.mode is Mode.MPTCP:
+                if subflow.can_tell and self.mode is Mode.MPTCP:
                     subflow.want_acknowledgement(Acknowledge.NOW, now_us)
             self._maybe_close_subflows()
             self.notify()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DATA_FIN_FIRST_WAIT_US = 200_000
 DATA_FIN_LONGEST_WAIT_US = 120_000_000
+DATA_FINS_BEFORE_FIN = 3
 
 
 def run(connection: Connection, now_us: int) -> None:
@@ -206,16 +207,34 @@ def _send_end(connection: Connection, now_us: int) -> None:
 
 def _send_data_fin(connection: Connection, now_us: int) -> None:
     for subflow in connection.subflows:
-        if subflow.is_usable:
+        if subflow.can_tell:
+            if not subflow.is_confirmed:
+                # The third packet, if it is still to come, has to carry the keys.
+                subflow.flush_acknowledgement(now_us)
             subflow.data_fin_wanted = True
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)
     wait_us = min(DATA_FIN_FIRST_WAIT_US << connection.data_fin_tries, DATA_FIN_LONGEST_WAIT_US)
     connection.data_fin_timer.set(now_us + wait_us)
 
 
+def _end_without_confirmation(connection: Connection) -> None:
+    """Who missed the third packet goes on as TCP, where DATA_FIN means nothing, and never answers it.
+
+    Without data there is nothing else to learn that from. A FIN that carries the DATA_FIN ends both kinds.
+    """
+    if connection.data_fin_tries < DATA_FINS_BEFORE_FIN:
+        return
+    for subflow in connection.subflows:
+        if subflow.snd_nxt == subflow.snd_iss + 1:
+            subflow.data_fin_wanted = subflow.ended_early = True
+            subflow.close()
+
+
 def on_data_fin_timer(connection: Connection, now_us: int) -> None:
     """DATA_FIN is repeated until it is acknowledged at data level."""
     if connection.data_fin_is_due:
         connection.data_fin_tries = min(connection.data_fin_tries + 1, 16)
+        if connection.is_client and not connection.confirmed_once:
+            _end_without_confirmation(connection)
         _send_data_fin(connection, now_us)
         connection.request_output()

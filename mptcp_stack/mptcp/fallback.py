@@ -20,6 +20,18 @@ def is_possible(connection: Connection) -> bool:
     return is_permitted(connection) and not connection.receive_buffer.has_gap
 
 
+def on_missing_data_ack(connection: Connection) -> bool:
+    """Called when data waits for its DATA_ACK, but for no acknowledgement of TCP. True: it fell back.
+
+    If what came last had no options at all, the path removes them now, or the peer has fallen back because
+    it does (RFC 8684 §3.7): the same data once more would be more data to it.
+    """
+    if len(connection.subflows) != 1 or connection.subflows[0].hears_options or not is_possible(connection):
+        return False
+    fall_back(connection, "MPTcpExtDssFallback")
+    return True
+
+
 def fall_back(connection: Connection, counter: str | None) -> None:
     """The connection goes on as plain TCP."""
     if connection.mode is Mode.PLAIN_TCP:

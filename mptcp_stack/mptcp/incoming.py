@@ -36,6 +36,7 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
     connection = subflow.connection
     if connection.mode is not Mode.MPTCP:
         return True
+    subflow.hears_options = bool(segment.options.mptcp)
     if not subflow.is_confirmed:
         _confirm_by(subflow, segment, now_us)
     for option in segment.options.mptcp:

@@ -91,7 +91,7 @@ def _data_acknowledgement(connection: Connection, subflow: MptcpSubflow) -> Dss:
     Not on every acknowledgement: two ends that both wait for theirs would answer each other for ever.
     """
     data_ack, is_64bit = connection.wire_data_ack(), connection.uses_64bit_data_ack
-    if connection.data_fin_is_due and subflow.data_fin_wanted:
+    if connection.data_fin_is_due and (subflow.data_fin_wanted or subflow.fin_position is not None):
         subflow.data_fin_wanted = False
         position = connection.data_fin_position()
         mapping = Mapping(position, 0, 0, has_data_fin=True)

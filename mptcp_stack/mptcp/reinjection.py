@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcp_stack.mptcp import fallback
 from mptcp_stack.mptcp.runs import arm_data_retransmission, largest_run, send_run
 from mptcp_stack.mptcp.states import Mode
 from mptcp_stack.tcp.buffers import parts_length, slice_parts
@@ -40,6 +41,8 @@ def on_timer(connection: Connection, now_us: int) -> None:
     if connection.mode is not Mode.MPTCP or not connection.send_buffer.has_outstanding:
         return
     subflow = _carrier(connection)
+    if subflow is not None and fallback.on_missing_data_ack(connection):
+        return
     if subflow is not None:
         _send_oldest(connection, subflow, now_us)
     arm_data_retransmission(connection, now_us)

@@ -52,7 +52,9 @@ class MptcpSubflow(Subflow):
         "confirm_timer",
         "connection",
         "data_fin_wanted",
+        "ended_early",
         "failure",
+        "hears_options",
         "identifier",
         "is_backup",
         "is_confirmed",
@@ -92,6 +94,10 @@ class MptcpSubflow(Subflow):
         self.is_stale = self.owes_window_probe = False
         self.stale_count = self.penalised_at_us = 0
         self.data_fin_wanted = False
+        self.hears_options = True
+        """Whether the last segment from the peer had any option of MPTCP."""
+        self.ended_early = False
+        """Its FIN went before the ends of the data were exchanged, so that more is to be acknowledged."""
         self.was_established = self.valid_checksum_seen = False
         self.failure: Failure | None = None
         self.sends_mp_capable = True
@@ -114,6 +120,12 @@ class MptcpSubflow(Subflow):
     def is_usable(self) -> bool:
         """May carry new data: a client's join only after the fourth packet (RFC 8684 §3.2)."""
         return self.can_send and (self.is_confirmed or self.role is not Role.JOIN_ACTIVE)
+
+    @property
+    def can_tell(self) -> bool:
+        """Its acknowledgements can say something of the data, its own FIN or not."""
+        is_open = self.state in SIGNALLING_STATES
+        return is_open and (self.is_confirmed or self.role is not Role.JOIN_ACTIVE)
 
     @property
     def counts_as_backup(self) -> bool:
@@ -267,6 +279,13 @@ class MptcpSubflow(Subflow):
         if self.connection.mode is Mode.MPTCP:
             self.connection.host.path_events.on_subflow("sub_closed", self, error)
         self.connection.on_subflow_closed(self, error, now_us)
+
+    def hand_over_orphan(self, now_us: int) -> None:
+        if not self.ended_early:
+            super().hand_over_orphan(now_us)
+        elif self.state is State.FIN_WAIT_2 and self.is_orphan and not self.connection.close_timer.is_set:
+            # A record could not acknowledge the peer's DATA_FIN once more.
+            self.connection.close_timer.set(now_us + self.environment.settings.close_timeout_us)
 
     # --- MPTCP's own ---
 

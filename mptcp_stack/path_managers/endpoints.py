@@ -69,6 +69,11 @@ class EndpointPathManager:
         self._paths: dict[Connection, ConnectionPaths] = {}
         self.limits = Limits()
 
+    @property
+    def known_connections(self) -> int:
+        """Of how many connections something is kept."""
+        return len(self._paths)
+
     # --- what users say ---
 
     def set_limits(self, subflows: int, add_addr_accepted: int) -> None:

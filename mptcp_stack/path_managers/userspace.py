@@ -73,6 +73,11 @@ class UserspacePathManager:
         self._connection_of = connection_of
         self._paths: dict[Connection, ManagedPaths] = {}
 
+    @property
+    def known_connections(self) -> int:
+        """Of how many connections something is kept."""
+        return len(self._paths)
+
     # --- commands ---
 
     def announce(self, token: int, identifier: int, address: bytes, port: int | None = None) -> None:

@@ -491,9 +491,6 @@ class Subflow(SubflowOwner):
 
     def enter_time_wait(self, now_us: int) -> None:
         """After ``change_state`` brought the subflow to TIME_WAIT: only a small record stays."""
-        if self.acknowledge is not Acknowledge.NOTHING:
-            # The peer's FIN came just before the acknowledgement of ours.
-            output.send_acknowledgement(self, now_us)
         self._hand_over(now_us)
 
     def time_out(self, now_us: int) -> None:
@@ -502,6 +499,9 @@ class Subflow(SubflowOwner):
 
     def _hand_over(self, now_us: int) -> None:
         """In TIME_WAIT, or in FIN_WAIT_2 with nobody left to read."""
+        if self.acknowledge is not Acknowledge.NOTHING:
+            # The peer's FIN, say, came just before the acknowledgement of ours.
+            output.send_acknowledgement(self, now_us)
         self.environment.time_waits.enter(self, self.state, now_us)
         self.change_state(Event.HANDED_OVER)
         self._forget()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
@@ -51,6 +51,22 @@ class Party:
         self.end_was_seen = False
         self.error: int | None = None
         self._may_read_at_us = 0
+        self._most_unread = self._most_unacknowledged = 0
+
+    @property
+    def has_failed(self) -> bool:
+        """It ended in disorder, whoever wanted that."""
+        return self.error is not None or self.has_aborted
+
+    def excesses(self) -> Iterator[tuple[str, int, int]]:
+        """Where more was held than the settings allow: what, the most that was seen, the limit."""
+        if self.connection is None:
+            return
+        settings = self.connection.environment.settings
+        if self._most_unread > settings.receive_buffer_bytes:
+            yield "unread", self._most_unread, settings.receive_buffer_bytes
+        if self._most_unacknowledged > settings.send_buffer_bytes:
+            yield "unacknowledged", self._most_unacknowledged, settings.send_buffer_bytes
 
     def attach(self, connection: Connection) -> None:
         self.connection = connection
@@ -67,6 +83,7 @@ class Party:
         if connection is None or self.has_finished:
             return
         self.was_established |= connection.is_established
+        self._most_unread = max(self._most_unread, connection.readable_bytes)
         if connection.error is not None:
             self._fail(connection.error)
             return
@@ -108,6 +125,7 @@ class Party:
             return
         while self.offset < len(self.data) and connection.writable_bytes:
             self.offset += connection.write(self.data[self.offset : self.offset + self.pace.write_bytes])
+            self._most_unacknowledged = max(self._most_unacknowledged, connection.unacknowledged_bytes)
         if self.offset == len(self.data) and not connection.write_closed:
             connection.shutdown_write()
 
@@ -174,7 +192,7 @@ class Conversation:
         simulator = self._hosts.simulator
         if self.has_finished:
             return
-        is_alone = any(party.has_finished and (party.has_aborted or party.error) for _, party in self.parties)
+        is_alone = any(party.has_finished and party.has_failed for _, party in self.parties)
         # Where options vanish in between, DATA_FIN may never get through, and both ends wait.
         is_cut_off = self._hosts.scenario.strips_later and simulator.now_us > PATIENCE_US
         if is_alone or is_cut_off:

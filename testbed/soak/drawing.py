@@ -11,8 +11,6 @@ from mptcp_stack.device.in_memory import WireSettings
 from mptcp_stack.device.link_model import DISTRIBUTIONS, GilbertElliott
 from mptcp_stack.settings import StackSettings
 from testbed.soak.scenario import (
-    DISORDERS,
-    LOSES,
     AddressChange,
     AddressEvent,
     ConversationPlan,
@@ -46,9 +44,6 @@ def draw_scenario(seed: int) -> Scenario:
     _strip(rng, troubles, paths)
     client, server = _settings(rng), _settings(rng)
     conversations = _conversations(rng)
-    if troubles & (LOSES | DISORDERS) or paths[0].stripping is Stripping.AFTER_SYNS:
-        # The server falls back when it misses the third packet; who sends no data, can not learn of that.
-        conversations = [replace(each, upload_bytes=max(1, each.upload_bytes)) for each in conversations]
     if Trouble.DATA_CORRUPTION in troubles:
         client, server = replace(client, checksum_enabled=True), replace(server, checksum_enabled=True)
     return Scenario(

@@ -48,6 +48,11 @@ class Hosts:
         self.has_dead_path = False
 
     @property
+    def damaged_packets(self) -> int:
+        """Whose payload was changed under a right checksum; one bit in each."""
+        return sum(box.damaged for path in self.paths for box in path.boxes)
+
+    @property
     def stacks(self) -> tuple[tuple[str, Stack], tuple[str, Stack]]:
         return ("client", self.client), ("server", self.server)
 

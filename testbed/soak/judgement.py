@@ -21,6 +21,7 @@ _SIGNS_OF_MANGLING = tuple(
     """.split()
 )
 """Events that only happen where somebody changed what was sent."""
+_ENDS_BY_DAMAGE = ("MPTcpExtDataCsumErr", "MPTcpExtDSSCorruptionReset")
 _FALLBACKS = ("MPTcpExtMPCapableDataFallback", "MPTcpExtDssFallback")
 _SIGNS_OF_DAMAGE = ("TcpInErrs", "TcpInCsumErrors", "StackDropMalformedTcp", "StackDropMalformedIp")
 _SIGNS_OF_LOSS = ("TcpExtTCPTimeouts", "TcpExtTCPSynRetrans")
@@ -32,52 +33,56 @@ _GAUGES = ("TcpCurrEstab", "MPTcpExtMPCurrEstab")
 
 def problems_of_data(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
     """What did not arrive as it was sent, and ends that nobody wanted."""
-    scenario = hosts.scenario
     client, server = conversation.client, conversation.server
-    if conversation.plan.is_aborted:
-        yield from _problems_of_prefixes(hosts, conversation)
-        return
     for name, party, other in (("client", client, server), ("server", server, client)):
         where = f"conversation {conversation.number}, {name}"
-        if party.error is not None or party.has_aborted:
-            if not _is_excused(scenario, party):
-                yield f"{where}: error {party.error}, {len(party.received)} of {len(other.data)} bytes read"
-            continue
-        if party.connection is None:
-            continue
-        if _is_excused(scenario, other) and (other.error is not None or other.has_aborted):
-            continue
+        if not conversation.plan.is_aborted:
+            yield from _problems_of_end(hosts, conversation, where, party, other)
+        if not _is_right(hosts, conversation, party, other):
+            yield f"{where}: {_difference(bytes(party.received), other.data)}"
+        for what, most, limit in party.excesses():
+            yield f"{where}: {most} bytes {what}, the limit is {limit}"
+    if not conversation.plan.is_aborted:
+        yield from _problems_of_mode(hosts, conversation)
+
+
+def _problems_of_end(
+    hosts: Hosts, conversation: Conversation, where: str, party: Party, other: Party
+) -> Iterator[str]:
+    if party.has_failed:
+        if not _is_excused(hosts, conversation, party):
+            yield f"{where}: error {party.error}, {len(party.received)} of {len(other.data)} bytes read"
+    elif party.connection is not None and not (other.has_failed and _is_excused(hosts, conversation, other)):
         if party.offset < len(party.data):
             yield f"{where}: only {party.offset} of {len(party.data)} bytes were taken"
-        if bytes(party.received) != other.data and not _may_be_mangled(hosts, party):
-            yield f"{where}: {_difference(bytes(party.received), other.data)}"
-    yield from _problems_of_mode(hosts, conversation)
+        if len(party.received) < len(other.data):
+            yield f"{where}: {len(party.received)} bytes came, {len(other.data)} were sent"
 
 
-def _problems_of_prefixes(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
-    """After an abort not all arrives, but what does is right."""
-    for name, party, other in (
-        ("client", conversation.client, conversation.server),
-        ("server", conversation.server, conversation.client),
-    ):
-        received = bytes(party.received)
-        if received != other.data[: len(received)] and not _may_be_mangled(hosts, party):
-            yield f"conversation {conversation.number}, {name}: {_difference(received, other.data)}"
+def _is_right(hosts: Hosts, conversation: Conversation, party: Party, other: Party) -> bool:
+    """What came is what was sent, as far as it goes; no more bytes differ than a middlebox has changed."""
+    received = bytes(party.received)
+    sent = other.data[: len(received)]
+    if received == sent:
+        return True
+    if len(received) > len(sent) or not _may_be_mangled(hosts, conversation, party):
+        return False
+    differing = sum(one != another for one, another in zip(received, sent, strict=True))
+    return differing <= hosts.damaged_packets
 
 
 def _difference(received: bytes, sent: bytes) -> str:
     position = next(
-        (index for index, (one, other) in enumerate(zip(received, sent, strict=False)) if one != other), None
+        (index for index, (one, other) in enumerate(zip(received, sent, strict=False)) if one != other),
+        min(len(received), len(sent)),
     )
-    if position is None:
-        return f"{len(received)} bytes came, {len(sent)} were sent"
     return f"wrong from byte {position} on ({len(received)} bytes came, {len(sent)} were sent)"
 
 
-def _is_excused(scenario: Scenario, party: Party) -> bool:
+def _is_excused(hosts: Hosts, conversation: Conversation, party: Party) -> bool:
     """Whether the network was bad enough for this end."""
-    if Trouble.DATA_CORRUPTION in scenario.troubles or scenario.strips_later:
-        # A subflow with damaged data is reset, and where it was the only one the connection with it.
+    scenario = hosts.scenario
+    if conversation.plan.is_mptcp and _may_be_ended_by_mangling(hosts):
         return True
     if Trouble.DEATH in scenario.troubles and not party.was_established:
         return True
@@ -86,19 +91,30 @@ def _is_excused(scenario: Scenario, party: Party) -> bool:
     return may_be_late and never_connected
 
 
-def _may_be_mangled(hosts: Hosts, party: Party) -> bool:
-    """After a fallback nobody checks any more whether the data is as it was sent."""
-    if Trouble.DATA_CORRUPTION not in hosts.scenario.troubles:
-        return False
-    if any(stack.counters["MPTcpExtMPFailTx"] for _, stack in hosts.stacks):
+def _may_be_ended_by_mangling(hosts: Hosts) -> bool:
+    """A subflow whose data or mappings were changed is reset, and where it was the only one all ends."""
+    if hosts.scenario.strips_later:
         return True
-    return party.connection is None or not party.connection.is_mptcp
+    return any(stack.counters[name] for _, stack in hosts.stacks for name in _ENDS_BY_DAMAGE)
+
+
+def _may_be_mangled(hosts: Hosts, conversation: Conversation, party: Party) -> bool:
+    """Nobody checks plain TCP any further; MP_FAIL says that what is on its way comes as plain TCP would.
+
+    With several subflows there is no fallback: the damaged one is reset, and its data comes over another.
+    """
+    connection = party.connection
+    if Trouble.DATA_CORRUPTION not in hosts.scenario.troubles or connection is None:
+        return False
+    if not conversation.plan.is_mptcp:
+        return True
+    return not connection.had_join and (connection.forbids_joins or not connection.is_mptcp)
 
 
 def _problems_of_mode(hosts: Hosts, conversation: Conversation) -> Iterator[str]:
     """MPTCP where both speak it and nothing is in the way, and nowhere else."""
     plan, scenario = conversation.plan, hosts.scenario
-    both = plan.client_protocol == plan.server_protocol == "mptcp"
+    both = plan.is_mptcp
     for name, party in conversation.parties:
         connection = party.connection
         if connection is None or not party.was_established:
@@ -173,12 +189,11 @@ def leftovers(hosts: Hosts) -> list[str]:
 
 
 def _held_by(stack: Stack) -> Iterator[str]:
-    if connections := len(list(stack.connections())):
-        yield f"{connections} connections"
+    for what, count in stack.holdings().items():
+        if count:
+            yield f"{count} {what}"
     if stack.environment.subflows:
         states = sorted(subflow.state.name for subflow in stack.environment.subflows.values())
         yield f"subflows in {', '.join(states)}"
-    if listeners := len(list(stack.listeners())):
-        yield f"{listeners} listeners"
     if stack.environment.timers.next_deadline_us() is not None:
         yield "a timer"

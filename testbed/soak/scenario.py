@@ -135,6 +135,11 @@ class ConversationPlan:
     server_pace: Pace = Pace()
 
     @property
+    def is_mptcp(self) -> bool:
+        """Both ends speak it."""
+        return self.client_protocol == self.server_protocol == "mptcp"
+
+    @property
     def is_aborted(self) -> bool:
         paces = (self.client_pace, self.server_pace)
         return any(pace.aborts_after_bytes is not None for pace in paces)

@@ -7,7 +7,7 @@ from mptcp_stack.settings import StackSettings
 from mptcp_stack.wire.addresses import parse_address
 from mptcp_stack.wire.tcp_segment import SYN
 from tests.mptcp.middlebox import tcp_packet_in, with_segment
-from tests.mptcp.network import Network, Transfer, join_all
+from tests.mptcp.network import Network, Transfer, close_both, join_all
 
 # Without a rate, what was sent together arrives together.
 AT_ONCE = WireSettings(delay_us=5_000)
@@ -47,3 +47,21 @@ def without_options_after_syn(packet: bytes, index: int) -> list[bytes]:
     header_length = (segment[12] >> 4) * 4
     segment[20:header_length] = b"\x01" * (header_length - 20)
     return [with_segment(packet, ip_packet, segment)]
+
+
+def test_path_that_begins_to_remove_options_after_the_request() -> None:
+    """The client falls back at the first data without a mapping; the server must not send that again."""
+    network = Network(wire=AT_ONCE)
+    near, far = network.establish()
+    request = Transfer(near, far, 10_000)
+    network.simulator.run_until(request.advance)
+    network.simulator.run_for(100_000)
+    link = network.simulator.links()["1"]
+    link.forward.rewrite = link.backward.rewrite = without_options_after_syn
+    answer = Transfer(far, near, 10_000)
+    network.simulator.run_until(answer.advance)
+    answer.must_be_intact()
+    close_both(network, near, far)
+    assert not near.is_mptcp
+    assert not far.is_mptcp
+    assert network.server.counters["MPTcpExtMPTCPRetrans"] == 0

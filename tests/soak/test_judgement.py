@@ -77,6 +77,36 @@ def test_a_reset_without_cause() -> None:
     assert any(f"conversation 0, client: error {ECONNRESET}" in problem for problem in found)
 
 
+def test_a_reset_is_not_excused_by_damage_that_nobody_found() -> None:
+    def reset_later(soak: Soak) -> None:
+        def reset() -> None:
+            for connection in soak.hosts.server.connections():
+                connection.abort()
+
+        soak.hosts.simulator.call_at(26_000, reset)
+
+    found = problems(scenario(Trouble.DATA_CORRUPTION), reset_later)
+    assert any(f"conversation 0, client: error {ECONNRESET}" in problem for problem in found)
+
+
+def test_changed_data_is_not_excused_where_the_checksum_of_dss_should_find_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = Connection.read
+    monkeypatch.setattr(Connection, "read", lambda self, limit: read(self, limit).replace(b"\x07", b"\x08"))
+    found = problems(scenario(Trouble.DATA_CORRUPTION))
+    assert any("conversation 0, client: wrong from byte " in problem for problem in found)
+
+
+def test_more_than_the_buffers_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "unacknowledged_bytes", 1 << 30)
+    monkeypatch.setattr(run, "FINISH_LIMIT_US", 100_000_000)
+    soak = Soak(scenario())
+    list(soak.problems())
+    ((what, most, limit),) = soak.conversations[0].client.excesses()
+    assert (what, most, limit) == ("unacknowledged", 1 << 30, StackSettings().send_buffer_bytes)
+
+
 def test_a_fallback_without_cause() -> None:
     stripping = PathPlan(WIRE, WIRE, stripping=Stripping.ALL)
     found = problems(scenario(path=stripping))
@@ -100,7 +130,8 @@ def test_a_connection_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stack, "forget", lambda self, connection: None)
     monkeypatch.setattr(run, "REST_LIMIT_US", 100_000_000)
     (found,) = problems(scenario())
-    assert found == "left behind: client: 1 connections, server: 1 connections"
+    assert "client: 1 connections, client: 1 tokens" in found
+    assert "server: 1 connections, server: 1 tokens" in found
 
 
 def test_a_timer_that_is_left() -> None:
