@@ -50,7 +50,7 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPOrigDataSent TCPKeepAlive TCPDelivered
     TCPDeliveredCE TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv
     TCPHystartDelayDetect TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq TCPACKSkippedFinWait2
-    TCPACKSkippedTimeWait TCPRcvQDrop
+    TCPACKSkippedTimeWait TCPACKSkippedChallenge TCPRcvQDrop
     TCPTimeWaitOverflow TCPReqQFullDoCookies TCPReqQFullDrop OutOfWindowIcmps
     """.split()
 )

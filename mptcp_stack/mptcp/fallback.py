@@ -26,7 +26,9 @@ def on_missing_data_ack(connection: Connection) -> bool:
     If what came last had no options at all, the path removes them now, or the peer has fallen back because
     it does (RFC 8684 §3.7): the same data once more would be more data to it.
     """
-    if len(connection.subflows) != 1 or connection.subflows[0].hears_options or not is_possible(connection):
+    # Joins that are still in their handshake do not count: they end with the fallback.
+    carriers = [subflow for subflow in connection.subflows if subflow.was_established]
+    if not is_possible(connection) or len(carriers) != 1 or carriers[0].hears_options:
         return False
     fall_back(connection, "MPTcpExtDssFallback")
     return True

@@ -64,6 +64,8 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
     if segment.flags & RST:
         if segment.flags & ACK:
             subflow.finish(ECONNREFUSED, now_us)
+        else:
+            counters.increment("StackDropUnexpectedState")
         return
     if not segment.flags & SYN:
         counters.increment("StackDropUnexpectedState")
@@ -161,6 +163,8 @@ def _challenge(subflow: Subflow, now_us: int) -> None:
         subflow.last_challenge_us = now_us
         subflow.environment.counters.increment("TcpExtTCPChallengeACK")
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+    else:
+        subflow.environment.counters.increment("TcpExtTCPACKSkippedChallenge")
 
 
 def _process_reset(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
@@ -328,6 +332,7 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
 def _wants_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
     """Beyond the peer's FIN there is none; what nobody will read is refused (RFC 9293 §3.6.1)."""
     if subflow.state not in CAN_RECEIVE or subflow.peer_fin_position is not None:
+        subflow.environment.counters.increment("StackDropUnexpectedState")
         if sequence < subflow.rcv_nxt:
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)
         return False

@@ -58,6 +58,17 @@ class Party:
         """It ended in disorder, whoever wanted that."""
         return self.error is not None or self.has_aborted
 
+    @property
+    def is_gone(self) -> bool:
+        """Nothing more will come from here, not even in answer."""
+        if not self.has_finished:
+            return False
+        return self.has_failed or self.connection is None or self.connection.is_closed
+
+    @property
+    def has_unread(self) -> bool:
+        return self.connection is not None and self.connection.readable_bytes > 0
+
     def excesses(self) -> Iterator[tuple[str, int, int]]:
         """Where more was held than the settings allow: what, the most that was seen, the limit."""
         if self.connection is None:
@@ -192,7 +203,9 @@ class Conversation:
         simulator = self._hosts.simulator
         if self.has_finished:
             return
-        is_alone = any(party.has_finished and party.has_failed for _, party in self.parties)
+        is_alone = any(party.is_gone for _, party in self.parties)
+        # What has come may be read as slowly as planned.
+        is_alone = is_alone and not any(party.has_unread for _, party in self.parties)
         # Where options vanish in between, DATA_FIN may never get through, and both ends wait.
         is_cut_off = self._hosts.scenario.strips_later and simulator.now_us > PATIENCE_US
         if is_alone or is_cut_off:

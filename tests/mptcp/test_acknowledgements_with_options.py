@@ -65,3 +65,23 @@ def test_path_that_begins_to_remove_options_after_the_request() -> None:
     assert not near.is_mptcp
     assert not far.is_mptcp
     assert network.server.counters["MPTcpExtMPTCPRetrans"] == 0
+
+
+def test_a_join_in_its_handshake_does_not_keep_a_connection_from_falling_back() -> None:
+    network = Network(2, wire=AT_ONCE)
+    network.simulator.set_link("2", up=False)
+    network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=frozenset({"subflow"}))
+    near, far = network.establish()
+    request = Transfer(near, far, 10_000).without_shutdown()
+    network.simulator.run_until(request.advance)
+    network.simulator.run_for(50_000)
+    link = network.simulator.links()["1"]
+    link.forward.rewrite = link.backward.rewrite = without_options_after_syn
+    assert [subflow.was_established for subflow in near.subflows] == [True, False]
+    more = Transfer(near, far, 10_000)
+    network.simulator.run_until(more.advance)
+    more.must_be_intact()
+    close_both(network, near, far)
+    assert not near.is_mptcp
+    assert not far.is_mptcp
+    assert network.client.counters["MPTcpExtMPTCPRetrans"] == 0
