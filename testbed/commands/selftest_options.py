@@ -21,6 +21,7 @@ _LISTS: tuple[tuple[str, str, str], ...] = (
     ("--scheduler", "default", "packet schedulers of both ends, or all"),
     ("--congestion", "default", "congestion controls of both ends, or all"),
     ("--checksum", "off", "the checksum of DSS: off, on, or all"),
+    ("--impair", "none", "what the server's links do to packets, by name: none, dsl, lossy, …, or all"),
 )
 
 
@@ -58,6 +59,7 @@ def axes_of(arguments: argparse.Namespace) -> Axes:
     from mptcp_stack.settings import SCHEDULERS
     from testbed.selftests.axes import ADDRESSINGS, CHECKSUMS, CONGESTION_NAMES, Axes, split_list
     from testbed.selftests.case import BACKENDS, STACK_PAIRS
+    from testbed.selftests.presets import PRESETS
 
     def values(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
         return known if text == "all" else split_list(text)
@@ -74,6 +76,7 @@ def axes_of(arguments: argparse.Namespace) -> Axes:
         schedulers=values(arguments.scheduler, SCHEDULERS),
         congestion_controls=values(arguments.congestion, CONGESTION_NAMES),
         checksums=values(arguments.checksum, CHECKSUMS),
+        impairments=values(arguments.impair, tuple(PRESETS)),
         excluded=tuple(arguments.excluded),
         tags=split_list(arguments.tag),
         selection=arguments.selection,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mptcp_stack.settings import CONGESTION_CONTROLS, SCHEDULERS
 from testbed.selftests.case import BACKENDS, NAMESPACES, STACK_PAIRS
+from testbed.selftests.presets import NO_IMPAIRMENT, PRESETS
 from testbed.selftests.results import DEFAULT
 
 ADDRESSINGS = ("4", "6", "4-mapped", "mixed")
@@ -33,6 +34,7 @@ class Axes:
     schedulers: tuple[str, ...] = (DEFAULT,)
     congestion_controls: tuple[str, ...] = (DEFAULT,)
     checksums: tuple[str, ...] = ("off",)
+    impairments: tuple[str, ...] = (NO_IMPAIRMENT,)
     excluded: tuple[str, ...] = ()
     """As ``select``; what it names is left out."""
     tags: tuple[str, ...] = ()
@@ -50,6 +52,7 @@ def axis_problems(axes: Axes) -> list[str]:
         ("--scheduler", axes.schedulers, SCHEDULERS),
         ("--congestion", axes.congestion_controls, CONGESTION_NAMES),
         ("--checksum", axes.checksums, CHECKSUMS),
+        ("--impair", axes.impairments, tuple(PRESETS)),
         ("--select", (axes.selection,), SELECTIONS),
     ):
         problems += [f"{option} {value!r}: {hint(value, known)}" for value in values if value not in known]

@@ -62,11 +62,14 @@ def _runs_of(case: Case, axes: Axes) -> list[Run]:
         axes.schedulers,
         axes.congestion_controls,
         axes.checksums,
+        axes.impairments,
         axes.stacks,
         axes.families,
     )
     runs = []
-    for backend, scheduler, control, checksum, pair, family in itertools.product(*map(dict.fromkeys, values)):
+    for backend, scheduler, control, checksum, impairment, pair, family in itertools.product(
+        *map(dict.fromkeys, values)
+    ):
         if pair not in case.stacks or family not in case.families:
             continue
         if backend == SIMULATED and pair != SIMULATED_PAIR:
@@ -84,6 +87,7 @@ def _runs_of(case: Case, axes: Axes) -> list[Run]:
                 scheduler=scheduler,
                 congestion_control=control,
                 checksum=checksum == "on",
+                impairment=impairment,
             )
         )
     return runs

@@ -89,6 +89,8 @@ class Run:
     congestion_control: str = DEFAULT
     checksum: bool = False
     """Whether both ends ask for the checksum of DSS."""
+    impairment: str = "none"
+    """One of :data:`testbed.selftests.presets.PRESETS`."""
 
     @property
     def stacks(self) -> str:
@@ -116,6 +118,7 @@ class Run:
                 (f"scheduler={self.scheduler}", self.scheduler != DEFAULT),
                 (f"congestion={self.congestion_control}", self.congestion_control != DEFAULT),
                 ("checksum", self.checksum),
+                (f"impair={self.impairment}", self.impairment != "none"),
             )
             if is_said
         )
@@ -151,6 +154,7 @@ class Run:
                 ("--scheduler", self.scheduler, self.scheduler != DEFAULT),
                 ("--congestion", self.congestion_control, self.congestion_control != DEFAULT),
                 ("--checksum", "on", self.checksum),
+                ("--impair", self.impairment, self.impairment != "none"),
             )
             if is_said
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from testbed.selftests.case import Case
+from testbed.selftests.presets import with_preset
 from testbed.selftests.results import DEFAULT, Run
 from testbed.topology.load import load_topology
 from testbed.topology.model import Node, NodeKind, StackKind, Topology
@@ -17,7 +18,7 @@ def run_topology(case: Case, run: Run) -> Topology:
         "client_stack": run.client_stack,
         "server_stack": run.server_stack,
     }
-    topology = load_topology(case.topology, variables)
+    topology = with_preset(load_topology(case.topology, variables), run.impairment)
     return replace(topology, nodes=tuple(_with_settings(node, run) for node in topology.nodes))
 
 

@@ -152,19 +152,20 @@ def test_every_axis_multiplies_and_is_named() -> None:
             schedulers=("default", "redundant"),
             congestion_controls=("default", "lia"),
             checksums=("off", "on"),
+            impairments=("none", "lossy"),
         ),
         seed=1,
     )
-    assert len({run.identifier for run in runs}) == len({run.seed for run in runs}) == 32
+    assert len({run.identifier for run in runs}) == len({run.seed for run in runs}) == 64
     assert runs[0].identifier == "join/alpha[4,userspace-userspace]"
     last = runs[-1]
     assert last.identifier == (
-        "join/alpha[4-mapped,userspace-userspace,simulated,scheduler=redundant,congestion=lia,checksum]"
+        "join/alpha[4-mapped,userspace-userspace,simulated,scheduler=redundant,congestion=lia,checksum,impair=lossy]"
     )
     assert (last.family, last.addressing, last.checksum) == (4, "4-mapped", True)
     assert last.replay_command(9) == (
         f"testbed selftest '{last.identifier}' --seed 9 --family 4-mapped --backend simulated"
-        " --scheduler redundant --congestion lia --checksum on"
+        " --scheduler redundant --congestion lia --checksum on --impair lossy"
     )
 
 
@@ -174,6 +175,7 @@ def test_each_axis_checks_its_names() -> None:
         schedulers=("redundand",),
         congestion_controls=("vegas",),
         checksums=("maybe",),
+        impairments=("losy",),
         selection="quik",
         tags=("singal",),
         excluded=("alpa",),
@@ -185,11 +187,12 @@ def test_each_axis_checks_its_names() -> None:
         "--scheduler 'redundand'",
         "--congestion 'vegas'",
         "--checksum 'maybe'",
+        "--impair 'losy'",
         "--select 'quik'",
         "--except 'alpa'",
         "--tag 'singal'",
     ]
-    assert str(caught.value).count("did you mean") == 5
+    assert str(caught.value).count("did you mean") == 6
 
 
 def test_mixed_is_for_cases_that_say_so() -> None:
