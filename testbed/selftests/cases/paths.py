@@ -9,7 +9,12 @@ from testbed.selftests.lab_view import CaseLab, mib
 PATH_RATE_BIT_S = 20_000_000
 
 
-@case(topology="two-paths", groups=("paths", "aggregation"), variables={"rate": "20mbit"})
+@case(
+    topology="two-paths",
+    groups=("paths", "aggregation"),
+    variables={"rate": "20mbit"},
+    is_timing_sensitive=True,
+)
 def two_paths_are_used(lab: CaseLab) -> None:
     """Two paths of 20 Mbit/s carry one transfer: each its share, and faster than one path could."""
     lab.server.limits(subflows=1)
