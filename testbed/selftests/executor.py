@@ -37,6 +37,8 @@ class BuiltLab:
     """What the hosts' agents have written so far."""
 
 
+_SILENCE = "the host did not answer"
+
 LabOpener = Callable[[Case, Run], AbstractContextManager[BuiltLab]]
 
 
@@ -136,13 +138,16 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     if outcome is None and not checks:
         outcome, reason = Outcome.ERROR, "the case judges nothing"
     is_good = (outcome or lab.verdict.outcome) is Outcome.PASS
+    hosts = _host_records(lab, with_sockets=not is_good)
+    if not is_good and not any(_SILENCE in line for host in hosts for line in host.sockets):
+        lab.abandon_transfers()
     return RunResult(
         run=run,
         outcome=outcome or lab.verdict.outcome,
         reason=reason,
         duration_ms=duration_ms,
         checks=checks,
-        hosts=_host_records(lab, with_sockets=not is_good),
+        hosts=hosts,
         notes=tuple(lab.notes),
         transfers=lab.transfer_records(),
         events=tuple(lab.events),
@@ -161,7 +166,7 @@ def _host_records(lab: CaseLab, *, with_sockets: bool) -> tuple[HostRecord, ...]
         try:
             sockets = tuple(host.sockets())
         except (TestbedError, OSError) as error:
-            sockets = (f"the host did not answer: {error}",)
+            sockets = (f"{_SILENCE}: {error}",)
         described.append(replace(record, sockets=sockets))
     return tuple(described)
 

@@ -266,6 +266,13 @@ class CaseLab:
         """Keep a measurement in the reports."""
         self.notes.append(text)
 
+    def abandon_transfers(self) -> None:
+        """After a failure: end what still runs, so that what it has carried can be recorded."""
+        for transfer in self._transfers:
+            # who does not answer has nothing to tell
+            with suppress(TestbedError, OSError):
+                transfer.abandon()
+
     def transfer_records(self) -> tuple[TransferRecord, ...]:
         """Both ends of every transfer that has ended."""
         return tuple(record for transfer in self._transfers for record in transfer.records(self._began_us))

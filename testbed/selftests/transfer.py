@@ -10,6 +10,8 @@ from testbed.selftests.host_view import EVENT_LIMIT_S, CaseAbortedError, CaseHos
 from testbed.selftests.judgement import Verdict
 from testbed.selftests.observations import TransferRecord
 
+_ABANDON_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class TransferSizes:
@@ -73,6 +75,16 @@ class Transfer:
                 f"{len(client)} connections at the client and {len(server)} at the server, not 1"
             )
         self._client_result, self._server_result = client[0], server[0]
+
+    def abandon(self) -> None:
+        """End what still runs, and take what there is of results. Raises HostError."""
+        if self._client_result is not None:
+            return
+        for workload in (self._client, self._server):
+            workload.stop()
+        client, server = self._client.result(_ABANDON_S), self._server.result(_ABANDON_S)
+        if client and server:
+            self._client_result, self._server_result = client[0], server[0]
 
     def records(self, began_us: int) -> tuple[TransferRecord, ...]:
         """Both ends, client first, with times since ``began_us``; nothing before the transfer has ended."""

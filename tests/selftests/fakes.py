@@ -75,6 +75,9 @@ class FakeWorkload:
     def finish(self) -> None:
         self.has_finished = True
 
+    def stop(self) -> None:
+        self.agent.calls.append("stop")
+
     def result(self, timeout_s: float) -> list[ConnectionResult]:
         """What an honest network does: the peer's bytes arrive."""
         peer = self.agent.peer.workload if self.agent.peer is not None else None

@@ -62,3 +62,31 @@ def test_the_watchdog_gets_through_the_event_loop(monkeypatch: pytest.MonkeyPatc
     result = execute(RUNS[0], opener, 0.5)
     assert (result.outcome, result.reason) == (Outcome.FAIL, "did not end within 0.5 s")
     assert result.hosts[0].host == "client"
+
+
+def test_a_failed_run_tells_what_was_carried_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(lab: CaseLab) -> None:
+        """The path dies, and with it all hope."""
+        with lab.start_transfer(4 << 20, 0) as transfer:
+            transfer.wait_until_part_arrived(0.2)
+            lab.set_link("r1", "eth1", up=False)
+            lab.wait_for("a miracle", lambda: False, timeout_s=3.0)
+
+    case = Case("impatient", ("made-up",), "two-paths", impatient, "made up", {"rate": "20mbit"})
+    monkeypatch.setattr(executor, "find_case", lambda _name: case)
+
+    @contextmanager
+    def opener(_case: Case, run: Run) -> Iterator[BuiltLab]:
+        with open_simulated_lab(case, run) as built:
+            yield built
+
+    result = execute(RUNS[0], opener, 60.0)
+    assert (result.outcome, result.reason) == (Outcome.FAIL, "a miracle: did not happen within 3 s")
+    client, server = result.transfers
+    assert (client.error, server.error) == ("stopped", "stopped")
+    assert server.bytes_received > 800_000
+    assert server.traffic is not None
+    assert max(server.traffic.subflows[0].received) > 800_000
+    assert any("link r1:eth1 down" in event.text for event in result.events)
+    # as it was found, before it was ended
+    assert any("ESTABLISHED" in line for line in result.hosts[1].sockets)
