@@ -394,7 +394,7 @@ class Connection:
 
     def on_subflow_established(self, subflow: MptcpSubflow, now_us: int) -> None:
         if subflow.is_join:
-            self.had_join = True
+            self.had_join |= subflow.is_passive
             if not self.app_closed:
                 self.close_timer.cancel()
             # The fourth packet, which lets the peer send (RFC 8684 §3.2).

@@ -27,7 +27,7 @@ def on_missing_data_ack(connection: Connection) -> bool:
     it does (RFC 8684 §3.7): the same data once more would be more data to it.
     """
     # Joins that are still in their handshake do not count: they end with the fallback.
-    carriers = [subflow for subflow in connection.subflows if subflow.was_established]
+    carriers = [subflow for subflow in connection.subflows if subflow.can_tell]
     if not is_possible(connection) or len(carriers) != 1 or carriers[0].hears_options:
         return False
     fall_back(connection, "MPTcpExtDssFallback")

@@ -326,6 +326,8 @@ class MptcpSubflow(Subflow):
         """The peer has what it needs to know of the handshake."""
         if not self.is_confirmed:
             self.is_confirmed = True
+            # A join of ours carries data only now; until then the other end may fall back without it.
+            self.connection.had_join |= self.is_join
             self.confirm_timer.cancel()
             if not self.is_join:
                 self.connection.host.path_events.on_connection("established", self.connection, self)
