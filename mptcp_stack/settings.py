@@ -80,8 +80,14 @@ class StackSettings:
     tcp_congestion_control: str = "cubic"
     tcp_slow_start_after_idle: bool = True
     tcp_fin_timeout_us: int = 60 * SECOND_US
-    receive_buffer_bytes: int = 6 << 20
-    """Unread bytes a connection may hold; the one receive window of all its subflows."""
+    tcp_rmem: tuple[int, int, int] = (4096, 131_072, 6 << 20)
+    """The least, the first and the largest receive buffer of a connection; half of it is window."""
+    tcp_moderate_rcvbuf: bool = True
+    """Receive buffers grow with what a round trip brings."""
+    rmem_max: int = 212_992
+    """What SO_RCVBUF may ask for."""
+    receive_buffer_bytes: int = 0
+    """Unread bytes a connection may hold, whatever ``tcp_rmem`` says; 0: as that says."""
     send_buffer_bytes: int = 4 << 20
     """Written bytes a connection may hold until the peer has acknowledged them."""
     minimum_rto_us: int = 200_000
@@ -99,8 +105,24 @@ class StackSettings:
 
     @property
     def receive_window_scale(self) -> int:
-        """The shift with which the whole receive buffer fits the 16 bit window field (RFC 7323 §2)."""
-        return min(14, max(0, (self.receive_buffer_bytes - 1).bit_length() - 16))
+        """The shift with which the largest receive buffer fits the 16 bit window field (RFC 7323 §2)."""
+        if self.receive_buffer_bytes:
+            return min(14, max(0, (self.receive_buffer_bytes - 1).bit_length() - 16))
+        return min(14, max(0, max(self.tcp_rmem[2], self.rmem_max).bit_length() - 16))
+
+    def first_window(self, segment_bytes: int) -> int:
+        """What a SYN offers: whole segments, and never scaled (RFC 7323 §2.2)."""
+        window = self.receive_buffer_bytes
+        if not window:
+            window = self.tcp_rmem[1] >> 1
+            if window > segment_bytes > 0:
+                window -= window % segment_bytes
+        return min(window, 65535)
+
+    @property
+    def first_receive_limit(self) -> int:
+        """How much a new connection holds unread."""
+        return self.receive_buffer_bytes or self.tcp_rmem[1] >> 1
 
 
 _SYSCTL_FLAGS = {
@@ -117,6 +139,7 @@ _SYSCTL_FLAGS = {
     "net.ipv4.tcp_early_retrans": "tcp_early_retrans",
     "net.ipv4.tcp_slow_start_after_idle": "tcp_slow_start_after_idle",
     "net.ipv4.tcp_rfc1337": "tcp_rfc1337",
+    "net.ipv4.tcp_moderate_rcvbuf": "tcp_moderate_rcvbuf",
     "net.ipv4.tcp_abort_on_overflow": "tcp_abort_on_overflow",
 }
 _SYSCTL_SECONDS = {
@@ -143,6 +166,7 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_max_tw_buckets": "tcp_max_tw_buckets",
     "net.ipv4.tcp_tw_reuse": "tcp_tw_reuse",
     "net.ipv4.tcp_ecn": "tcp_ecn",
+    "net.core.rmem_max": "rmem_max",
     "net.ipv4.tcp_keepalive_probes": "tcp_keepalive_probes",
     "net.ipv4.tcp_mtu_probing": "tcp_mtu_probing",
     "net.ipv4.tcp_base_mss": "tcp_base_mss",
@@ -157,7 +181,14 @@ _SYSCTL_CHOICES = {
     "net.mptcp.scheduler": ("scheduler", SCHEDULERS),
 }
 _PATH_MANAGER_TYPES = {str(number): name for number, name in enumerate(PATH_MANAGERS)}
-SYSCTL_NAMES: tuple[str, ...] = (*_SYSCTL_FLAGS, *_SYSCTL_SECONDS, *_SYSCTL_NUMBERS, *_SYSCTL_CHOICES)
+_SYSCTL_TRIPLES = {"net.ipv4.tcp_rmem": "tcp_rmem"}
+SYSCTL_NAMES: tuple[str, ...] = (
+    *_SYSCTL_TRIPLES,
+    *_SYSCTL_FLAGS,
+    *_SYSCTL_SECONDS,
+    *_SYSCTL_NUMBERS,
+    *_SYSCTL_CHOICES,
+)
 
 
 def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSettings:
@@ -176,12 +207,10 @@ def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSetting
         return replace(settings, **choice)
     if name not in SYSCTL_NAMES:
         raise _unknown_sysctl(name)
-    try:
-        number = int(value)
-    except ValueError:
-        raise ConfigurationError(f"{name}: expected a number, got {value!r}") from None
-    if number < 0:
-        raise ConfigurationError(f"{name}: expected a number of at least 0, got {number}")
+    if name in _SYSCTL_TRIPLES:
+        triple: dict[str, Any] = {_SYSCTL_TRIPLES[name]: _three_numbers(name, value)}
+        return replace(settings, **triple)
+    number = _number(name, value)
     changes: dict[str, Any]
     if name in _SYSCTL_FLAGS:
         changes = {_SYSCTL_FLAGS[name]: number != 0}
@@ -205,7 +234,29 @@ def read_sysctl(settings: StackSettings, name: str) -> str:
         return str(getattr(settings, _SYSCTL_CHOICES[name][0]))
     if name in _SYSCTL_SECONDS:
         return str(getattr(settings, _SYSCTL_SECONDS[name]) // SECOND_US)
+    if name in _SYSCTL_TRIPLES:
+        return "\t".join(str(number) for number in getattr(settings, _SYSCTL_TRIPLES[name]))
     field = _SYSCTL_FLAGS.get(name) or _SYSCTL_NUMBERS.get(name)
     if field is None:
         raise _unknown_sysctl(name)
     return str(int(getattr(settings, field)))
+
+
+def _three_numbers(name: str, value: str) -> tuple[int, int, int]:
+    try:
+        least, first, largest = (int(part) for part in value.split())
+    except ValueError:
+        raise ConfigurationError(f"{name}: expected three numbers, got {value!r}") from None
+    if not 1 <= least <= first <= largest < 1 << 31:
+        raise ConfigurationError(f"{name}: expected three numbers in order, from 1 on, got {value!r}")
+    return least, first, largest
+
+
+def _number(name: str, value: str) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise ConfigurationError(f"{name}: expected a number, got {value!r}") from None
+    if number < 0:
+        raise ConfigurationError(f"{name}: expected a number of at least 0, got {number}")
+    return number

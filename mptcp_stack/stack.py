@@ -15,7 +15,7 @@ from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
 from mptcp_stack.listener import Answer, Listener
-from mptcp_stack.mptcp import crypto, handshake
+from mptcp_stack.mptcp import crypto, handshake, receive_tuning
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
@@ -368,6 +368,7 @@ class Stack:
             key, local, remote, is_client=False, is_ipv6_socket=listener.is_ipv6
         )
         connection.socket_options = listener.socket_options
+        receive_tuning.on_options(connection)
         connection.listener = listener
         listener.on_syn(connection)
         return connection

@@ -134,7 +134,8 @@ class StatelessAnswers:
             offset = environment.numbers.timestamp_offset(local, remote)
             options.timestamp_value = (stamp + offset) & SEQUENCE_MASK
             options.timestamp_echo = syn.options.timestamp_value
-        window = output.syn_window(settings)
+        has_timestamps = options.timestamp_value is not None
+        window = settings.first_window((options.maximum_segment_size or 0) - 12 * has_timestamps)
         acknowledgement = (syn.sequence + 1) & SEQUENCE_MASK
         answer = TcpSegment(local_port, remote_port, cookie, acknowledgement, SYN | ACK, window, options)
         environment.counters.increment("TcpOutSegs")

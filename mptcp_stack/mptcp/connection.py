@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import ECONNRESET, ENOTCONN, EPIPE
 
-from mptcp_stack.mptcp import crypto, dispatch, ending, reinjection
+from mptcp_stack.mptcp import crypto, dispatch, ending, push_marks, receive_tuning, reinjection
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.interfaces import Acceptor, ConnectionHost, PathManager, Scheduler
 from mptcp_stack.mptcp.push_marks import PushMarks
@@ -119,7 +119,7 @@ class Connection:
         self.subflows: list[MptcpSubflow] = []
         self.to_open: list[MptcpSubflow] = []
         self.send_buffer = SendBuffer(settings.send_buffer_bytes)
-        self.receive_buffer = ReceiveBuffer(settings.receive_buffer_bytes, environment.counters)
+        self.receive_buffer = ReceiveBuffer(settings.first_receive_limit, environment.counters)
         self.checksum_enabled = settings.checksum_enabled and is_mptcp
         self.peer_denies_join_initial = False
         self.uses_64bit_data_ack = False
@@ -180,6 +180,7 @@ class Connection:
         """Up to ``max_bytes``; b"" when nothing is there (``end_of_stream`` tells whether more will come)."""
         data = self.receive_buffer.read(max_bytes)
         if data:
+            receive_tuning.on_read(self, len(data))
             self._after_reading()
         return data
 
@@ -210,16 +211,9 @@ class Connection:
         if accepted:
             self.more_follows = more_follows
             if self.mode is Mode.PLAIN_TCP and self.subflows:
-                self._mark_push(start, start + accepted, more_follows)
+                push_marks.on_write(self, start, start + accepted, more_follows)
             self.request_output()
         return accepted
-
-    def _mark_push(self, start: int, end: int, more_follows: bool) -> None:
-        if self.push_marks is None:
-            self.push_marks = PushMarks(start)
-        sent, subflow = self.send_buffer.nxt, self.subflows[0]
-        largest_window = subflow.largest_send_window
-        self.push_marks.on_write(start, end, sent, subflow.segment_bytes, largest_window, more_follows)
 
     def shutdown_write(self) -> None:
         """Nothing more will be written; what was written is still delivered."""
@@ -263,6 +257,7 @@ class Connection:
         self.socket_options = options
         for subflow in self.subflows:
             subflow.take_socket_options(options)
+        receive_tuning.on_options(self)
         self.request_output()
 
     @property

@@ -8,6 +8,10 @@ buffer gets it when more than half the peer's largest window was written since t
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
 
 _LARGEST_BUFFER_BYTES = 65_279
 """What Linux's headers leave of the largest super-segment."""
@@ -51,3 +55,12 @@ class PushMarks:
         while self._marks and self._marks[0] <= position:
             self._marks.popleft()
         return self._marks[0] if self._marks else None
+
+
+def on_write(connection: Connection, start: int, end: int, more_follows: bool) -> None:
+    """The application has written to a connection that speaks plain TCP."""
+    if connection.push_marks is None:
+        connection.push_marks = PushMarks(start)
+    sent, subflow = connection.send_buffer.nxt, connection.subflows[0]
+    largest_window = subflow.largest_send_window
+    connection.push_marks.on_write(start, end, sent, subflow.segment_bytes, largest_window, more_follows)

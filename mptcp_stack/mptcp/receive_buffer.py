@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mptcp_stack.counters import Counters
+from mptcp_stack.mptcp.receive_tuning import ReceiveTuning
 from mptcp_stack.tcp.buffers import ByteQueue
 from mptcp_stack.tcp.reassembly import Placement, Reassembly
 from mptcp_stack.wire.frame import Buffer
@@ -26,10 +27,12 @@ class ReceiveBuffer:
         "fin_position",
         "fin_was_taken",
         "limit",
+        "tuning",
     )
 
     def __init__(self, limit: int, counters: Counters) -> None:
         self.limit = limit
+        self.tuning: ReceiveTuning | None = None
         self._counters = counters
         self._reassembly = Reassembly(1)
         self._ready = ByteQueue()
@@ -54,6 +57,11 @@ class ReceiveBuffer:
     @property
     def has_gap(self) -> bool:
         return not self._reassembly.is_empty
+
+    @property
+    def bytes_beyond_gaps(self) -> int:
+        """How far the data goes that waits for what is missing."""
+        return self._reassembly.end - self._reassembly.next_position
 
     @property
     def right_edge(self) -> int:

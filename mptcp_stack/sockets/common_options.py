@@ -20,6 +20,8 @@ CONTROL_NAME_BYTES = 16
 Name = tuple[int, int]
 """Level and option."""
 
+RECEIVE_BUFFER: Name = (SOL_SOCKET, int(socket.SO_RCVBUF))
+_LEAST_RECEIVE_BUFFER, _MOST_RECEIVE_BUFFER = 2304, 1 << 30
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
 
 
@@ -71,6 +73,8 @@ def get_common(
     options: SocketOptions, settings: StackSettings, level: int, option: int, length: int
 ) -> bytes:
     """What a socket in any state knows. Raises OSError(ENOPROTOOPT)."""
+    if (level, option) == RECEIVE_BUFFER:
+        return INTEGER.pack(options.receive_buffer_bytes or settings.tcp_rmem[1])[:length]
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
@@ -81,12 +85,23 @@ def set_common(options: SocketOptions, level: int, option: int, value: bytes) ->
     """The options with one changed. Raises OSError (ENOPROTOOPT, EINVAL, ENOENT)."""
     if (level, option) == TCP_CONGESTION:
         return _set_congestion_control(options, value)
+    if (level, option) == RECEIVE_BUFFER:
+        return _set_receive_buffer(options, value)
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
     if len(value) < INTEGER.size:
         raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
-    return field.write(options, INTEGER.unpack_from(value)[0])
+    number: int = INTEGER.unpack_from(value)[0]
+    return field.write(options, number)
+
+
+def _set_receive_buffer(options: SocketOptions, value: bytes) -> SocketOptions:
+    """The kernel doubles it, for what packets take beside their payload."""
+    if len(value) < INTEGER.size:
+        raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
+    wanted = min(abs(INTEGER.unpack_from(value)[0]), _MOST_RECEIVE_BUFFER)
+    return replace(options, receive_buffer_bytes=max(2 * wanted, _LEAST_RECEIVE_BUFFER))
 
 
 def _set_congestion_control(options: SocketOptions, value: bytes) -> SocketOptions:

@@ -16,6 +16,7 @@ from mptcp_stack.sockets.common_options import (
     CONTROL_NAME_BYTES,
     INTEGER,
     IPPROTO_TCP,
+    RECEIVE_BUFFER,
     SOL_SOCKET,
     TCP_CONGESTION,
     Name,
@@ -104,6 +105,7 @@ _READERS: dict[Name, Callable[[Connection], bytes]] = {
     (SOL_SOCKET, int(socket.SO_PROTOCOL)): _read_protocol,
     (SOL_SOCKET, int(socket.SO_ACCEPTCONN)): lambda _connection: INTEGER.pack(0),
     (IPPROTO_TCP, int(socket.TCP_INFO)): _read_tcp_info,
+    RECEIVE_BUFFER: lambda connection: INTEGER.pack(2 * connection.receive_buffer.limit),
     TCP_CONGESTION: _read_congestion_control,
     (IPPROTO_TCP, TCP_IS_MPTCP): lambda connection: INTEGER.pack(connection.is_mptcp),
 }

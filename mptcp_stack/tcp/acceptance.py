@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import ECONNREFUSED, ECONNRESET, EPIPE
 
-from mptcp_stack.tcp import duplicate_sack, output, passive_handshake, peer_fin
+from mptcp_stack.tcp import duplicate_sack, output, passive_handshake, peer_fin, receive_round_trip
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
 from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
@@ -317,6 +317,7 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
     filled_gap = len(ready) > 1 or subflow.waiting_fin_position is not None
     subflow.rcv_nxt = subflow.reassembly.next_position
     subflow.acknowledging.on_data(subflow, len(payload), segment.flags, now_us)
+    receive_round_trip.on_data(subflow, segment, now_us)
     subflow.on_data(position, ready, now_us)
     if subflow.state is State.CLOSED:
         return

@@ -11,7 +11,6 @@ from mptcp_stack.wire.tcp_options import TcpOptions, options_length
 from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment, emit_tcp_header
 
 if TYPE_CHECKING:
-    from mptcp_stack.settings import StackSettings
     from mptcp_stack.tcp.environment import Environment
     from mptcp_stack.tcp.retransmission_queue import Chunk
     from mptcp_stack.tcp.subflow import Subflow
@@ -35,9 +34,10 @@ def mss_towards(environment: Environment, local: bytes, remote: bytes) -> int:
     return min(mtu, 65535) - _IP_HEADER_BYTES[len(local)] - _TCP_HEADER_BYTES
 
 
-def syn_window(settings: StackSettings) -> int:
-    """What a SYN or SYN/ACK offers; never scaled (RFC 7323 §2.2)."""
-    return min(settings.receive_buffer_bytes, 65535)
+def first_window(subflow: Subflow, *, is_answer: bool) -> int:
+    """What a SYN or SYN/ACK offers."""
+    segment_bytes = local_mss(subflow) - (subflow.timestamp_bytes if is_answer else 0)
+    return subflow.environment.settings.first_window(segment_bytes)
 
 
 def super_segment_limit(subflow: Subflow) -> int:
@@ -65,7 +65,7 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
         timestamp_echo=subflow.timestamp_recent if is_answer else 0,
         mptcp=subflow.syn_options(),
     )
-    window = syn_window(subflow.environment.settings)
+    window = first_window(subflow, is_answer=is_answer)
     if is_answer:
         subflow.rcv_right_edge = subflow.rcv_nxt + window
         subflow.last_acknowledged = subflow.rcv_nxt
@@ -276,6 +276,7 @@ __all__ = [
     "PSH",
     "SEQUENCE_MASK",
     "answer_without_socket",
+    "first_window",
     "local_mss",
     "mss_towards",
     "send_acknowledgement",
@@ -286,6 +287,5 @@ __all__ = [
     "send_reset",
     "send_syn",
     "super_segment_limit",
-    "syn_window",
     "timestamp_now",
 ]

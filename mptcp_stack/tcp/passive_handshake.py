@@ -80,7 +80,7 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
     """Who sends what is out of the window is told where it is, at a bounded rate."""
     is_too_old = _is_too_old(subflow, segment)
     end = sequence + len(segment.payload) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
-    edge = subflow.rcv_nxt + output.syn_window(subflow.environment.settings)
+    edge = subflow.rcv_nxt + output.first_window(subflow, is_answer=True)
     is_inside = (
         sequence == subflow.rcv_nxt
         or (end > subflow.rcv_nxt and sequence < edge)

@@ -58,6 +58,11 @@ class Reassembly:
         return not self._starts
 
     @property
+    def end(self) -> int:
+        """The position after the last byte that is held, or was."""
+        return self._ranges[-1].end if self._ranges else self.next_position
+
+    @property
     def piece_count(self) -> int:
         """Buffers held out of order."""
         return self._piece_count

@@ -11,6 +11,7 @@ What is in the pipe is also linked in the order in which it was sent last, which
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mptcp_stack.tcp.buffers import Parts, slice_parts
@@ -116,7 +117,7 @@ class RetransmissionQueue:
         self.highest_sacked = 0
         # Where the search may start, so that it does not look at the same chunks for every segment.
         self._first_lost_from = 0
-        self._known_blocks: list[tuple[int, int]] = []
+        self._known_blocks: Sequence[tuple[int, int]] = ()
         self.oldest: Chunk | None = None
         """Of what is in the pipe, the one that was sent first; ``later`` leads on."""
         self._latest: Chunk | None = None
@@ -348,7 +349,7 @@ class RetransmissionQueue:
         for chunk in self.chunks:
             chunk.is_sacked = False
         self.sacked_bytes = self.highest_sacked = 0
-        self._known_blocks = []
+        self._known_blocks = ()
 
     def next_lost(self, limit_bytes: int, segment_bytes: int) -> Chunk | None:
         """The first lost chunk that is not on its way again, cut to ``limit_bytes`` (whole segments)."""
@@ -396,11 +397,11 @@ class RetransmissionQueue:
         self._starts.clear()
         self.bytes_in_flight = self.lost_count = self.sacked_bytes = self.highest_sacked = 0
         self.again_bytes = self._first_lost_from = 0
-        self._known_blocks = []
+        self._known_blocks = ()
         self.oldest = self._latest = None
 
 
-def _without(block: tuple[int, int], known: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _without(block: tuple[int, int], known: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The parts of a range that none of the known ranges covers."""
     parts = [block]
     for known_start, known_end in known:

@@ -24,6 +24,8 @@ class SocketOptions:
     """0: as the host's ``tcp_syn_retries`` says (TCP_SYNCNT)."""
     user_timeout_us: int = 0
     """0: as long as ``tcp_retries2`` lasts (RFC 9293 §3.8.3)."""
+    receive_buffer_bytes: int = 0
+    """0: tuned; else what SO_RCVBUF has fixed, half of which is window."""
     congestion_control: str = ""
     """A name of ``settings.CONGESTION_CONTROLS``; empty: the host's (TCP_CONGESTION)."""
 

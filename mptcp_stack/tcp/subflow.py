@@ -24,6 +24,7 @@ from mptcp_stack.tcp.owner import SubflowOwner
 from mptcp_stack.tcp.probing import Probing
 from mptcp_stack.tcp.rack import Rack
 from mptcp_stack.tcp.reassembly import Reassembly
+from mptcp_stack.tcp.receive_round_trip import ReceiveRoundTrip
 from mptcp_stack.tcp.retransmission_queue import Chunk, Mapping, RetransmissionQueue
 from mptcp_stack.tcp.retransmission_timer import Purpose
 from mptcp_stack.tcp.round_trip import RoundTripEstimator
@@ -86,6 +87,7 @@ class Subflow(SubflowOwner):
         "rcv_right_edge",
         "rcv_wnd_scale",
         "reassembly",
+        "receive_round_trip",
         "recovery",
         "recovery_point",
         "remote",
@@ -175,6 +177,7 @@ class Subflow(SubflowOwner):
         self.acknowledge = Acknowledge.NOTHING
         self.acknowledging = AcknowledgementTiming(settings.delayed_ack_us)
         self.last_received_us = 0
+        self.receive_round_trip: ReceiveRoundTrip | None = None
         self.last_acknowledged = 0
         self.last_answer_us = -(1 << 62)
         self.timestamps_enabled = settings.tcp_timestamps
@@ -246,7 +249,7 @@ class Subflow(SubflowOwner):
         self.snd_una = self.snd_nxt = initial_sequence + 1
         self.change_state(Event.SYN_RECEIVED)
         self.take_syn(syn, now_us)
-        self.rcv_right_edge = self.rcv_nxt + output.syn_window(self.environment.settings)
+        self.rcv_right_edge = self.rcv_nxt + output.first_window(self, is_answer=True)
 
     def _send_syn(self, flags: int, now_us: int) -> None:
         chunk = Chunk(self.snd_nxt, self.snd_nxt + 1, (), flags, now_us)

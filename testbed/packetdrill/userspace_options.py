@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from errno import EDOM, EINVAL, ENOPROTOOPT
 
+from mptcp_stack.mptcp.receive_tuning import window_of
 from mptcp_stack.sockets.common_options import INTEGER, get_common, set_common
 from mptcp_stack.sockets.options import take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
@@ -92,7 +93,7 @@ class SocketOptions:
         if name == _SEND_BUFFER:
             return endpoint.options.get(name, self._stack.settings.send_buffer_bytes)
         if name == _RECEIVE_BUFFER:
-            return endpoint.options.get(name, self._stack.settings.receive_buffer_bytes)
+            return self._receive_buffer_of(endpoint)
         if name in _KEPT:
             return endpoint.options.get(name, 0)
         if name == _QUICK_ACK and endpoint.connection is not None:
@@ -130,17 +131,26 @@ class SocketOptions:
         seconds = number_argument(value.get("linger", value.get("l_linger")), "linger")
         endpoint.linger = (int(bool(is_on)), max(0, seconds))
 
+    def _receive_buffer_of(self, endpoint: StreamSocket) -> int:
+        if endpoint.connection is not None:
+            return 2 * endpoint.connection.receive_buffer.limit
+        return endpoint.options.get(_RECEIVE_BUFFER, 2 * self._stack.settings.first_receive_limit)
+
     def _set_buffer(self, endpoint: StreamSocket, name: Name, size: int) -> None:
         """The size is doubled, as by Linux. It holds for connections that begin after it, on any socket."""
-        if endpoint.connection is not None:
-            raise OSError(EINVAL, "the bundled stack cannot change the buffers of a connection")
+        if endpoint.connection is not None and name == _SEND_BUFFER:
+            raise OSError(EINVAL, "the bundled stack cannot change the send buffer of a connection")
         doubled = 2 * min(max(size, 0), MAXIMUM_BUFFER)
         if name == _SEND_BUFFER:
             doubled = max(MINIMUM_SEND_BUFFER, doubled)
             settings = replace(self._stack.settings, send_buffer_bytes=doubled)
         else:
             doubled = max(MINIMUM_RECEIVE_BUFFER, doubled)
-            settings = replace(self._stack.settings, receive_buffer_bytes=doubled)
+            if endpoint.connection is not None:
+                options = endpoint.socket_options
+                endpoint.set_socket_options(replace(options, receive_buffer_bytes=doubled))
+                return
+            settings = replace(self._stack.settings, receive_buffer_bytes=window_of(doubled))
         endpoint.options[name] = doubled
         self._stack.settings = self._stack.environment.settings = settings
 

@@ -79,7 +79,7 @@ def must_be_bounded(stack: Stack) -> None:
     """Every table and queue that a packet can make grow."""
     for connection in stack.connections():
         assert len(connection.subflows) <= MAXIMUM_SUBFLOWS
-        assert connection.receive_buffer.readable_bytes <= stack.settings.receive_buffer_bytes
+        assert connection.receive_buffer.readable_bytes <= connection.receive_buffer.limit
         assert 1 <= connection.send_buffer.una <= connection.send_buffer.nxt
         for subflow in connection.subflows:
             assert len(subflow.mappings) <= MAXIMUM_MAPPINGS

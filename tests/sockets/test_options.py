@@ -34,6 +34,7 @@ INTEGER_OPTIONS = {
     "SO_KEEPALIVE": (SOL_SOCKET, int(socket.SO_KEEPALIVE), 7, 1),
     "TCP_NODELAY": (IPPROTO_TCP, int(socket.TCP_NODELAY), 1, 1),
     "TCP_CORK": (IPPROTO_TCP, int(socket.TCP_CORK), 1, 1),
+    "TCP_SYNCNT": (IPPROTO_TCP, int(socket.TCP_SYNCNT), 3, 3),
     "TCP_KEEPIDLE": (IPPROTO_TCP, int(socket.TCP_KEEPIDLE), 100, 100),
     "TCP_KEEPINTVL": (IPPROTO_TCP, int(socket.TCP_KEEPINTVL), 11, 11),
     "TCP_KEEPCNT": (IPPROTO_TCP, int(socket.TCP_KEEPCNT), 5, 5),
@@ -272,3 +273,12 @@ def test_tcp_info_packs_what_it_reads() -> None:
     parsed = parse_tcp_info(pack_tcp_info({**values, "tcpi_rto": 1 << 70}))
     assert {name: parsed[name] for name in values} == values
     assert parsed["tcpi_rto"] == (1 << 32) - 1
+
+
+def test_receive_buffer_is_doubled_and_bounded() -> None:
+    """socket(7): what is set counts twice, and no more than rmem_max."""
+    _, near, _ = joined()
+    option = SOL_SOCKET, int(socket.SO_RCVBUF)
+    for wanted, told in ((20_000, 40_000), (100, 2304), (1 << 29, 425_984)):
+        set_option(near, *option, INTEGER.pack(wanted))
+        assert INTEGER.unpack(get_option(near, *option)) == (told,)

@@ -13,7 +13,7 @@ TCP_ACCEPTED = """\
 +0   bind(3, ..., ...) = 0
 +0   listen(3, 1) = 0
 +0   < S 0:0(0) win 65535 <mss 1460, nop, wscale 8>
-+0   > S. 0:0(0) ack 1 win 65535 <mss 1460, nop, wscale 7>
++0   > S. 0:0(0) ack 1 win 64240 <mss 1460, nop, wscale 7>
 +0.1 < . 1:1(0) ack 1 win 256
 +0   accept(3, ..., ...) = 4
 """

@@ -89,9 +89,9 @@ def test_settings_are_changed_and_read() -> None:
         "0 `sysctl -n net.ipv4.tcp_congestion_control | grep reno`\n"
     )
     with pytest.raises(
-        ScriptFailureError, match=r"net\.ipv4\.tcp_rmem: the bundled stack has no such setting"
+        ScriptFailureError, match=r"net\.ipv4\.tcp_mem: the bundled stack has no such setting"
     ):
-        play("0 `sysctl -w net.ipv4.tcp_rmem='4096 5 6'`\n")
+        play("0 `sysctl -w net.ipv4.tcp_mem='4096 5 6'`\n")
 
 
 def test_commands_know_the_addresses_of_both_sides() -> None:
