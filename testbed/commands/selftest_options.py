@@ -33,7 +33,7 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
         dest="selection",
         default="full",
         metavar="NAME",
-        help="full (default), or quick: one pair of stacks for each case and family, without the slow ones",
+        help="full (default), or quick: one pair of stacks and one family for each case, no slow ones",
     )
     parser.add_argument(
         "--except",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from testbed.errors import UsageError
@@ -94,27 +94,31 @@ def _runs_of(case: Case, axes: Axes) -> list[Run]:
 
 
 def _quick(runs: Sequence[Run], cases: Sequence[Case]) -> list[Run]:
-    """Of each case that is not slow, one pair of stacks for each family, another one each time.
+    """Of each case that is not slow, one pair of stacks and one family, others for the next case.
 
     All runs in virtual time stay, for they take next to none.
     """
-    number = {case.full_name: position for position, case in enumerate(cases)}
     slow = {case.full_name for case in cases if SLOW in case.groups}
-    pairs: dict[str, list[str]] = {}
-    for run in runs:
-        known = pairs.setdefault(run.case, [])
-        if run.backend != SIMULATED and run.stacks not in known:
-            known.append(run.stacks)
+    real = [run for run in runs if run.backend != SIMULATED]
+    chosen = {
+        case.full_name: _turn([run for run in real if run.case == case.full_name], number)
+        for number, case in enumerate(cases)
+    }
     return [
         run
         for run in runs
-        if run.case not in slow and (run.backend == SIMULATED or run.stacks == _turn(run, number, pairs))
+        if run.case not in slow
+        and (run.backend == SIMULATED or (run.stacks, run.family_name) == chosen[run.case])
     ]
 
 
-def _turn(run: Run, number: Mapping[str, int], pairs: Mapping[str, Sequence[str]]) -> str:
-    known = pairs[run.case]
-    return known[(number[run.case] + ADDRESSINGS.index(run.family_name) * 2) % len(known)]
+def _turn(runs: Sequence[Run], number: int) -> tuple[str, str] | None:
+    """The pair and family whose turn it is: every pair comes with every family."""
+    if not runs:
+        return None
+    pairs = list(dict.fromkeys(run.stacks for run in runs))
+    families = list(dict.fromkeys(run.family_name for run in runs))
+    return pairs[number % len(pairs)], families[(number + number // len(pairs)) % len(families)]
 
 
 def _name_problems(cases: Sequence[Case], axes: Axes) -> list[str]:
