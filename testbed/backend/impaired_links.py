@@ -64,6 +64,8 @@ def is_cut(link: Link, asked: Realisation) -> bool:
 
     The kernel's token bucket is enough for a rate alone, unless the topology says what is to impair it.
     """
+    if link.middlebox:
+        return True
     impaired = [each for each in (link.forward, link.backward) if not each.is_nothing]
     if asked is not Realisation.AUTO:
         return bool(impaired)
@@ -77,6 +79,13 @@ def choose_realisation(built: Built) -> Realisation:
         return Realisation.EMULATOR
     from testbed.backend.capabilities import NETEM_PROBE, probe
 
+    boxed = [each.name for each in built.links if each.link.middlebox]
+    if boxed and asked is Realisation.NETEM:
+        raise CapabilityError(
+            f"netem is no middlebox, and there is one on the link at {boxed[0]}; use '--impairments emulator'"
+        )
+    if boxed:
+        return Realisation.EMULATOR
     finding = probe(NETEM_PROBE)
     if finding.works:
         return Realisation.NETEM
@@ -130,6 +139,7 @@ def link_configurations(links: Iterable[ImpairedLink], seed: int | None) -> list
             mtu=each.link.mtu,
             forward=_direction(each, "->", each.link.forward, seed),
             backward=_direction(each, "<-", each.link.backward, seed),
+            middlebox=each.link.middlebox,
         )
         for each in links
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mptcp_stack.device.link_model import FourStates, GilbertElliott, LinkSettings, Slot
+from testbed.middlebox.settings import BoxSettings, boxes_from_objects, boxes_to_objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class LinkConfiguration:
     mtu: int
     forward: DirectionConfiguration
     backward: DirectionConfiguration
+    middlebox: tuple[BoxSettings, ...] = ()
 
 
 def settings_to_object(settings: LinkSettings) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def write_links(links: list[LinkConfiguration], path: Path) -> None:
             "mtu": link.mtu,
             "forward": _direction_object(link.forward),
             "backward": _direction_object(link.backward),
+            "middlebox": boxes_to_objects(link.middlebox),
         }
         for link in links
     ]
@@ -82,6 +85,7 @@ def read_links(path: Path) -> list[LinkConfiguration]:
             mtu=entry["mtu"],
             forward=_direction(entry["forward"]),
             backward=_direction(entry["backward"]),
+            middlebox=boxes_from_objects(entry["middlebox"]),
         )
         for entry in json.loads(path.read_bytes())
     ]

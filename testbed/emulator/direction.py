@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mptcp_stack.device.link_model import LinkCounters, LinkModel, LinkSettings, flip_bit
-from mptcp_stack.device.segmentation import segment_frame
+from mptcp_stack.device.segmentation import complete_checksum, segment_frame
 from mptcp_stack.device.virtio_header import FLAG_NEEDS_CHECKSUM, HEADER_LENGTH, decode, encode
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.wire.frame import Frame
@@ -194,6 +194,16 @@ class LinkDirection:
         self.counters.cut_off += self._frames_in_flight
         self._frames_in_flight = self._bytes_in_flight = 0
         self._model.clear()
+
+
+def frame_function(change: Callable[[bytes], Iterable[bytes]]) -> FrameFunction:
+    """For a box that wants whole frames with finished checksums, as they are on a real wire."""
+
+    def function(frame: Frame, now_us: int) -> list[Frame]:
+        whole = complete_checksum(frame, ETHERNET_HEADER_BYTES).to_bytes()
+        return [Frame(data) for data in change(whole)]
+
+    return function
 
 
 def _cut(frame: Frame) -> list[Frame]:

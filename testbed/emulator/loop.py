@@ -10,9 +10,10 @@ from typing import Final
 
 from testbed.emulator.batch_receiver import BatchReceiver
 from testbed.emulator.configuration import LinkConfiguration
-from testbed.emulator.direction import LinkDirection
+from testbed.emulator.direction import LinkDirection, frame_function
 from testbed.emulator.port import LINK_IS_DOWN, Port
 from testbed.emulator.timer import Timer
+from testbed.middlebox.chain import Middlebox
 
 _SPIN_US: Final = 40
 """What is due this soon is not worth a sleep: waking up takes as long."""
@@ -29,6 +30,10 @@ class EmulatedLink:
         self.far = Port(configuration.far)
         self.forward = LinkDirection("->", configuration.forward, self.far.send, emulator.schedule)
         self.backward = LinkDirection("<-", configuration.backward, self.near.send, emulator.schedule)
+        if configuration.middlebox:
+            middlebox = Middlebox(configuration.middlebox, configuration.forward.seed)
+            self.forward.function = frame_function(middlebox.forward)
+            self.backward.function = frame_function(middlebox.backward)
 
     def direction(self, name: str) -> LinkDirection:
         """``->`` or ``<-``. Raises KeyError."""

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from pathlib import Path
 
 from mptcp_stack.device.link_model import FourStates, GilbertElliott, Slot
+from testbed.middlebox.settings import BoxSettings
 
 IpAddress = IPv4Address | IPv6Address
 IpInterface = IPv4Interface | IPv6Interface
@@ -169,6 +170,8 @@ class Link:
     mtu: int = 1500
     forward: Impairment = Impairment()
     backward: Impairment = Impairment()
+    middlebox: tuple[BoxSettings, ...] = ()
+    """What changes or drops its packets, the first of them nearest to ``first``."""
 
 
 @dataclass(frozen=True, slots=True)

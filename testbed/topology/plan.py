@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from testbed.middlebox.settings import box_text, boxes_to_objects
 from testbed.topology.impairments import impairment_text
 from testbed.topology.model import Endpoint, Impairment, Interface, Link, MptcpSettings, Node, Route, Topology
 
@@ -85,6 +86,7 @@ def _endpoint_text(endpoint: Endpoint) -> str:
 
 def _link_text(link: Link) -> str:
     text = f"{link.first} <-> {link.second}  mtu {link.mtu}"
+    text += "".join(f"  {box_text(box)}" for box in link.middlebox)
     if link.forward == link.backward:
         return text + _impairment_text("", link.forward)
     return text + _impairment_text("-> ", link.forward) + _impairment_text("<- ", link.backward)
@@ -160,6 +162,7 @@ def _link_object(link: Link) -> dict[str, object]:
         "mtu": link.mtu,
         "forward": _impairment_object(link.forward),
         "backward": _impairment_object(link.backward),
+        "middlebox": boxes_to_objects(link.middlebox),
     }
 
 

@@ -29,6 +29,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from testbed.topology import impairments, units, values
 from testbed.topology.impairments import Fields
+from testbed.topology.middleboxes import MiddleboxFile
 from testbed.topology.model import IpAddress, IpInterface, IpNetwork
 
 TOPOLOGY_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
@@ -295,6 +296,9 @@ class LinkFile(_File):
         default=[], max_length=64, description="Instead of the derived subnet of their family."
     )
     impair: Impair = ImpairFile()
+    middlebox: MiddleboxFile = Field(
+        default=MiddleboxFile(), description="What changes or drops packets of TCP on the way."
+    )
 
 
 def _event_form(value: object) -> str:

@@ -26,6 +26,7 @@ from testbed.topology.document import (
     value_mark,
 )
 from testbed.topology.impairments import WORDS as IMPAIRMENTS
+from testbed.topology.middleboxes import BOX_FILES, MiddleboxFile
 from testbed.topology.problems import ProblemCollector, did_you_mean, quoted
 from testbed.topology.raw import (
     EndpointFile,
@@ -61,6 +62,8 @@ _MODELS: tuple[tuple[tuple[str, ...], type[BaseModel]], ...] = (
     (("links", "*", "impair"), ImpairFile),
     (("links", "*", "impair", "->"), ImpairmentFile),
     (("links", "*", "impair", "<-"), ImpairmentFile),
+    (("links", "*", "middlebox"), MiddleboxFile),
+    *((("links", "*", "middlebox", kind), model) for kind, model in BOX_FILES.items()),
     (("events", "*"), EventFile),
     (("events", "*", "set"), ImpairFile),
 )
@@ -98,7 +101,7 @@ def _leaves_interfaces(path: DocumentPath) -> bool:
     if path[0] == "nodes":
         return len(path) > 2 and path[2] not in {"kind", "interfaces"}
     if path[0] == "links":
-        return len(path) > 2 and path[2] in {"mtu", "impair"}
+        return len(path) > 2 and path[2] in {"mtu", "impair", "middlebox"}
     return True
 
 
@@ -172,6 +175,8 @@ def _elsewhere(word: str, path: DocumentPath) -> str:
         return "a link is impaired, not a node: put it under 'impair' of a link"
     if path[0] == "links" and len(path) == 3 and word in IMPAIRMENTS:
         return "put it under 'impair'"
+    if path[0] == "links" and len(path) == 3 and word in BOX_FILES:
+        return "put it under 'middlebox'"
     return ""
 
 

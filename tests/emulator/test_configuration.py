@@ -15,6 +15,7 @@ from testbed.emulator.configuration import (
     settings_from_object,
     write_links,
 )
+from testbed.middlebox.settings import RandomiseSequence, Split, Strip
 
 
 def test_links_survive_their_file(tmp_path: Path) -> None:
@@ -27,6 +28,7 @@ def test_links_survive_their_file(tmp_path: Path) -> None:
         1400,
         DirectionConfiguration(forward, 1),
         DirectionConfiguration(backward, 2**63),
+        (Strip("->", ("dss", "mp_join"), ("data",)), Split("<-", 700), RandomiseSequence()),
     )
     write_links([link, link], tmp_path / "links.json")
     assert read_links(tmp_path / "links.json") == [link, link]

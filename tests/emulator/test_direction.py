@@ -14,6 +14,7 @@ from mptcp_stack.device.link_model import LinkSettings
 from mptcp_stack.device.virtio_header import encode
 from mptcp_stack.wire.frame import Frame
 from testbed.emulator import direction as direction_module
+from testbed.middlebox.segment import parse_segment
 from tests.device.packets import ParsedTcp, tcp_frame
 
 from .frames import Rig, frame_of, number_of, plain
@@ -194,3 +195,22 @@ def test_a_cut_loses_what_was_on_its_way_and_forgets_the_queue() -> None:
 
 def test_all_counters_begin_at_zero() -> None:
     assert set(dataclasses.asdict(Rig(LinkSettings()).direction.counters).values()) == {0}
+
+
+def test_a_box_sees_packets_with_finished_checksums() -> None:
+    rig = Rig(LinkSettings())
+    seen: list[bytes] = []
+
+    def drop_the_first(frame: bytes) -> list[bytes]:
+        seen.append(frame)
+        return [frame] if len(seen) > 1 else []
+
+    rig.direction.function = direction_module.frame_function(drop_the_first)
+    rig.direction.offer(offload(SUPER_SEGMENT), 0)
+    assert len(seen) == 4
+    for frame in seen:
+        segment = parse_segment(frame)
+        assert segment is not None
+        assert segment.to_bytes() == frame
+    assert [frame_of(data).to_bytes() for _at_us, data in rig.scheduled] == seen[1:]
+    assert rig.direction.counters.filtered == 1

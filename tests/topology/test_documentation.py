@@ -11,6 +11,7 @@ import pytest
 from testbed.topology import builtin_names
 from testbed.topology.document import parse_document, plain_value
 from testbed.topology.load import load_text
+from testbed.topology.middleboxes import BOX_FILES
 from testbed.topology.problems import ProblemCollector
 from testbed.topology.raw import ImpairmentFile, LinkFile, NodeFile, RouteFile
 from testbed.topology.template import FILTERS, render
@@ -23,7 +24,7 @@ EXAMPLES = [text for language, text in BLOCKS if language in {"yaml", "jinja"}]
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -63,5 +64,7 @@ def test_every_word_is_documented() -> None:
     for model in (NodeFile, LinkFile, RouteFile, ImpairmentFile):
         for name, field in model.model_fields.items():
             assert f"`{field.alias or name}`" in page, f"{model.__name__}: {name}"
+    for name in BOX_FILES:
+        assert f"`{name}`" in page, name
     for name in (*builtin_names(), *FILTERS - {"d"}):
         assert f"`{name}`" in page, name

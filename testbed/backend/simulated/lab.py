@@ -13,11 +13,12 @@ from mptcp_stack.simulator import Link as SimulatedLink
 from mptcp_stack.simulator import Simulator
 from mptcp_stack.wire.frame import Frame
 from testbed.backend.agents import host_configuration
+from testbed.backend.impaired_links import direction_seed
 from testbed.backend.simulated.clock import VirtualClock
 from testbed.backend.simulated.event_loop import VirtualTimeLoop
 from testbed.backend.simulated.forwarding import Router, Switch
 from testbed.backend.simulated.hosts import SimulatedClient, simulated_host
-from testbed.backend.simulated.links import wire_settings
+from testbed.backend.simulated.links import put_middlebox, wire_settings
 from testbed.errors import CapabilityError, LabError, UsageError
 from testbed.host.host_stack import HostStackError
 from testbed.topology.model import Interface as TopologyInterface
@@ -58,6 +59,7 @@ class SimulatedLab:
                 wire_settings(link.forward, link.mtu),
                 wire_settings(link.backward, link.mtu),
             )
+            put_middlebox(link, added, direction_seed(seed, str(link.first), "->"))
             self._links[link.first] = self._links[link.second] = added
         self.simulator.add_tap(self._count)
 
