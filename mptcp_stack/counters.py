@@ -51,6 +51,8 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPDeliveredCE TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv
     TCPHystartDelayDetect TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq TCPACKSkippedFinWait2
     TCPACKSkippedTimeWait TCPACKSkippedChallenge TCPRcvQDrop
+    TCPFastOpenActive TCPFastOpenActiveFail TCPFastOpenPassive TCPFastOpenPassiveFail
+    TCPFastOpenListenOverflow TCPFastOpenCookieReqd TCPFastOpenBlackhole TCPFastOpenPassiveAltKey
     TCPTimeWaitOverflow TCPReqQFullDoCookies TCPReqQFullDrop OutOfWindowIcmps
     """.split()
 )

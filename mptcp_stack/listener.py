@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.tcp.fast_open import FastOpenQueue
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
 from mptcp_stack.tcp.states import State
 
@@ -41,6 +42,7 @@ class Listener:
         "address",
         "backlog",
         "cookies_until_us",
+        "fast_open",
         "is_closed",
         "is_for_joins",
         "is_ipv6",
@@ -70,6 +72,7 @@ class Listener:
         """What connections that come have from their first segment on."""
         self.cookies_until_us = 0
         """Until when a third packet may belong to a SYN of which nothing was kept."""
+        self.fast_open: FastOpenQueue | None = None
         self.is_closed = False
         self.is_for_joins = False
         """Of an announced port: no connection begins there."""
@@ -144,6 +147,9 @@ class Listener:
             self._ready.append(connection)
             if self.on_change is not None:
                 self.on_change()
+
+    def is_waiting(self, connection: Connection) -> bool:
+        return connection in self._ready
 
     def on_gone(self, connection: Connection) -> None:
         """A connection ended, maybe before it was established."""

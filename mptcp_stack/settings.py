@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +48,12 @@ class StackSettings:
     tcp_ecn_fallback: bool = True
     tcp_syn_retries: int = 6
     tcp_synack_retries: int = 5
+    tcp_fastopen: int = 1
+    """TCP Fast Open, in the bits of ``tcp.fast_open.Mode``."""
+    tcp_fastopen_keys: tuple[bytes, ...] = ()
+    """One or two of 16 bytes, the first for new cookies; none: a random one."""
+    tcp_fastopen_blackhole_timeout_us: int = 0
+    """How long no data goes with SYNs after a path that seems to lose it; 0: this is not looked at."""
     tcp_syncookies: int = 1
     """0 never, 1 when as many connections are half open as a listener may have, 2 always."""
     tcp_max_syn_backlog: int = 4096
@@ -150,6 +157,7 @@ _SYSCTL_SECONDS = {
     "net.ipv4.tcp_keepalive_time": "tcp_keepalive_time_us",
     "net.ipv4.tcp_keepalive_intvl": "tcp_keepalive_intvl_us",
     "net.ipv4.tcp_probe_interval": "tcp_probe_interval_us",
+    "net.ipv4.tcp_fastopen_blackhole_timeout_sec": "tcp_fastopen_blackhole_timeout_us",
 }
 _SYSCTL_NUMBERS = {
     "net.mptcp.stale_loss_cnt": "stale_loss_cnt",
@@ -159,6 +167,7 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_syn_linear_timeouts": "tcp_syn_linear_timeouts",
     "net.ipv4.tcp_syncookies": "tcp_syncookies",
     "net.ipv4.tcp_retries1": "tcp_retries1",
+    "net.ipv4.tcp_fastopen": "tcp_fastopen",
     "net.ipv4.tcp_max_syn_backlog": "tcp_max_syn_backlog",
     "net.core.somaxconn": "somaxconn",
     "net.ipv4.tcp_retries2": "tcp_retries2",
@@ -182,12 +191,14 @@ _SYSCTL_CHOICES = {
 }
 _PATH_MANAGER_TYPES = {str(number): name for number, name in enumerate(PATH_MANAGERS)}
 _SYSCTL_TRIPLES = {"net.ipv4.tcp_rmem": "tcp_rmem"}
+_FAST_OPEN_KEY = "net.ipv4.tcp_fastopen_key"
 SYSCTL_NAMES: tuple[str, ...] = (
     *_SYSCTL_TRIPLES,
     *_SYSCTL_FLAGS,
     *_SYSCTL_SECONDS,
     *_SYSCTL_NUMBERS,
     *_SYSCTL_CHOICES,
+    _FAST_OPEN_KEY,
 )
 
 
@@ -199,12 +210,10 @@ def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSetting
     if name == "net.mptcp.pm_type" and value in _PATH_MANAGER_TYPES:
         # The older name of the same setting.
         name, value = "net.mptcp.path_manager", _PATH_MANAGER_TYPES[value]
+    if name == _FAST_OPEN_KEY:
+        return replace(settings, tcp_fastopen_keys=_fast_open_keys(value))
     if name in _SYSCTL_CHOICES:
-        field, choices = _SYSCTL_CHOICES[name]
-        if value not in choices:
-            raise ConfigurationError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
-        choice: dict[str, Any] = {field: value}
-        return replace(settings, **choice)
+        return _with_choice(settings, name, value)
     if name not in SYSCTL_NAMES:
         raise _unknown_sysctl(name)
     if name in _SYSCTL_TRIPLES:
@@ -223,6 +232,14 @@ def apply_sysctl(settings: StackSettings, name: str, value: str) -> StackSetting
     return replace(settings, **changes)
 
 
+def _with_choice(settings: StackSettings, name: str, value: str) -> StackSettings:
+    field, choices = _SYSCTL_CHOICES[name]
+    if value not in choices:
+        raise ConfigurationError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+    choice: dict[str, Any] = {field: value}
+    return replace(settings, **choice)
+
+
 def _unknown_sysctl(name: str) -> ConfigurationError:
     known = ", ".join(SYSCTL_NAMES)
     return ConfigurationError(f"{name}: the bundled stack has no such setting; it has {known}")
@@ -236,6 +253,11 @@ def read_sysctl(settings: StackSettings, name: str) -> str:
         return str(getattr(settings, _SYSCTL_SECONDS[name]) // SECOND_US)
     if name in _SYSCTL_TRIPLES:
         return "\t".join(str(number) for number in getattr(settings, _SYSCTL_TRIPLES[name]))
+    if name == _FAST_OPEN_KEY:
+        return ",".join(
+            "-".join(f"{part:08x}" for part in struct.unpack("<4I", key))
+            for key in settings.tcp_fastopen_keys
+        )
     field = _SYSCTL_FLAGS.get(name) or _SYSCTL_NUMBERS.get(name)
     if field is None:
         raise _unknown_sysctl(name)
@@ -260,3 +282,16 @@ def _number(name: str, value: str) -> int:
     if number < 0:
         raise ConfigurationError(f"{name}: expected a number of at least 0, got {number}")
     return number
+
+
+def _fast_open_keys(text: str) -> tuple[bytes, ...]:
+    """Four numbers a key, two keys at most."""
+    keys = [key.strip().split("-") for key in text.split(",")]
+    try:
+        packed = tuple(struct.pack("<4I", *(int(part, 16) for part in key)) for key in keys)
+    except (ValueError, struct.error):
+        packed = ()
+    if not 1 <= len(packed) <= 2:
+        form = "12345678-9abcdef0-12345678-9abcdef0, once or twice with a comma between"
+        raise ConfigurationError(f"{_FAST_OPEN_KEY}: expected {form}, got {text!r}")
+    return packed

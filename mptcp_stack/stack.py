@@ -15,7 +15,7 @@ from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
 from mptcp_stack.listener import Answer, Listener
-from mptcp_stack.mptcp import crypto, handshake, receive_tuning
+from mptcp_stack.mptcp import crypto, early_data, handshake, receive_tuning
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
@@ -28,8 +28,9 @@ from mptcp_stack.path_managers.userspace import UserspacePathManager
 from mptcp_stack.schedulers.registry import create_scheduler
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.stateless_answers import StatelessAnswers
-from mptcp_stack.tcp import acceptance
+from mptcp_stack.tcp import acceptance, fast_open
 from mptcp_stack.tcp.environment import Environment, FourTuple
+from mptcp_stack.tcp.fast_open import Mode
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
 from mptcp_stack.tcp.output import CHECKSUM_OFFSET, PROTOCOL_TCP, answer_without_socket
 from mptcp_stack.tcp.path_mtu import on_path_mtu_change
@@ -152,8 +153,11 @@ class Stack:
         protocol: str = "mptcp",
         local: bytes | None = None,
         local_port: int = 0,
+        early: bytes | None = None,
     ) -> Connection:
         """The SYN leaves at the next ``frames_to_send``. An IPv4-mapped address gives an IPv6 socket.
+
+        With ``early`` it asks for a cookie, or takes data along (``early_data.bytes_taken``: how much).
 
         Raises OSError (ENETUNREACH, EADDRNOTAVAIL, EADDRINUSE, EINVAL) as connect(2) does.
         """
@@ -177,7 +181,14 @@ class Stack:
         if key is not None:
             self.counters.increment("MPTcpExtMPCapableSYNTX")
         connection.open_initial()
+        if early is not None and self.settings.tcp_fastopen & Mode.CLIENT:
+            early_data.offer(connection, early)
         return connection
+
+    def may_begin_early(self, remote: bytes, local: bytes | None = None) -> bool:
+        """Whether data may go with a SYN to this host now. Raises OSError as ``connect`` does."""
+        remote = unmap(remote)
+        return fast_open.may_begin(self.environment, self._local_address_for(remote, local), remote)
 
     def _new_active_key(self) -> Key | None:
         """None when the connection has to be plain TCP from its first segment."""
@@ -360,7 +371,9 @@ class Stack:
         subflow = connection.accept_initial()
         if sequence is not None:
             subflow.begin_at(sequence)
+        early_data.judge(subflow, listener, segment, now_us)
         subflow.open_passively(segment, now_us)
+        early_data.begin(connection, listener)
 
     def _new_passive(self, listener: Listener, key: Key | None, four_tuple: FourTuple) -> Connection:
         local, remote = four_tuple[:2], four_tuple[2:]

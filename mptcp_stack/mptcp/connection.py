@@ -112,7 +112,6 @@ class Connection:
         self.remote_key: Key | None = None
         self.is_client, self.is_ipv6_socket = is_client, is_ipv6_socket
         self.listener: Acceptor | None = None
-        """To which it came."""
         self.local, self.remote = local, remote
         self.mode = Mode.NEGOTIATING if is_mptcp else Mode.PLAIN_TCP
         self.state = DataState.CONNECTING
@@ -400,7 +399,8 @@ class Connection:
             self.mode = Mode.MPTCP
         subflow.update_segment_bytes()
         self.send_buffer.window_edge = 1 + subflow.snd_wnd
-        self.change_state(DataEvent.ESTABLISHED)
+        if self.state is DataState.CONNECTING:
+            self.change_state(DataEvent.ESTABLISHED)
         if self.listener is not None:
             self.listener.on_ready(self)
         if not self.is_client and self.mode is Mode.MPTCP:
@@ -423,7 +423,7 @@ class Connection:
 
     def _on_plain_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
         """Without DATA_ACK the subflow's acknowledgements count: both sequences start at the same place."""
-        acknowledged = subflow.snd_una - subflow.snd_iss
+        acknowledged = subflow.snd_una - subflow.data_iss
         fin_position = subflow.fin_position
         is_fin_acknowledged = fin_position is not None and subflow.snd_una > fin_position
         self.send_buffer.on_data_ack(acknowledged - is_fin_acknowledged)

@@ -9,7 +9,7 @@ from mptcp_stack.mptcp.reinjection import count_again
 from mptcp_stack.mptcp.runs import largest_run, send_run
 from mptcp_stack.mptcp.small_segments import sendable_length
 from mptcp_stack.mptcp.states import CAN_WRITE, DataEvent, DataState, Mode
-from mptcp_stack.tcp.states import Acknowledge
+from mptcp_stack.tcp.states import Acknowledge, State
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
@@ -92,6 +92,7 @@ def _send_length(connection: Connection, subflow: MptcpSubflow, length: int, now
         connection.write_closed
         and connection.mode is Mode.PLAIN_TCP
         and length == buffer.unsent.length
+        and subflow.state is not State.SYN_RECEIVED
         and subflow.window_edge() - subflow.snd_nxt > length
     )
     outstanding = buffer.take(length, subflow)

@@ -110,7 +110,7 @@ def acknowledgement_option(subflow: MptcpSubflow) -> MptcpOption | None:
         return None
     if (
         subflow.role is Role.INITIAL_ACTIVE
-        and subflow.snd_nxt == subflow.snd_iss + 1
+        and subflow.snd_nxt == subflow.data_iss + 1
         and not (connection.data_fin_is_due and subflow.data_fin_wanted)
     ):
         return full_capable(connection, None, None)

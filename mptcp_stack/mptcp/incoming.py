@@ -61,7 +61,7 @@ def is_signal(segment: TcpSegment) -> bool:
 def _is_answer_of_plain_tcp(subflow: MptcpSubflow, segment: TcpSegment) -> bool:
     """Without options, our first data acknowledged, or all of the peer's ended (RFC 8684 §3.7)."""
     has_end = bool(segment.flags & FIN) and unwrap(segment.sequence, subflow.rcv_nxt) == subflow.rcv_nxt
-    return subflow.snd_una > subflow.snd_iss + 1 or has_end
+    return subflow.snd_una > subflow.data_iss + 1 or has_end
 
 
 def _confirm_by(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
@@ -107,7 +107,7 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
         # An infinite mapping, which counts from the data that it comes with (RFC 8684 §3.7).
         _on_infinite(subflow, segment)
         return
-    subflow_start = unwrap(option.subflow_sequence, subflow.rcv_nxt - subflow.irs)
+    subflow_start = unwrap(option.subflow_sequence, subflow.rcv_nxt - subflow.data_irs)
     mapping = Mapping(start, subflow_start, length, option.checksum, option.data_fin)
     connection.note_mapping_form(option.data_sequence_is_64bit)
     _add_mapping(subflow, mapping, segment)
@@ -118,14 +118,14 @@ def _on_infinite(subflow: MptcpSubflow, segment: TcpSegment) -> None:
     start = unwrap(segment.sequence, subflow.rcv_nxt)
     if start + len(segment.payload) <= subflow.rcv_nxt:
         return
-    table, position = subflow.mappings, max(start, subflow.rcv_nxt) - subflow.irs
+    table, position = subflow.mappings, max(start, subflow.rcv_nxt) - subflow.data_irs
     table.infinite_from = position if table.infinite_from is None else min(table.infinite_from, position)
 
 
 def _add_mapping(subflow: MptcpSubflow, mapping: Mapping, segment: TcpSegment) -> None:
     """A segment must bring the mapping of its own data, not another one (as in Linux)."""
     counters, table = subflow.environment.counters, subflow.mappings
-    next_position = subflow.rcv_nxt - subflow.irs
+    next_position = subflow.rcv_nxt - subflow.data_irs
     addition = Addition.KNOWN
     if mapping.subflow_start + mapping.length > next_position:
         addition = table.add(mapping)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from mptcp_stack.tcp.fast_open import FastOpenQueue
+from mptcp_stack.tcp.socket_options import SocketOptions
 from mptcp_stack.wire.mptcp_options import AddAddr
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 class Acceptor(Protocol):
     """A listener, as a connection sees it that came to it."""
 
+    fast_open: FastOpenQueue | None
+    backlog: int
+    is_mptcp: bool
+    socket_options: SocketOptions
+
     def has_room_for_ready(self) -> bool:
         """Whether one more connection may wait to be accepted; counts the refusal."""
 
@@ -25,6 +32,9 @@ class Acceptor(Protocol):
 
     def on_ready(self, connection: Connection) -> None:
         """It is established and may be handed out."""
+
+    def is_waiting(self, connection: Connection) -> bool:
+        """It is ready, and has not been handed out yet."""
 
     def on_gone(self, connection: Connection) -> None:
         """It is over."""

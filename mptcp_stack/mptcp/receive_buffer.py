@@ -103,6 +103,10 @@ class ReceiveBuffer:
             self._append(piece)
         return bool(ready)
 
+    def put_before(self, data: bytes) -> None:
+        """What came with the SYN: it has no position, and comes before all that has one."""
+        self._append(data)
+
     def _append(self, piece: Buffer) -> None:
         """Small pieces are gathered, so that a flood of them costs about what they hold."""
         if len(piece) >= _SMALL_BYTES:

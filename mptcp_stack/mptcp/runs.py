@@ -35,7 +35,7 @@ def send_run(
     if connection.mode is Mode.PLAIN_TCP:
         subflow.send_data(payload, length, None, push, now_us)
         return
-    mapping = Mapping(start, subflow.snd_nxt - subflow.snd_iss, length)
+    mapping = Mapping(start, subflow.snd_nxt - subflow.data_iss, length)
     if subflow.failure is not None and mapping_faults.begins_infinite_mapping(subflow, now_us):
         # RFC 8684 §3.3.1: a length of 0 stands for everything that follows, and its checksum is 0.
         mapping.length, mapping.checksum = 0, 0 if connection.checksum_enabled else None

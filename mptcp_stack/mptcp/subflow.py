@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import dispatch, handshake, incoming, outgoing
+from mptcp_stack.mptcp import dispatch, early_data, handshake, incoming, outgoing
 from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
 from mptcp_stack.mptcp.states import DataState, Mode
@@ -222,11 +222,22 @@ class MptcpSubflow(Subflow):
 
     def answers_to_send(self) -> int:
         retries, listener = self.environment.settings.tcp_synack_retries, self.connection.listener
+        if self.fast_open is not None and self.fast_open.is_passive:
+            # Linux tries once more, for an application may have the connection.
+            return retries + 1
         if listener is None or self.is_join:
             return retries
         return listener.answers_to_send(self.connection, retries)
 
+    def may_send_early(self) -> bool:
+        opening = self.fast_open
+        is_believed = opening is not None and opening.is_passive
+        # MPTCP knows the peer's key only from the third packet on.
+        return is_believed and self.state is State.SYN_RECEIVED and self.connection.mode is Mode.PLAIN_TCP
+
     def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
+        if self.fast_open is not None and self.fast_open.is_passive:
+            return handshake.on_handshake_acknowledgement(self, segment, now_us)
         listener = self.connection.listener
         if listener is not None and not self.is_join and not listener.has_room_for_ready():
             if self.environment.settings.tcp_abort_on_overflow:
@@ -237,6 +248,8 @@ class MptcpSubflow(Subflow):
         return handshake.on_handshake_acknowledgement(self, segment, now_us)
 
     def on_simultaneous_open(self, now_us: int) -> None:
+        if self.fast_open is not None:
+            self.fast_open.rest = self.fast_open.data
         handshake.on_simultaneous_open(self, now_us)
 
     def on_segment(self, segment: TcpSegment, now_us: int) -> bool:
@@ -249,7 +262,7 @@ class MptcpSubflow(Subflow):
         return incoming.on_segment(self, segment, now_us)
 
     def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
-        incoming.on_data(self, position - self.irs, pieces, now_us)
+        incoming.on_data(self, position - self.data_irs, pieces, now_us)
 
     def on_fin(self, now_us: int) -> None:
         self.connection.on_subflow_fin(self, now_us)
@@ -268,12 +281,16 @@ class MptcpSubflow(Subflow):
         elif self.connection.mode is not Mode.PLAIN_TCP:
             events.on_connection("created", self.connection, self)
         self.connection.on_subflow_established(self, now_us)
+        if self.fast_open is not None:
+            early_data.on_established(self, self.fast_open, now_us)
 
     def on_reset_received(self, segment: TcpSegment, now_us: int) -> None:
         incoming.on_reset(self, segment, now_us)
 
     def on_closed(self, error: int | None, now_us: int) -> None:
         self.confirm_timer.cancel()
+        if self.fast_open is not None:
+            early_data.on_closed(self, self.fast_open, now_us)
         if self.failure is not None and self.failure.answer_timer is not None:
             self.failure.answer_timer.cancel()
         if self.connection.mode is Mode.MPTCP:

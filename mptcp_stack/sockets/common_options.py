@@ -50,6 +50,7 @@ class _IntegerField:
         return replace(options, **changes)
 
 
+_TCP_FASTOPEN_CONNECT = 30
 _SECOND_US, _MILLISECOND_US = 1_000_000, 1_000
 _FIELDS: dict[Name, _IntegerField] = {
     (SOL_SOCKET, int(socket.SO_KEEPALIVE)): _IntegerField("keep_alive", is_flag=True),
@@ -65,6 +66,8 @@ _FIELDS: dict[Name, _IntegerField] = {
         "keep_count", 1, 1, 127, setting="tcp_keepalive_probes"
     ),
     (IPPROTO_TCP, int(socket.TCP_SYNCNT)): _IntegerField("syn_count", 1, 1, 127, setting="tcp_syn_retries"),
+    (IPPROTO_TCP, int(socket.TCP_FASTOPEN)): _IntegerField("fast_open_queue"),
+    (IPPROTO_TCP, _TCP_FASTOPEN_CONNECT): _IntegerField("fast_open_connect", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_USER_TIMEOUT)): _IntegerField("user_timeout_us", _MILLISECOND_US),
 }
 

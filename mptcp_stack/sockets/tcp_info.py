@@ -83,6 +83,15 @@ def parse_tcp_info(data: bytes) -> dict[str, int]:
     return values
 
 
+def _fast_open_options(subflow: Subflow) -> int:
+    """TCPI_OPT_SYN_DATA and TCPI_OPT_TFO_CHILD."""
+    opening = subflow.fast_open
+    if opening is None:
+        return 0
+    had_data = opening.is_data_acknowledged or (opening.is_passive and len(opening.data) > 0)
+    return had_data << 5 | opening.is_passive << 7
+
+
 def tcp_info(subflow: Subflow, unsent_bytes: int) -> dict[str, int]:
     """What this stack knows of one subflow; ``unsent_bytes`` were written and not sent yet."""
     queue, congestion = subflow.retransmission_queue, subflow.congestion
@@ -95,7 +104,7 @@ def tcp_info(subflow: Subflow, unsent_bytes: int) -> dict[str, int]:
         "tcpi_retransmits": subflow.consecutive_timeouts,
         "tcpi_probes": subflow.probing.unanswered if subflow.probing is not None else 0,
         "tcpi_backoff": subflow.consecutive_timeouts,
-        "tcpi_options": options,
+        "tcpi_options": options | _fast_open_options(subflow),
         "tcpi_snd_wscale": subflow.snd_wnd_scale,
         "tcpi_rcv_wscale": subflow.rcv_wnd_scale,
         "tcpi_rto": subflow.round_trip.rto_us,

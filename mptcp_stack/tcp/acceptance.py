@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from errno import ECONNREFUSED, ECONNRESET, EPIPE
 
-from mptcp_stack.tcp import duplicate_sack, output, passive_handshake, peer_fin, receive_round_trip
+from mptcp_stack.tcp import (
+    duplicate_sack,
+    fast_open,
+    output,
+    passive_handshake,
+    peer_fin,
+    receive_round_trip,
+)
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
 from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
@@ -55,12 +62,10 @@ def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence
 def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
     """RFC 9293 §3.10.7.3."""
     counters = subflow.environment.counters
-    if segment.flags & ACK:
-        acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
-        if not subflow.snd_iss < acknowledgement <= subflow.snd_nxt:
-            counters.increment("StackDropBadAcknowledgement")
-            _refuse_acknowledgement(subflow, segment, now_us)
-            return
+    if segment.flags & ACK and not _acknowledges_syn(subflow, segment):
+        counters.increment("StackDropBadAcknowledgement")
+        _refuse_acknowledgement(subflow, segment, now_us)
+        return
     if segment.flags & RST:
         if segment.flags & ACK:
             subflow.finish(ECONNREFUSED, now_us)
@@ -80,6 +85,9 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
             output.send_syn(subflow, subflow.retransmission_queue.chunks[0], now_us)
         return
     subflow.take_syn(segment, now_us)
+    if subflow.fast_open is not None:
+        acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
+        fast_open.on_syn_acknowledgement(subflow, subflow.fast_open, segment, acknowledgement)
     on_acknowledgement(subflow, subflow.snd_nxt, segment.options, False, now_us)
     subflow.snd_wl2 = subflow.snd_una
     subflow.change_state(Event.SYN_ACK_RECEIVED)
@@ -88,6 +96,14 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
         subflow.on_handshake_end()
         subflow.on_established(now_us)
         subflow.request_output()
+
+
+def _acknowledges_syn(subflow: Subflow, segment: TcpSegment) -> bool:
+    """And maybe the data that went with it (RFC 7413)."""
+    acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
+    opening = subflow.fast_open
+    sent = subflow.snd_nxt if opening is None else subflow.snd_nxt + len(opening.data)
+    return subflow.snd_iss < acknowledgement <= sent
 
 
 def _is_expected(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
@@ -199,7 +215,7 @@ def _refuse_acknowledgement(subflow: Subflow, segment: TcpSegment, now_us: int) 
 def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> bool:
     """The third packet of the handshake. False when the segment must not be looked at any further."""
     acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
-    if acknowledgement != subflow.snd_nxt:
+    if not subflow.snd_iss < acknowledgement <= subflow.snd_nxt:
         subflow.environment.counters.increment("StackDropBadAcknowledgement")
         _refuse_acknowledgement(subflow, segment, now_us)
         return False

@@ -165,6 +165,9 @@ class AcknowledgementTiming:
 
     def on_room(self, subflow: Subflow, limit: int, now_us: int) -> None:
         """Reading has made room; the peer is told when that doubles its window (RFC 9293 §3.8.6.2.2)."""
+        if subflow.rcv_nxt == subflow.data_irs + 1:
+            # Nothing came but what the SYN brought, for which no window was told.
+            return
         told = subflow.rcv_right_edge - subflow.rcv_nxt
         # Without window scaling there may be more room than the field can tell.
         tellable = min(subflow.receive_window(), 0xFFFF << subflow.rcv_wnd_scale)

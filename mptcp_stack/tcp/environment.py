@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mptcp_stack.counters import Counters
 from mptcp_stack.ip.layer import IpLayer
 from mptcp_stack.settings import StackSettings
+from mptcp_stack.tcp.fast_open import FastOpen
 from mptcp_stack.tcp.initial_sequence import KeyedNumbers
 from mptcp_stack.tcp.time_wait import TimeWaitTable
 from mptcp_stack.tcp.timers import TimerQueue
@@ -35,10 +36,12 @@ class Environment:
     time_waits: TimeWaitTable = field(init=False)
     """What ended, but must still be answered for."""
     numbers: KeyedNumbers = field(init=False)
+    fast_open: FastOpen = field(init=False)
 
     def __post_init__(self) -> None:
         self.time_waits = TimeWaitTable(self)
         self.numbers = KeyedNumbers(self.random_bytes)
+        self.fast_open = FastOpen(self.random_bytes, self.counters)
 
     def random_number(self, bits: int) -> int:
         return int.from_bytes(self.random_bytes((bits + 7) // 8), "big") >> (-bits % 8)

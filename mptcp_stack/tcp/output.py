@@ -65,6 +65,11 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
         timestamp_echo=subflow.timestamp_recent if is_answer else 0,
         mptcp=subflow.syn_options(),
     )
+    payload: tuple[bytes, ...] = ()
+    opening = subflow.fast_open
+    if opening is not None and chunk.transmissions == 1:
+        options.fast_open_cookie = opening.answer if is_answer else opening.asked
+        payload = (opening.data,) if opening.data and not is_answer else ()
     window = first_window(subflow, is_answer=is_answer)
     if is_answer:
         subflow.rcv_right_edge = subflow.rcv_nxt + window
@@ -74,7 +79,9 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     segment = _segment(subflow, chunk.sequence, flags, window, options)
     if not is_answer:
         segment.acknowledgement = 0
-    _send(subflow, segment, (), 0, now_us)
+    if payload:
+        subflow.environment.counters.increment("TcpExtTCPOrigDataSent")
+    _send(subflow, segment, payload, 0, now_us)
 
 
 def _segment(subflow: Subflow, sequence: int, flags: int, window: int, options: TcpOptions) -> TcpSegment:

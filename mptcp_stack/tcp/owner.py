@@ -27,6 +27,10 @@ class SubflowOwner(ABC):
         """It began with the peer's SYN."""
 
     @abstractmethod
+    def may_send_early(self) -> bool:
+        """Before the third packet came: the peer's SYN was believed by its cookie (RFC 7413 §4.2.2)."""
+
+    @abstractmethod
     def answers_to_send(self) -> int:
         """How often a SYN/ACK is sent again at most; asked when one was not acknowledged in time."""
 

@@ -6,6 +6,7 @@ SYN within it ends it.
 
 from __future__ import annotations
 
+from errno import ECONNRESET
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp import output, retransmission_timer
@@ -26,7 +27,7 @@ def lets_pass(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int)
     if sequence == subflow.irs and kind == SYN and not _is_too_old(subflow, segment):
         _answer_again(subflow, now_us)
         return False
-    if kind & ACK and unwrap(segment.acknowledgement, subflow.snd_nxt) != subflow.snd_iss + 1:
+    if kind & ACK and not _acknowledges_answer(subflow, segment):
         subflow.environment.counters.increment("StackDropBadAcknowledgement")
         if not kind & RST:
             output.send_reset_at(subflow, segment.acknowledgement, now_us)
@@ -50,7 +51,17 @@ def refuse(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
     subflow.environment.counters.increment("TcpExtEmbryonicRsts")
     if not segment.flags & RST:
         output.send_refusal(subflow, segment, now_us)
-    subflow.finish(None, now_us)
+    error = None
+    if subflow.fast_open is not None and subflow.fast_open.is_passive:
+        subflow.fast_open.was_reset = bool(segment.flags & RST)
+        error = ECONNRESET
+    subflow.finish(error, now_us)
+
+
+def _acknowledges_answer(subflow: Subflow, segment: TcpSegment) -> bool:
+    """And maybe data that followed it at once (RFC 7413)."""
+    acknowledgement = unwrap(segment.acknowledgement, subflow.snd_nxt)
+    return subflow.snd_iss < acknowledgement <= subflow.snd_nxt
 
 
 def _answer_again(subflow: Subflow, now_us: int) -> None:

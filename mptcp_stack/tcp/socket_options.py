@@ -26,6 +26,10 @@ class SocketOptions:
     """0: as long as ``tcp_retries2`` lasts (RFC 9293 §3.8.3)."""
     receive_buffer_bytes: int = 0
     """0: tuned; else what SO_RCVBUF has fixed, half of which is window."""
+    fast_open_queue: int = 0
+    """Of a listener: how many connections may begin with data in their SYN (TCP_FASTOPEN); 0: none."""
+    fast_open_connect: bool = False
+    """The SYN waits for the first write, to take it along (TCP_FASTOPEN_CONNECT)."""
     congestion_control: str = ""
     """A name of ``settings.CONGESTION_CONTROLS``; empty: the host's (TCP_CONGESTION)."""
 

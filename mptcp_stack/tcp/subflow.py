@@ -18,6 +18,7 @@ from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.episode import LossEpisode
 from mptcp_stack.tcp.explicit_congestion import ExplicitCongestion, negotiate
+from mptcp_stack.tcp.fast_open import Opening
 from mptcp_stack.tcp.keep_alive import KeepAlive
 from mptcp_stack.tcp.mtu_probing import MtuProbing
 from mptcp_stack.tcp.owner import SubflowOwner
@@ -57,6 +58,8 @@ class Subflow(SubflowOwner):
         "base_mss",
         "congestion",
         "consecutive_timeouts",
+        "data_irs",
+        "data_iss",
         "delayed_ack_timer",
         "duplicate_acknowledgements",
         "duplicate_block",
@@ -64,6 +67,7 @@ class Subflow(SubflowOwner):
         "environment",
         "episode",
         "explicit_congestion",
+        "fast_open",
         "fin_position",
         "fin_wanted",
         "first_timeout_us",
@@ -125,6 +129,7 @@ class Subflow(SubflowOwner):
         self.local, self.local_port = local, local_port
         self.remote, self.remote_port = remote, remote_port
         self.state = State.CLOSED
+        self.fast_open: Opening | None = None
         self.soft_error: int | None = None
         """What ICMP has said since the peer was heard of last (RFC 5461 §2.2)."""
         self.socket_options = DEFAULT_SOCKET_OPTIONS
@@ -167,7 +172,7 @@ class Subflow(SubflowOwner):
 
     def _initialise_receiver(self) -> None:
         settings = self.environment.settings
-        self.irs = self.rcv_nxt = self.rcv_right_edge = 0
+        self.irs = self.data_irs = self.rcv_nxt = self.rcv_right_edge = 0
         self.rcv_wnd_scale = settings.receive_window_scale
         self.reassembly = Reassembly(0)
         self.peer_fin_position: int | None = None
@@ -206,7 +211,7 @@ class Subflow(SubflowOwner):
 
     def begin_at(self, initial_sequence: int) -> None:
         """Before anything was sent: with which number to begin."""
-        self.snd_iss = self.snd_una = self.snd_nxt = initial_sequence
+        self.snd_iss = self.snd_una = self.snd_nxt = self.data_iss = initial_sequence
         self.last_small_end = initial_sequence
         """Where the last segment ended that was not full."""
 
@@ -240,7 +245,16 @@ class Subflow(SubflowOwner):
         self.environment.subflows[self.four_tuple] = self
         self.change_state(Event.SYN_RECEIVED)
         self.take_syn(segment, now_us)
+        if self.fast_open is not None and self.fast_open.is_passive:
+            self._pass_over(len(self.fast_open.data))
         self._send_syn(SYN | ACK, now_us)
+
+    def _pass_over(self, length: int) -> None:
+        """The data of the peer's SYN, which belongs to no mapping (RFC 8684 Appendix B)."""
+        self.rcv_nxt += length
+        self.rcv_right_edge = self.last_acknowledged = self.rcv_nxt
+        self.data_irs += length
+        self.reassembly = Reassembly(self.rcv_nxt)
 
     def open_answered(self, syn: TcpSegment, initial_sequence: int, now_us: int) -> None:
         """As if the SYN had been answered by this subflow; its third packet is to be processed at once."""
@@ -261,7 +275,7 @@ class Subflow(SubflowOwner):
     def take_syn(self, segment: TcpSegment, now_us: int) -> None:
         """The peer's sequence number and options (RFC 9293 §3.7.1, RFC 7323 §2 and §3, RFC 2018 §2)."""
         options = segment.options
-        self.irs = segment.sequence
+        self.irs = self.data_irs = segment.sequence
         self.rcv_nxt = self.irs + 1
         self.rcv_right_edge = self.last_acknowledged = self.rcv_nxt
         self.reassembly = Reassembly(self.rcv_nxt)
@@ -345,7 +359,9 @@ class Subflow(SubflowOwner):
 
     @property
     def can_send(self) -> bool:
-        return self.state in CAN_SEND and not self.fin_wanted
+        if self.state not in CAN_SEND and (self.fast_open is None or not self.may_send_early()):
+            return False
+        return not self.fin_wanted
 
     def begin_transmission(self, now_us: int) -> None:
         """New data waits: a window that rested says little of the path by now (RFC 5681 §4.1)."""
@@ -486,7 +502,9 @@ class Subflow(SubflowOwner):
         """Nothing more will come or go."""
         if self.state is State.CLOSED:
             return
-        if self.state is State.SYN_SENT or (self.state is State.SYN_RECEIVED and not self.is_passive):
+        if self.state is State.SYN_SENT or (
+            self.state is State.SYN_RECEIVED and not (self.is_passive and self.fast_open is None)
+        ):
             self.environment.counters.increment("TcpAttemptFails")
         self.change_state(Event.RESET)
         self._forget()

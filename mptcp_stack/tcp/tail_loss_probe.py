@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mptcp_stack.tcp import output
 from mptcp_stack.tcp.explicit_congestion import is_window_held
 from mptcp_stack.tcp.round_trip import INITIAL_RTO_US
-from mptcp_stack.tcp.states import Recovery
+from mptcp_stack.tcp.states import Recovery, State
 
 if TYPE_CHECKING:
     from mptcp_stack.tcp.duplicate_sack import DuplicateReport
@@ -41,7 +41,8 @@ def timeout_us(subflow: Subflow) -> int | None:
         return None
     srtt_us = subflow.round_trip.srtt_us
     if srtt_us is None:
-        return INITIAL_RTO_US
+        # Before the third packet came, what was lost is the SYN/ACK (RFC 7413 §4.2.2).
+        return None if subflow.state is State.SYN_RECEIVED else INITIAL_RTO_US
     is_single = len(queue) == 1 and queue.chunks[0].data_length <= subflow.segment_bytes
     # A single segment may be acknowledged late by rule.
     return 2 * srtt_us + (subflow.round_trip.minimum_rto_us if is_single else TIMER_SLACK_US)

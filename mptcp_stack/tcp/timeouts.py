@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp import (
+    fast_open,
     giving_up,
     mtu_probing,
     output,
@@ -12,6 +13,7 @@ from mptcp_stack.tcp import (
     retransmission_timer,
     tail_loss_probe,
 )
+from mptcp_stack.tcp.fast_open import BLACKHOLE_TIMEOUTS
 from mptcp_stack.tcp.retransmission_timer import Purpose
 from mptcp_stack.tcp.states import Recovery, State
 
@@ -42,7 +44,7 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
     counters = subflow.environment.counters
     counters.increment("TcpExtTCPTimeouts")
     if giving_up.is_enough(subflow, now_us):
-        if subflow.state is not State.SYN_RECEIVED or not subflow.is_passive:
+        if subflow.state is not State.SYN_RECEIVED or not subflow.is_passive or subflow.fast_open is not None:
             counters.increment("TcpExtTCPAbortOnTimeout")
         subflow.time_out(now_us)
         return
@@ -60,6 +62,8 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
         # As for Linux an attempt to connect began with its SYN, other waiting with the first repetition.
         subflow.first_timeout_us = queue.chunks[0].sent_us if subflow.state is State.SYN_SENT else now_us
     subflow.consecutive_timeouts += 1
+    if subflow.fast_open is not None and subflow.consecutive_timeouts == BLACKHOLE_TIMEOUTS:
+        fast_open.on_timeout(subflow, subflow.fast_open, now_us)
     first = queue.next_lost(subflow.segment_bytes, subflow.segment_bytes)
     if first is not None:
         output.send_again(subflow, first, now_us)

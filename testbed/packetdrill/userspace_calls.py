@@ -54,6 +54,7 @@ from testbed.packetdrill.userspace_descriptors import (
     StreamSocket,
     make_pipe,
 )
+from testbed.packetdrill.userspace_fast_open import FastOpenCalls
 from testbed.packetdrill.userspace_options import SocketOptions, tcp_info_of
 from testbed.packetdrill.userspace_polling import PollingCalls
 from testbed.packetdrill.userspace_time_limits import limited
@@ -99,6 +100,10 @@ class SocketCalls:
             **self._polling.handlers,
             **self._transfer.handlers,
         }
+        self._fast_open = FastOpenCalls(
+            stack, self._table, self._start_connecting, self._connect_default, self._handlers
+        )
+        self._handlers.update(self._fast_open.handlers)
 
     def prepare(self, name: str, arguments: list[Value]) -> Attempt:
         """The call as an attempt. Raises ValueError for a call or an argument that can't be carried out."""
@@ -221,20 +226,23 @@ class SocketCalls:
         remote = read_socket_address(arguments[1], self._connect_default, endpoint.domain)
         if endpoint.listener is not None or endpoint.connect_was_reported:
             raise OSError(EISCONN, "listening or connected already")
+        if self._fast_open.defers(endpoint, remote):
+            return finished(0)
         is_repeated = endpoint.connection is not None
         if not is_repeated:
-            self._start_connecting(endpoint, remote)
+            early = b"" if endpoint.socket_options.fast_open_connect else None
+            self._start_connecting(endpoint, remote, early)
         return lambda _now_us: self._try_connect(endpoint, EALREADY if is_repeated else EINPROGRESS)
 
-    def _start_connecting(self, endpoint: StreamSocket, remote: AddressAndPort) -> None:
+    def _start_connecting(
+        self, endpoint: StreamSocket, remote: AddressAndPort, early: bytes | None = None
+    ) -> None:
         address, port = remote
         if len(address) == 4 and endpoint.domain == socket.AF_INET6:
             address = v4_mapped(address)
-        local, local_port = endpoint.bound or (None, 0)
-        if local is not None and is_unspecified(local):
-            local = None
+        local, local_port = endpoint.local_address, endpoint.bound[1] if endpoint.bound else 0
         connection = self._stack.connect(
-            address, port, protocol=endpoint.protocol, local=local, local_port=local_port
+            address, port, protocol=endpoint.protocol, local=local, local_port=local_port, early=early
         )
         endpoint.attach(connection)
 

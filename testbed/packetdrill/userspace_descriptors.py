@@ -12,6 +12,7 @@ from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import DataState
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
+from mptcp_stack.wire.addresses import is_unspecified
 
 FIRST_DESCRIPTOR = 3
 MAXIMUM_DESCRIPTORS = 1024
@@ -90,6 +91,12 @@ class StreamSocket(Endpoint):
             self.connection.set_socket_options(options)
         if self.listener is not None:
             self.listener.socket_options = options
+
+    @property
+    def local_address(self) -> bytes | None:
+        """What it was bound to, if to one address."""
+        address = self.bound[0] if self.bound is not None else None
+        return None if address is None or is_unspecified(address) else address
 
     def start_listening(self, listener: Listener) -> None:
         self.listener = listener

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from errno import EINVAL, ENOTCONN, EOPNOTSUPP, EPIPE
+from errno import EINVAL, ENOTCONN, EPIPE
 
 from testbed.packetdrill.stack_under_test import Value
 from testbed.packetdrill.userspace_attempts import (
@@ -90,21 +90,21 @@ class TransferCalls:
 
     def _write(self, arguments: list[Value]) -> Try:
         endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
-        return _sending(endpoint, _payload(arguments[1], _length(arguments[2])), 0)
+        return sending(endpoint, _payload(arguments[1], _length(arguments[2])), 0)
 
     def _writev(self, arguments: list[Value]) -> Try:
         endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
-        return _sending(endpoint, _gathered(arguments[1], arguments[2]), 0)
+        return sending(endpoint, _gathered(arguments[1], arguments[2]), 0)
 
     def _send(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         flags = number_argument(arguments[3], "flags")
-        return _sending(endpoint, _payload(arguments[1], _length(arguments[2])), flags)
+        return sending(endpoint, _payload(arguments[1], _length(arguments[2])), flags)
 
     def _sendmsg(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
         data = _gathered(_message(arguments[1]).get("msg_iov"), None)
-        return _sending(endpoint, data, number_argument(arguments[2], "flags"))
+        return sending(endpoint, data, number_argument(arguments[2], "flags"))
 
     # --- between descriptors ---
 
@@ -116,12 +116,12 @@ class TransferCalls:
             raise OSError(EINVAL, "sendfile reads from files")
         count = _length(arguments[3])
         if arguments[2] is None or arguments[2] == 0:
-            return _sending(target, source.take(count) or b"", 0)
+            return sending(target, source.take(count) or b"", 0)
         offset = number_argument(arguments[2], "offset")
         kept, source.position = source.position, offset
         data = source.take(count) or b""
         source.position = kept
-        return _with_outputs(_sending(target, data, 0), {2: [offset + len(data)]})
+        return _with_outputs(sending(target, data, 0), {2: [offset + len(data)]})
 
     def _splice(self, arguments: list[Value]) -> Try:
         """splice(in, NULL, out, NULL, count, flags)"""
@@ -193,11 +193,9 @@ def _receiving(endpoint: Endpoint, length: int, flags: int, deliver: Deliver) ->
     return attempt
 
 
-def _sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
+def sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
     if flags & ~_KNOWN_SEND_FLAGS:
         raise ValueError("flags: the bundled stack knows MSG_DONTWAIT and MSG_NOSIGNAL")
-    if flags & MSG_FASTOPEN:
-        raise OSError(EOPNOTSUPP, "the bundled stack has no TCP Fast Open")
     if isinstance(endpoint, ByteEndpoint):
         return finished(endpoint.put(data))
     if not isinstance(endpoint, StreamSocket):
@@ -253,6 +251,11 @@ def _length(value: Value) -> int:
     if not 0 <= length <= MAXIMUM_CALL_BYTES:
         raise ValueError(f"length {length}: expected 0 to {MAXIMUM_CALL_BYTES}")
     return length
+
+
+def payload_argument(buffer: Value, length: Value) -> bytes:
+    """What a call is given to send."""
+    return _payload(buffer, _length(length))
 
 
 def _payload(value: Value, length: int) -> bytes:
