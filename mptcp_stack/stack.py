@@ -40,7 +40,7 @@ from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
 from mptcp_stack.wire.frame import Frame
 from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinAck, MpJoinSyn, MptcpOption, MpTcpRst
 from mptcp_stack.wire.tcp_options import TcpOptions
-from mptcp_stack.wire.tcp_segment import ACK, RST, SYN, TcpSegment, emit_tcp_header, parse_tcp
+from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN, TcpSegment, emit_tcp_header, parse_tcp
 
 KEY_ATTEMPTS = 4
 PROTOCOLS = ("mptcp", "tcp")
@@ -333,6 +333,9 @@ class Stack:
         join = handshake.find_option(segment, MpJoinSyn)
         if listener is None:
             self._refuse(datagram, segment, now_us)
+        elif segment.flags & FIN:
+            # Nobody begins and ends at once; Linux drops it as well.
+            self.counters.increment("StackDropUnexpectedState")
         elif join is not None and listener.is_mptcp:
             self._receive_join(listener, datagram, segment, join, now_us)
         elif listener.is_for_joins:

@@ -11,11 +11,13 @@ from mptcp_stack.tcp import (
     passive_handshake,
     peer_fin,
     receive_round_trip,
+    retransmission_timer,
 )
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
 from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
 from mptcp_stack.tcp.subflow import Subflow
+from mptcp_stack.tcp.tail_loss_probe import TIMER_SLACK_US
 from mptcp_stack.wire.sequence import unwrap
 from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN, TcpSegment
 
@@ -65,6 +67,9 @@ def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
     if segment.flags & ACK and not _acknowledges_syn(subflow, segment):
         counters.increment("StackDropBadAcknowledgement")
         _refuse_acknowledgement(subflow, segment, now_us)
+        if not subflow.syn_retransmissions:
+            # As in Linux: what the RST ends at the peer was in the way of our SYN, which comes again soon.
+            retransmission_timer.fire_in(subflow, TIMER_SLACK_US, now_us)
         return
     if segment.flags & RST:
         if segment.flags & ACK:

@@ -1,7 +1,6 @@
 """What arrives between our answer to a SYN and the third packet, by the rules of Linux's requests.
 
-They are those of RFC 9293 §3.10.7.4 for SYN_RECEIVED, but a request has no window to defend yet: any RST or
-SYN within it ends it.
+They are those of RFC 9293 §3.10.7.4 for SYN_RECEIVED, but nothing is lost yet: a SYN in the window ends it.
 """
 
 from __future__ import annotations
@@ -33,6 +32,12 @@ def lets_pass(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int)
             output.send_reset_at(subflow, segment.acknowledgement, now_us)
         return False
     if not _is_acceptable(subflow, segment, sequence, now_us):
+        return False
+    if kind & RST and sequence != subflow.rcv_nxt:
+        # RFC 5961 §3.2
+        if _may_answer(subflow, now_us):
+            subflow.environment.counters.increment("TcpExtTCPChallengeACK")
+            output.send_acknowledgement(subflow, now_us)
         return False
     if kind & RST or (kind & SYN and sequence != subflow.irs):
         subflow.environment.counters.increment("TcpAttemptFails")
@@ -100,7 +105,9 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
     if is_inside and not is_too_old:
         return True
     counters = subflow.environment.counters
-    if not segment.flags & RST and _may_answer(subflow, now_us):
+    # Who sends data waits for an answer; two ends that only acknowledge would answer each other for ever.
+    has_data = len(segment.payload) > 0 and not segment.flags & SYN
+    if not segment.flags & RST and (has_data or _may_answer(subflow, now_us)):
         output.send_acknowledgement(subflow, now_us)
     if is_too_old:
         counters.increment("TcpExtPAWSEstab")

@@ -36,10 +36,12 @@ def test_timer_starts_anew_with_a_repeated_syn() -> None:
     assert [at_us for at_us, _ in exchange.advance(1_500_000)] == [1_000_000]
 
 
-@pytest.mark.parametrize(("flags", "answer"), [("R", None), ("RA", None), ("S", "RA"), ("SA", "R")])
-def test_reset_or_other_syn_in_the_window_ends_it(flags: str, answer: str | None) -> None:
+@pytest.mark.parametrize(
+    ("flags", "sequence", "answer"), [("S", 100, "RA"), ("SA", 100, "R"), ("R", 1, None), ("RA", 1, None)]
+)
+def test_reset_or_other_syn_in_the_window_ends_it(flags: str, sequence: int, answer: str | None) -> None:
     exchange = half_open()
-    exchange.send(flags, 100, 1)
+    exchange.send(flags, sequence, 1)
     exchange.must_be_in(State.CLOSED)
     if answer is not None:
         exchange.expect(answer)
@@ -58,6 +60,26 @@ def test_out_of_the_window_is_answered_by_an_acknowledgement(sequence: int, flag
     exchange.expect("A", 1, 1)
     exchange.expect_nothing()
     exchange.must_be_in(State.SYN_RECEIVED)
+
+
+def test_reset_elsewhere_in_the_window_is_challenged() -> None:
+    """RFC 5961 §3.2."""
+    exchange = half_open()
+    for _ in range(3):
+        exchange.send("R", 100)
+    exchange.expect("A", 1, 1)
+    exchange.expect_nothing()
+    assert exchange.stack.counters["TcpExtTCPChallengeACK"] == 1
+    exchange.must_be_in(State.SYN_RECEIVED)
+
+
+def test_data_out_of_the_window_is_always_answered() -> None:
+    """Two ends cannot answer each other for ever with it."""
+    exchange = half_open()
+    for _ in range(3):
+        exchange.send("A", 70_000, 1, b"x")
+        exchange.expect("A", 1, 1)
+    exchange.expect_nothing()
 
 
 def test_reset_out_of_the_window_is_ignored() -> None:
