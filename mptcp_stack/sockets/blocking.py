@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from errno import EAGAIN, EINPROGRESS, EINVAL, EISCONN, ENOTCONN
+from errno import EAGAIN, EINPROGRESS, EINVAL, EISCONN, ENOTCONN, EOPNOTSUPP
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,18 +22,21 @@ from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop
 from mptcp_stack.sockets import options
 from mptcp_stack.sockets.common_options import INTEGER, SOL_SOCKET, get_common, set_common
 from mptcp_stack.sockets.coroutines import StreamSocket
 from mptcp_stack.sockets.transports import SocketName, socket_name
 from mptcp_stack.stack import Stack
+from mptcp_stack.tcp.fast_open import Mode
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
 from mptcp_stack.wire.addresses import parse_address
 
 Result = TypeVar("Result")
 Address = tuple[str, int]
 START_LIMIT_S = 10.0
+MSG_FASTOPEN = 0x20000000
 
 
 class StackThread:
@@ -153,6 +156,8 @@ class BlockingSocket:
         self._listener: Listener | None = None
         self._local: tuple[bytes | None, int] = (None, 0)
         self._options = DEFAULT_SOCKET_OPTIONS
+        self._deferred: Address | None = None
+        """Where the first write is to connect to (TCP_FASTOPEN_CONNECT)."""
         self._timeout: float | None = None
         self._readable = _ReadableEvent()
         self._was_error_told = False
@@ -180,6 +185,7 @@ class BlockingSocket:
         def begin() -> Listener:
             listener = self._thread.stack.listen(host, port, protocol=self._protocol, backlog=backlog)
             listener.on_change = self._update_event
+            listener.socket_options = self._options
             return listener
 
         self._listener = self._thread.call(begin)
@@ -224,21 +230,34 @@ class BlockingSocket:
 
     def connect(self, address: Address) -> None:
         """Waits for the handshake. Without blocking it is BlockingIOError(EINPROGRESS), and goes on."""
-        if self._stream is not None:
+        if self._stream is not None or self._deferred is not None:
             raise OSError(EISCONN, os.strerror(EISCONN))
+        if self._options.fast_open_connect:
+            remote, local = parse_address(address[0]), self._local[0]
+            if self._thread.call(lambda: self._thread.stack.may_begin_early(remote, local)):
+                self._deferred = address
+                return
+        self._begin(address, b"" if self._options.fast_open_connect else None)
+        self._finish_connecting()
+
+    def _begin(self, address: Address, early: bytes | None) -> int:
+        """The bytes that go with the SYN."""
         host, port = address
         remote = parse_address(host)
         local, local_port = self._local
 
-        def begin() -> None:
+        def begin() -> int:
             connection = self._thread.stack.connect(
-                remote, port, protocol=self._protocol, local=local, local_port=local_port
+                remote, port, protocol=self._protocol, local=local, local_port=local_port, early=early
             )
             connection.set_socket_options(self._options)
             self._take(connection)
             self._thread.wake()
+            return bytes_taken(connection)
 
-        self._thread.call(begin)
+        return self._thread.call(begin)
+
+    def _finish_connecting(self) -> None:
         if self._timeout == 0:
             raise BlockingIOError(EINPROGRESS, os.strerror(EINPROGRESS))
         self._thread.wait(self._connected().wait_established(), self._timeout)
@@ -267,8 +286,33 @@ class BlockingSocket:
         view[: len(data)] = data
         return len(data)
 
+    def sendto(self, data: bytes, flags: int, address: Address) -> int:
+        """Begins the connection with data, as far as it may go with the SYN: MSG_FASTOPEN (RFC 7413).
+
+        Without blocking the result is what went, or BlockingIOError(EINPROGRESS); else everything is sent.
+        """
+        if flags != MSG_FASTOPEN:
+            raise OSError(EOPNOTSUPP, "the flags have to be MSG_FASTOPEN")
+        if self._stream is not None or self._deferred is not None:
+            raise OSError(EISCONN, os.strerror(EISCONN))
+        if not self._thread.call(lambda: self._thread.stack.settings.tcp_fastopen & Mode.CLIENT):
+            raise OSError(EOPNOTSUPP, "net.ipv4.tcp_fastopen")
+        return self._send_first(address, bytes(data))
+
+    def _send_first(self, address: Address, data: bytes) -> int:
+        taken = self._begin(address, data)
+        if taken and self._timeout == 0:
+            return taken
+        self._finish_connecting()
+        if taken < len(data):
+            self.sendall(data[taken:])
+        return len(data)
+
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """At least one byte, or BlockingIOError when there is no room and the socket does not block."""
+        if self._deferred is not None:
+            address, self._deferred = self._deferred, None
+            return self._send_first(address, bytes(data))
         stream = self._connected()
         accepted = self._thread.call(lambda: stream.write_now(bytes(data)))
         if accepted or not len(data):
@@ -279,6 +323,8 @@ class BlockingSocket:
         return 1
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        if self._deferred is not None:
+            data = data[self.send(data) :]
         self._thread.wait(self._connected().write(bytes(data)), self._waiting_time())
 
     def shutdown(self, how: int) -> None:

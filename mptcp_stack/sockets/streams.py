@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.mptcp.early_data import bytes_taken
+from mptcp_stack.sockets.coroutines import StreamSocket
 from mptcp_stack.sockets.transports import SocketName, StreamTransport, socket_name
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import parse_address
@@ -43,8 +46,12 @@ async def create_connection(
     protocol: str = "mptcp",
     local: bytes | str | None = None,
     local_port: int = 0,
+    early_data: bytes | None = None,
 ) -> tuple[asyncio.Transport, AnyProtocol]:
     """As ``loop.create_connection``; ``host`` is an address and ``protocol`` "mptcp" or "tcp".
+
+    ``early_data`` comes before all else that is written. What may of it goes with the SYN (RFC 7413), so that
+    the server may see it twice. Empty data asks for the cookie that the next connection needs.
 
     Raises OSError (ECONNREFUSED, ETIMEDOUT, ENETUNREACH …), ssl.SSLError, and ConfigurationError for
     text that is no address. Cancelling it aborts the attempt.
@@ -54,14 +61,20 @@ async def create_connection(
         if not isinstance(host, str):
             raise ConfigurationError("server_hostname: needed to check the certificate of a packed address")
         server_hostname = host
+    if ssl is not None and early_data is not None:
+        raise ConfigurationError("early_data: TLS has to begin the stream")
     connection = driver.stack.connect(
         _packed(host),
         port,
         protocol=protocol,
         local=None if local is None else _packed(local),
         local_port=local_port,
+        early=early_data,
     )
+    taken = bytes_taken(connection)
     await _established(connection, driver, loop)
+    if early_data is not None and taken < len(early_data):
+        await StreamSocket(connection, driver.wake).write(early_data[taken:])
     application = protocol_factory()
     transport = await _start(connection, application, driver, loop, ssl, server_hostname=server_hostname)
     return transport, application
@@ -78,6 +91,7 @@ async def open_connection(
     protocol: str = "mptcp",
     local: bytes | str | None = None,
     local_port: int = 0,
+    early_data: bytes | None = None,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """As ``asyncio.open_connection``. Raises what ``create_connection`` raises."""
     loop = asyncio.get_running_loop()
@@ -92,6 +106,7 @@ async def open_connection(
         protocol=protocol,
         local=local,
         local_port=local_port,
+        early_data=early_data,
     )
     return reader, asyncio.StreamWriter(transport, stream_protocol, reader, loop)
 
@@ -105,13 +120,16 @@ async def create_server(
     ssl: tls.SSLContext | None = None,
     protocol: str = "mptcp",
     backlog: int = 128,
+    fast_open: int = 0,
 ) -> StackServer:
     """As ``loop.create_server``: serves at once; ``host`` None is any address of both families.
 
+    With ``fast_open``, so many connections may be pending that began with data in their SYN (RFC 7413).
     Raises OSError (EADDRINUSE …), and ConfigurationError for text that is no address.
     """
     packed = None if host is None else _packed(host)
     listener = driver.stack.listen(packed, port, protocol=protocol, backlog=backlog)
+    listener.socket_options = replace(listener.socket_options, fast_open_queue=fast_open)
     server = StackServer(listener, protocol_factory, driver, asyncio.get_running_loop(), ssl)
     await server.start_serving()
     return server
@@ -127,6 +145,7 @@ async def start_server(
     ssl: tls.SSLContext | None = None,
     protocol: str = "mptcp",
     backlog: int = 128,
+    fast_open: int = 0,
 ) -> StackServer:
     """As ``asyncio.start_server``: the callback gets a reader and a writer for each client."""
     loop = asyncio.get_running_loop()
@@ -136,7 +155,7 @@ async def start_server(
         return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=loop)
 
     return await create_server(
-        driver, stream_protocol, host, port, ssl=ssl, protocol=protocol, backlog=backlog
+        driver, stream_protocol, host, port, ssl=ssl, protocol=protocol, backlog=backlog, fast_open=fast_open
     )
 
 
@@ -225,8 +244,6 @@ class StackServer(asyncio.AbstractServer):
 
 async def _established(connection: Connection, driver: StackDriver, loop: asyncio.AbstractEventLoop) -> None:
     """Waits for the handshake. Raises OSError when it fails; cancelling aborts it."""
-    from mptcp_stack.sockets.coroutines import StreamSocket
-
     attempt = StreamSocket(connection, driver.wake)
     driver.wake()
     try:

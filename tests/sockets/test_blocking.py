@@ -9,12 +9,13 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from mptcp_stack.device.in_memory import in_memory_pair
 from mptcp_stack.errors import ConfigurationError
-from mptcp_stack.sockets.blocking import BlockingSocket, StackThread
+from mptcp_stack.sockets.blocking import MSG_FASTOPEN, BlockingSocket, StackThread
 from tests.sockets.test_over_run_loop import ADDRESSES, MACS, SERVER, host
 
 Ends = tuple[BlockingSocket, BlockingSocket]
@@ -161,3 +162,45 @@ def test_files_over_a_socket(ends: Ends) -> None:
         assert reading.readline() == b"second line\n"
     with pytest.raises(ConfigurationError, match="makefile mode"):
         near.makefile("r")
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_fast_open(threads: tuple[StackThread, StackThread], protocol: str) -> None:
+    """MSG_FASTOPEN asks for a cookie and uses it; TCP_FASTOPEN_CONNECT leaves the SYN to the first write."""
+    for thread in threads:
+        settings = replace(thread.stack.settings, tcp_fastopen=3)
+        thread.stack.settings = thread.stack.environment.settings = settings
+    data = random.Random(6).randbytes(10_000)
+    with threads[1].socket(protocol=protocol) as listening:
+        listening.bind(("", 80))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+        listening.listen()
+        for number in range(4):
+            with threads[0].socket(protocol=protocol) as near:
+                near.settimeout(10)
+                if number < 2:
+                    assert near.sendto(data, MSG_FASTOPEN, (SERVER[4], 80)) == len(data)
+                else:
+                    near.setsockopt(socket.IPPROTO_TCP, 30, 1)
+                    near.connect((SERVER[4], 80))
+                    near.sendall(data)
+                far, _ = listening.accept()
+                with far:
+                    far.settimeout(10)
+                    near.shutdown(socket.SHUT_WR)
+                    received = b""
+                    while part := far.recv(1 << 16):
+                        received += part
+                    assert received == data
+    assert threads[0].stack.counters["TcpExtTCPFastOpenActive"] == 3
+    assert threads[1].stack.counters["TcpExtTCPFastOpenPassive"] == 3
+
+
+def test_fast_open_that_is_switched_off(threads: tuple[StackThread, StackThread]) -> None:
+    stack = threads[0].stack
+    stack.settings = stack.environment.settings = replace(stack.settings, tcp_fastopen=0)
+    with threads[0].socket() as near:
+        for flags in (MSG_FASTOPEN, 0):
+            with pytest.raises(OSError, match=r".") as caught:
+                near.sendto(b"x", flags, (SERVER[4], 80))
+            assert caught.value.errno == errno.EOPNOTSUPP

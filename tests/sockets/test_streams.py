@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -313,5 +314,42 @@ def test_a_closed_server_refuses_and_forgets_nobody() -> None:
             with contextlib.suppress(ConnectionError):
                 writer.close()
                 await writer.wait_closed()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_data_goes_with_the_syn_once_there_is_a_cookie(protocol: str) -> None:
+    """RFC 7413: the first connection asks for it, the second takes data along, more than a SYN holds."""
+    data = random.Random(4).randbytes(5000)
+
+    async def scenario() -> None:
+        async with two_hosts() as (client, server):
+            for host in (client, server):
+                host.stack.settings = replace(host.stack.settings, tcp_fastopen=3)
+                host.stack.environment.settings = host.stack.settings
+            async with await start_server(server, echo, None, 80, fast_open=10):
+                for early in (b"", b"x", data):
+                    reader, writer = await open_connection(
+                        client, SERVER[4], 80, protocol=protocol, early_data=early
+                    )
+                    writer.write(b"end")
+                    writer.write_eof()
+                    assert await reader.read() == early + b"end"
+                    writer.close()
+                    await writer.wait_closed()
+            assert client.stack.counters["TcpExtTCPFastOpenActive"] == 2
+            assert server.stack.counters["TcpExtTCPFastOpenPassive"] == 2
+
+    run(scenario())
+
+
+def test_early_data_and_tls_exclude_each_other() -> None:
+    async def scenario() -> None:
+        async with two_hosts() as (client, _):
+            with pytest.raises(ConfigurationError, match="early_data"):
+                await open_connection(
+                    client, SERVER[4], 80, ssl=ssl.create_default_context(), early_data=b"x"
+                )
 
     run(scenario())
