@@ -40,6 +40,7 @@ class StackSettings:
     """Of connections that begin from now on."""
 
     tcp_timestamps: bool = True
+    tcp_window_scaling: bool = True
     tcp_sack: bool = True
     tcp_dsack: bool = True
     """Tell the peer what came twice (RFC 2883)."""
@@ -139,6 +140,7 @@ _SYSCTL_FLAGS = {
     "net.mptcp.opportunistic_retransmission": "opportunistic_retransmission",
     "net.mptcp.penalise_slow_subflows": "penalise_slow_subflows",
     "net.ipv4.tcp_timestamps": "tcp_timestamps",
+    "net.ipv4.tcp_window_scaling": "tcp_window_scaling",
     "net.ipv4.tcp_sack": "tcp_sack",
     "net.ipv4.tcp_dsack": "tcp_dsack",
     "net.ipv4.tcp_ecn_fallback": "tcp_ecn_fallback",

@@ -368,9 +368,8 @@ class Stack:
             key = self._new_key()
             if key is None:
                 self.counters.increment("MPTcpExtMPFallbackTokenInit")
+        # What the peer requires, its third packet says again; the SYN/ACK says what we require.
         connection = self._new_passive(listener, key, _four_tuple(datagram, segment))
-        if key is not None and option is not None:
-            handshake.take_capable_flags(connection, option)
         subflow = connection.accept_initial()
         if sequence is not None:
             subflow.begin_at(sequence)

@@ -128,7 +128,7 @@ class StatelessAnswers:
         options = TcpOptions(maximum_segment_size=output.mss_towards(environment, local, remote), mptcp=mptcp)
         if settings.tcp_timestamps and syn.options.timestamp_value is not None:
             options.sack_permitted = syn.options.sack_permitted and settings.tcp_sack
-            scale = syn.options.window_scale
+            scale = syn.options.window_scale if settings.tcp_window_scaling else None
             options.window_scale = None if scale is None else settings.receive_window_scale
             stamp = syn_cookies.encode_timestamp(now_us // 1000, scale, options.sack_permitted)
             offset = environment.numbers.timestamp_offset(local, remote)

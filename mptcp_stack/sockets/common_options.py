@@ -23,6 +23,8 @@ Name = tuple[int, int]
 RECEIVE_BUFFER: Name = (SOL_SOCKET, int(socket.SO_RCVBUF))
 _LEAST_RECEIVE_BUFFER, _MOST_RECEIVE_BUFFER = 2304, 1 << 30
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
+TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
+_DEFAULT_SEGMENT_BYTES = 536
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class _IntegerField:
     is_flag: bool = False
     setting: str = ""
     """The host's setting that holds while the field is 0, in the field's unit."""
+    may_be_zero: bool = False
 
     def read(self, options: SocketOptions, settings: StackSettings) -> int:
         value = getattr(options, self.field)
@@ -45,7 +48,8 @@ class _IntegerField:
 
     def write(self, options: SocketOptions, value: int) -> SocketOptions:
         changes: dict[str, Any] = {self.field: bool(value) if self.is_flag else value * self.unit}
-        if not self.is_flag and not self.minimum <= value <= self.maximum:
+        is_free = self.is_flag or (self.may_be_zero and not value)
+        if not is_free and not self.minimum <= value <= self.maximum:
             raise OSError(EINVAL, f"{self.field}: expected {self.minimum} to {self.maximum}, got {value}")
         return replace(options, **changes)
 
@@ -66,6 +70,7 @@ _FIELDS: dict[Name, _IntegerField] = {
         "keep_count", 1, 1, 127, setting="tcp_keepalive_probes"
     ),
     (IPPROTO_TCP, int(socket.TCP_SYNCNT)): _IntegerField("syn_count", 1, 1, 127, setting="tcp_syn_retries"),
+    TCP_MAXSEG: _IntegerField("maximum_segment_size", minimum=88, maximum=32767, may_be_zero=True),
     (IPPROTO_TCP, int(socket.TCP_FASTOPEN)): _IntegerField("fast_open_queue"),
     (IPPROTO_TCP, _TCP_FASTOPEN_CONNECT): _IntegerField("fast_open_connect", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_USER_TIMEOUT)): _IntegerField("user_timeout_us", _MILLISECOND_US),
@@ -81,7 +86,11 @@ def get_common(
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
-    return INTEGER.pack(field.read(options, settings))[:length]
+    value = field.read(options, settings)
+    if (level, option) == TCP_MAXSEG:
+        # RFC 9293 §3.7.1: as long as nothing is known of the peer.
+        value = value or _DEFAULT_SEGMENT_BYTES
+    return INTEGER.pack(value)[:length]
 
 
 def set_common(options: SocketOptions, level: int, option: int, value: bytes) -> SocketOptions:

@@ -19,6 +19,7 @@ from mptcp_stack.sockets.common_options import (
     RECEIVE_BUFFER,
     SOL_SOCKET,
     TCP_CONGESTION,
+    TCP_MAXSEG,
     Name,
     get_common,
     set_common,
@@ -93,6 +94,16 @@ def _read_protocol(connection: Connection) -> bytes:
     return INTEGER.pack(IPPROTO_MPTCP if is_mptcp else IPPROTO_TCP)
 
 
+def _read_segment_size(connection: Connection) -> bytes:
+    """Of the first subflow: without what timestamps take, with what MPTCP's options take."""
+    if not connection.subflows:
+        return get_common(
+            connection.socket_options, connection.environment.settings, *TCP_MAXSEG, INTEGER.size
+        )
+    subflow = connection.subflows[0]
+    return INTEGER.pack(subflow.segment_bytes + subflow.data_option_bytes())
+
+
 def _read_congestion_control(connection: Connection) -> bytes:
     name = connection.socket_options.congestion_control
     name = name or connection.environment.settings.tcp_congestion_control
@@ -107,5 +118,6 @@ _READERS: dict[Name, Callable[[Connection], bytes]] = {
     (IPPROTO_TCP, int(socket.TCP_INFO)): _read_tcp_info,
     RECEIVE_BUFFER: lambda connection: INTEGER.pack(2 * connection.receive_buffer.limit),
     TCP_CONGESTION: _read_congestion_control,
+    TCP_MAXSEG: _read_segment_size,
     (IPPROTO_TCP, TCP_IS_MPTCP): lambda connection: INTEGER.pack(connection.is_mptcp),
 }

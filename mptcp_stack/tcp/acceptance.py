@@ -231,6 +231,8 @@ def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
     subflow.on_handshake_end()
     # RFC 7323 §2.2: the window of a segment with SYN is never scaled.
     subflow.snd_wnd = segment.window << (0 if segment.flags & SYN else subflow.snd_wnd_scale)
+    # What the SYN showed was not scaled, and says nothing beside this.
+    subflow.largest_send_window = 0
     subflow.on_window_told(subflow.snd_wnd)
     subflow.snd_wl1 = subflow.rcv_nxt - 1
     subflow.snd_wl2 = acknowledgement

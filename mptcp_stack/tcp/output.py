@@ -24,8 +24,10 @@ _IP_HEADER_BYTES = {4: 20, 16: 40}
 
 
 def local_mss(subflow: Subflow) -> int:
-    """What the MTU of the path leaves for TCP payload (RFC 6691)."""
-    return mss_towards(subflow.environment, subflow.local, subflow.remote)
+    """What the MTU of the path leaves for TCP payload (RFC 6691), or less if the application wants it so."""
+    mss = mss_towards(subflow.environment, subflow.local, subflow.remote)
+    wanted = subflow.socket_options.maximum_segment_size
+    return min(mss, wanted) if wanted else mss
 
 
 def mss_towards(environment: Environment, local: bytes, remote: bytes) -> int:

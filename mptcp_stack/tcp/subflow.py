@@ -189,7 +189,7 @@ class Subflow(SubflowOwner):
         self.timestamp_offset = self.environment.numbers.timestamp_offset(self.local, self.remote)
         self.timestamp_recent = 0
         self.sack_enabled = settings.tcp_sack
-        self.window_scale_enabled = True
+        self.window_scale_enabled = settings.tcp_window_scaling
 
     def _new_controller(self) -> CongestionController:
         return create_controller(
@@ -283,10 +283,11 @@ class Subflow(SubflowOwner):
         self.timestamps_enabled = self.timestamps_enabled and options.timestamp_value is not None
         self.timestamp_recent = options.timestamp_value or 0
         self.sack_enabled = self.sack_enabled and options.sack_permitted
-        self.window_scale_enabled = options.window_scale is not None
-        # RFC 7323 §2.3: a shift of more than 14 is taken as 14.
-        self.snd_wnd_scale = min(options.window_scale or 0, 14)
-        if not self.window_scale_enabled:
+        self.window_scale_enabled = self.window_scale_enabled and options.window_scale is not None
+        if self.window_scale_enabled:
+            # RFC 7323 §2.3: a shift of more than 14 is taken as 14.
+            self.snd_wnd_scale = min(options.window_scale or 0, 14)
+        else:
             self.rcv_wnd_scale = 0
         self.snd_wnd = segment.window
         self.snd_wl1 = self.irs

@@ -8,8 +8,8 @@ from dataclasses import replace
 from errno import EDOM, EINVAL, ENOPROTOOPT
 
 from mptcp_stack.mptcp.receive_tuning import window_of
-from mptcp_stack.sockets.common_options import INTEGER, get_common, set_common
-from mptcp_stack.sockets.options import take_soft_error
+from mptcp_stack.sockets.common_options import INTEGER, TCP_MAXSEG, get_common, set_common
+from mptcp_stack.sockets.options import get_option, take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
 from testbed.packetdrill.stack_under_test import Value
@@ -98,9 +98,11 @@ class SocketOptions:
             return endpoint.options.get(name, 0)
         if name == _QUICK_ACK and endpoint.connection is not None:
             return int(endpoint.connection.acknowledges_quickly)
-        value: int = INTEGER.unpack(
-            get_common(endpoint.socket_options, self._stack.settings, *name, INTEGER_BYTES)
-        )[0]
+        if name == TCP_MAXSEG and endpoint.connection is not None:
+            data = get_option(endpoint.connection, *name)
+        else:
+            data = get_common(endpoint.socket_options, self._stack.settings, *name, INTEGER_BYTES)
+        value: int = INTEGER.unpack(data)[0]
         return value
 
     def _setsockopt(self, arguments: list[Value]) -> Try:
