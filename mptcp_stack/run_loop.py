@@ -154,6 +154,10 @@ class RunLoop(Generic[AnyStack]):
             self._service(monotonic_us())
 
     def _on_readable(self, port: _Port) -> None:
+        self._receive(port)
+        self._service(monotonic_us())
+
+    def _receive(self, port: _Port) -> None:
         try:
             frames = port.device.receive(RECEIVE_BATCH_FRAMES)
         except DeviceError as error:
@@ -163,7 +167,6 @@ class RunLoop(Generic[AnyStack]):
         receive, interface = self.stack.receive_frame, port.interface
         for frame in frames:
             receive(frame, interface, now_us)
-        self._service(now_us)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -174,6 +177,11 @@ class RunLoop(Generic[AnyStack]):
         stack = self.stack
         deadline_us = stack.next_deadline_us()
         if deadline_us is not None and deadline_us <= now_us:
+            # On a busy host what the timer waits for may have arrived on any device meanwhile.
+            for port in list(self._ports.values()):
+                if port.device.fileno() >= 0:
+                    self._receive(port)
+            now_us = monotonic_us()
             stack.handle_deadline(now_us)
         outgoing = stack.frames_to_send(now_us)
         if outgoing:

@@ -85,6 +85,7 @@ class FakeStack:
         self.outgoing: list[tuple[Interface, Frame]] = []
         self.deadline_us: int | None = None
         self.handled_us: list[int] = []
+        self.received_when_handled: list[int] = []
         self.sends = 0
         self.echoes = True
         self.connection = FakeConnection()
@@ -106,6 +107,7 @@ class FakeStack:
 
     def handle_deadline(self, now_us: int) -> None:
         self.handled_us.append(now_us)
+        self.received_when_handled.append(len(self.received))
         self.deadline_us = None
 
     def listen(

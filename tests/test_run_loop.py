@@ -103,6 +103,21 @@ def test_deadline_in_the_past_is_handled_at_once() -> None:
     run(scenario())
 
 
+def test_what_has_arrived_is_seen_before_a_deadline_is_handled() -> None:
+    """An acknowledgement that waits in a device must not be found missing."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        rig.far.transmit(numbered(3))
+        rig.stack.deadline_us = 0
+        async with rig.loop:
+            await until(lambda: bool(rig.stack.handled_us))
+            assert rig.stack.received_when_handled == [3]
+        rig.close()
+
+    run(scenario())
+
+
 def test_timer_follows_an_earlier_deadline_and_outlives_a_later_one() -> None:
     async def scenario() -> None:
         rig = Rig()
