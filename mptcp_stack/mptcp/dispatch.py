@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp import opportunism
 from mptcp_stack.mptcp.reinjection import count_again
-from mptcp_stack.mptcp.runs import largest_run, send_run
+from mptcp_stack.mptcp.runs import largest_run, send_run, update_data_timeout
 from mptcp_stack.mptcp.small_segments import sendable_length
 from mptcp_stack.mptcp.states import CAN_WRITE, DataEvent, DataState, Mode
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -59,6 +59,7 @@ def _send_again(connection: Connection, now_us: int) -> None:
 def _send_new(connection: Connection, now_us: int) -> None:
     buffer = connection.send_buffer
     if buffer.unsent.length:
+        update_data_timeout(connection, now_us)
         for resting in connection.subflows:
             resting.begin_transmission(now_us)
         if buffer.window_edge > buffer.nxt:

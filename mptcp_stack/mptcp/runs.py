@@ -50,18 +50,19 @@ def send_run(
 def arm_data_retransmission(connection: Connection, now_us: int) -> None:
     """From the first data that leaves, or the last that was acknowledged."""
     if not connection.data_retransmission_timer.is_set:
-        connection.data_retransmission_timer.set(now_us + _data_timeout_us(connection, now_us))
+        timeout_us = connection.send_buffer.timeout_us or connection.environment.settings.minimum_rto_us
+        connection.data_retransmission_timer.set(now_us + timeout_us)
 
 
-def _data_timeout_us(connection: Connection, now_us: int) -> int:
+def update_data_timeout(connection: Connection, now_us: int) -> None:
     """As long as the last of the subflows' timers has yet to run, but for those that are without an answer.
 
-    So the subflows' own retransmissions and probes come first. Without any it is the shortest RTO, in Linux
-    as well, which looks at the timers before the data is handed over.
+    So the subflows' own retransmissions and probes come first. As in Linux it is decided whenever there is
+    new data, before a subflow gets it: with nothing on its way it is the shortest RTO.
     """
     longest_us = 0
     for subflow in connection.subflows:
         deadline_us = subflow.retransmission_timer.deadline_us
-        if deadline_us is not None and not subflow.stale_count:
-            longest_us = max(longest_us, deadline_us - now_us)
-    return longest_us or connection.environment.settings.minimum_rto_us
+        if deadline_us is not None and deadline_us - now_us > longest_us and not subflow.stale_count:
+            longest_us = deadline_us - now_us
+    connection.send_buffer.timeout_us = longest_us

@@ -32,14 +32,25 @@ class Outstanding:
 class SendBuffer:
     """``una`` and ``nxt`` are the data-level snd_una and snd_nxt, ``window_edge`` the window's right edge.
 
+    ``timeout_us``: how long ``una`` may stand still before the oldest data goes out again; 0: not yet told.
     The runs that are outstanding are None while there are none: an idle connection is to stay small.
     """
 
-    __slots__ = ("_limit", "_outstanding", "_reinjections", "nxt", "una", "unsent", "window_edge")
+    __slots__ = (
+        "_limit",
+        "_outstanding",
+        "_reinjections",
+        "nxt",
+        "timeout_us",
+        "una",
+        "unsent",
+        "window_edge",
+    )
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.una = self.nxt = self.window_edge = 1
+        self.timeout_us = 0
         self.unsent = ByteQueue()
         self._outstanding: deque[Outstanding] | None = None
         self._reinjections: list[tuple[int, Outstanding]] = []
