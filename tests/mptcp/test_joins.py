@@ -11,6 +11,7 @@ from mptcp_stack.counters import Counters
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.settings import StackSettings
+from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.addresses import parse_address
 from tests.mptcp.network import Network, Transfer, advance_all, both_ways, join_all
 
@@ -339,3 +340,21 @@ def test_reason_of_a_received_reset_is_told() -> None:
     network.simulator.run_until(lambda: network.client.counters["MPTcpExtMPRstRx"] == 1)
     assert near.describe()["last_reset"] == {"reason": 3, "transient": False}
     assert far.describe()["last_reset"] is None
+
+
+def test_reading_sends_nothing_amid_the_handshake_of_a_join() -> None:
+    """Reading makes room, which may be told; from there it would pass for the fourth packet."""
+    network = Network(2)
+    network.client.path_manager.add_endpoint(client_address(4, 2), flags=SUBFLOW)
+    near, far = establish(network, 4)
+    near.write(bytes(1000))
+    network.simulator.run_until(lambda: far.readable_bytes == 1000 and len(far.subflows) == 2)
+    wire = network.simulator.links()["2"].backward
+    network.simulator.run_for(1)
+    answers = wire.counters.offered
+    assert far.subflows[1].state is State.SYN_RECEIVED
+    assert len(far.read(1000)) == 1000
+    network.simulator.run_for(1)
+    assert far.subflows[1].state is State.SYN_RECEIVED
+    assert wire.counters.offered == answers
+    join_all(network, near, far)
