@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.mptcp.receive_tuning import window_of
 from mptcp_stack.simulator import Simulator
 from testbed.soak.hosts import Hosts, address_of
 from testbed.soak.scenario import ConversationPlan, Pace, Pattern
@@ -74,8 +75,9 @@ class Party:
         if self.connection is None:
             return
         settings = self.connection.environment.settings
-        if self._most_unread > settings.receive_buffer_bytes:
-            yield "unread", self._most_unread, settings.receive_buffer_bytes
+        most = settings.receive_buffer_bytes or window_of(settings.tcp_rmem[2])
+        if self._most_unread > most:
+            yield "unread", self._most_unread, most
         if self._most_unacknowledged > settings.send_buffer_bytes:
             yield "unacknowledged", self._most_unacknowledged, settings.send_buffer_bytes
 
