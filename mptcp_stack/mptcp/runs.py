@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mptcp_stack.mptcp import mapping_faults
 from mptcp_stack.mptcp.outgoing import data_checksum
 from mptcp_stack.mptcp.states import Mode
-from mptcp_stack.tcp.buffers import Parts, parts_length
+from mptcp_stack.tcp.buffers import Parts, parts_length, slice_parts
 from mptcp_stack.tcp.retransmission_queue import Mapping
 from mptcp_stack.tcp.states import State
 
@@ -36,15 +36,42 @@ def send_run(
         subflow.send_data(payload, length, None, push, now_us)
         return
     mapping = Mapping(start, subflow.snd_nxt - subflow.data_iss, length)
+    room_bytes = subflow.segment_bytes
     if subflow.failure is not None and mapping_faults.begins_infinite_mapping(subflow, now_us):
-        # RFC 8684 §3.3.1: a length of 0 stands for everything that follows, and its checksum is 0.
-        mapping.length, mapping.checksum = 0, 0 if connection.checksum_enabled else None
-    elif subflow.state is State.CLOSED:
+        _send_infinite(connection, subflow, mapping, payload, room_bytes, push, now_us)
         return
-    elif connection.checksum_enabled:
+    if subflow.state is State.CLOSED:
+        return
+    if connection.checksum_enabled:
         mapping.checksum = data_checksum(connection.local_sequence_base, mapping, payload)
     arm_data_retransmission(connection, now_us)
     subflow.send_data(payload, length, mapping, push, now_us)
+
+
+def _send_infinite(
+    connection: Connection,
+    subflow: MptcpSubflow,
+    mapping: Mapping,
+    payload: Parts,
+    room_bytes: int,
+    push: bool,
+    now_us: int,
+) -> None:
+    """The mapping goes with one segment, in which it leaves ``room_bytes``; those after it need none.
+
+    The connection is plain TCP by now, whose segments have no room for options of MPTCP: one of full size
+    with this mapping would be longer than the MTU, each time it is sent.
+    """
+    length = parts_length(payload)
+    first_bytes = min(length, room_bytes)
+    # RFC 8684 §3.3.1: a length of 0 stands for everything that follows, and its checksum is 0.
+    mapping.length, mapping.checksum = 0, 0 if connection.checksum_enabled else None
+    arm_data_retransmission(connection, now_us)
+    is_whole = first_bytes == length
+    subflow.send_data(slice_parts(payload, 0, first_bytes), first_bytes, mapping, push and is_whole, now_us)
+    if not is_whole:
+        rest = slice_parts(payload, first_bytes, length)
+        subflow.send_data(rest, length - first_bytes, None, push, now_us)
 
 
 def arm_data_retransmission(connection: Connection, now_us: int) -> None:

@@ -112,6 +112,18 @@ class Transfer:
         self._must_match("client to server", self.sizes.client, self.client, self.server)
         self._must_match("server to client", self.sizes.server, self.server, self.client)
 
+    def must_be_complete(self) -> None:
+        """As many bytes as were sent, without an error, though something on the way has changed them."""
+        for way, size, sender, receiver in (
+            ("client to server", self.sizes.client, self.client, self.server),
+            ("server to client", self.sizes.server, self.server, self.client),
+        ):
+            self._verdict.must_be_equal(f"{way}: error", None, sender.error)
+            self._verdict.must_be_equal(f"{way}: bytes received", size, receiver.bytes_received)
+        hashes = [self.client.sha256_sent, self.server.sha256_sent]
+        received = [self.server.sha256_received, self.client.sha256_received]
+        self._verdict.must_be_equal("the data arrives as it was sent", False, hashes == received)
+
     def _must_match(self, way: str, size: int, sender: ConnectionResult, receiver: ConnectionResult) -> None:
         self._verdict.must_be_equal(f"{way}: bytes sent", size, sender.bytes_sent)
         self._verdict.must_be_equal(f"{way}: bytes received", size, receiver.bytes_received)
