@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mptcp_stack.congestion.interface import Path
 from mptcp_stack.congestion.loss_based import LossBasedController
@@ -50,7 +51,7 @@ class Lia(LossBasedController):
 
     __slots__ = ()
 
-    name = "lia"
+    name: ClassVar[str] = "lia"
 
     def _avoid_congestion(self, acknowledged_bytes: int, now_us: int) -> None:
         """RFC 6356 §3: min(alpha / cwnd_total, 1 / cwnd_i) for each acknowledged byte, in segments."""
@@ -74,7 +75,7 @@ class Olia(LossBasedController):
 
     __slots__ = ("_bytes_before_loss", "_bytes_since_loss")
 
-    name = "olia"
+    name: ClassVar[str] = "olia"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -146,7 +147,7 @@ class Balia(LossBasedController):
 
     __slots__ = ()
 
-    name = "balia"
+    name: ClassVar[str] = "balia"
 
     def _avoid_congestion(self, acknowledged_bytes: int, now_us: int) -> None:
         """x/(rtt·(Σx)²) · (1+a)/2 · (4+a)/5, where a = max x / x."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import cbrt
+from typing import ClassVar
 
 from mptcp_stack.congestion.hybrid_start import GROWTH_DIVISOR, Growth, HybridStart
 from mptcp_stack.congestion.interface import Path
@@ -30,7 +31,7 @@ class Cubic(LossBasedController):
         "_window_before_loss",
     )
 
-    name = "cubic"
+    name: ClassVar[str] = "cubic"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class RoundTrip(Protocol):
@@ -59,7 +59,7 @@ class CongestionController(ABC):
 
     __slots__ = ("congestion_window", "path", "slow_start_threshold")
 
-    name: str
+    name: ClassVar[str]
     """As in ``net.ipv4.tcp_congestion_control``."""
 
     def __init__(self, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from mptcp_stack.congestion.interface import Path
 from mptcp_stack.congestion.loss_based import LossBasedController
 
@@ -11,7 +13,7 @@ class Reno(LossBasedController):
 
     __slots__ = ("_acknowledged",)
 
-    name = "reno"
+    name: ClassVar[str] = "reno"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -7,6 +7,7 @@ from enum import Enum, auto
 
 from mptcp_stack.errors import StackError
 from mptcp_stack.ip.interface import Interface
+from mptcp_stack.wire.frame import View
 
 
 class DroppedPacketError(StackError):
@@ -24,7 +25,7 @@ class Datagram:
     source: bytes
     destination: bytes
     protocol: int
-    payload: memoryview
+    payload: View
     interface: Interface
     traffic_class: int = 0
     """DSCP and ECN."""
@@ -62,7 +63,7 @@ class IcmpError:
     destination: bytes
     """Of the quoted packet: the peer."""
     protocol: int
-    transport: memoryview
+    transport: View
     """The quoted packet from its transport header on, at least eight bytes."""
     kind: IcmpErrorKind
     mtu: int | None

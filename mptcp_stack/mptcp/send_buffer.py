@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp.buffers import ByteQueue, Parts, slice_parts
@@ -18,15 +17,19 @@ if TYPE_CHECKING:
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 
-@dataclass(slots=True, eq=False)
 class Outstanding:
     """A run of data that a subflow carries."""
 
-    start: int
-    end: int
-    payload: Parts
-    carrier: MptcpSubflow
-    is_queued_again: bool = False
+    __slots__ = ("carrier", "end", "is_queued_again", "payload", "start")
+
+    def __init__(
+        self, start: int, end: int, payload: Parts, carrier: MptcpSubflow, is_queued_again: bool = False
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.payload = payload
+        self.carrier = carrier
+        self.is_queued_again = is_queued_again
 
 
 class SendBuffer:

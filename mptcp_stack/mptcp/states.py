@@ -8,6 +8,7 @@ A pair that is missing is an error of this program.
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 
 class DataState(Enum):
@@ -59,13 +60,13 @@ class Mode(Enum):
 class ResetReason:
     """Reasons of MP_TCPRST (RFC 8684 §3.6)."""
 
-    UNSPECIFIED = 0
-    MPTCP_SPECIFIC = 1
-    LACK_OF_RESOURCES = 2
-    PROHIBITED = 3
-    TOO_MUCH_OUTSTANDING_DATA = 4
-    UNACCEPTABLE_PERFORMANCE = 5
-    MIDDLEBOX_INTERFERENCE = 6
+    UNSPECIFIED: Final = 0
+    MPTCP_SPECIFIC: Final = 1
+    LACK_OF_RESOURCES: Final = 2
+    PROHIBITED: Final = 3
+    TOO_MUCH_OUTSTANDING_DATA: Final = 4
+    UNACCEPTABLE_PERFORMANCE: Final = 5
+    MIDDLEBOX_INTERFERENCE: Final = 6
 
 
 def follow(state: DataState, event: DataEvent) -> DataState:

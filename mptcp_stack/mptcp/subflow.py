@@ -104,7 +104,7 @@ class MptcpSubflow(Subflow):
         self.mappings = MappingTable()
         self.pending_signals: list[MptcpOption] = []
         self.reset_reason: int | None = None
-        super().__init__(environment, *local, *remote)
+        super().__init__(environment, local[0], local[1], remote[0], remote[1])
         self.socket_options = connection.socket_options
         self.confirm_timer = environment.timers.timer(self._on_confirm_timer)
 

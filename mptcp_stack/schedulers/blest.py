@@ -8,6 +8,7 @@ estimated, and must still fit into the window that the slow one leaves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.schedulers.selection import candidates, has_room, quickest, round_trip_us
@@ -24,7 +25,7 @@ class Blest:
 
     __slots__ = ("_latest_retransmissions", "_scale_at_us", "scale_percent")
 
-    sends_copies = False
+    sends_copies: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.scale_percent = FIRST_SCALE_PERCENT

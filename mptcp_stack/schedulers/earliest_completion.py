@@ -6,6 +6,7 @@ Lim, Nahum, Towsley, Gibbens, "ECF: An MPTCP Path Scheduler to Manage Heterogene
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.schedulers.selection import candidates, has_room, quickest, round_trip_us
@@ -19,7 +20,7 @@ class EarliestCompletion:
 
     __slots__ = ("_is_waiting",)
 
-    sends_copies = False
+    sends_copies: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._is_waiting = False

@@ -7,6 +7,7 @@ Evaluation of Multipath TCP Schedulers" (2014).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.schedulers.selection import candidates, has_room, quickest
@@ -17,7 +18,7 @@ class LowestRtt:
 
     __slots__ = ()
 
-    sends_copies = False
+    sends_copies: ClassVar[bool] = False
 
     def choose(self, subflows: Sequence[MptcpSubflow], for_reinjection: bool) -> MptcpSubflow | None:
         return quickest([subflow for subflow in candidates(subflows) if has_room(subflow, for_reinjection)])

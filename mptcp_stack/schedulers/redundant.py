@@ -7,6 +7,8 @@ a long transfer still uses the sum of its paths.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from mptcp_stack.schedulers.lowest_rtt import LowestRtt
 
 
@@ -15,4 +17,4 @@ class Redundant(LowestRtt):
 
     __slots__ = ()
 
-    sends_copies = True
+    sends_copies: ClassVar[bool] = True

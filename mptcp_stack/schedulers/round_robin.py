@@ -6,6 +6,7 @@ As in Paasch et al., "Experimental Evaluation of Multipath TCP Schedulers" (2014
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.schedulers.selection import candidates, has_room
@@ -16,7 +17,7 @@ class RoundRobin:
 
     __slots__ = ("_latest_identifier",)
 
-    sends_copies = False
+    sends_copies: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._latest_identifier = -1

@@ -8,6 +8,7 @@ room would be done. Without anything on its way anywhere the first subflow is th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.schedulers.selection import candidates, has_room, quickest
@@ -21,7 +22,7 @@ class TimeToEmpty:
 
     __slots__ = ("_burst_end", "_owner")
 
-    sends_copies = False
+    sends_copies: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._owner: MptcpSubflow | None = None

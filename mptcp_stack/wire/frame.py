@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 Buffer = bytes | bytearray | memoryview
+View = memoryview
+"""A part of a frame; under a name of this module, as mypyc looks for the types of fields among those only."""
 
 
 class ChecksumState(Enum):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mptcp_stack.errors import ConfigurationError, MalformedPacketError
 from mptcp_stack.wire.checksum import checksum_of, ones_complement_sum
+from mptcp_stack.wire.frame import View
 
 PROTOCOL_HOP_BY_HOP = 0
 PROTOCOL_ICMP = 1
@@ -59,7 +60,7 @@ class IpPacket:
     source: bytes
     destination: bytes
     protocol: int
-    payload: memoryview
+    payload: View
     hop_limit: int
     traffic_class: int
     payload_offset: int

@@ -16,7 +16,9 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from errno import EADDRNOTAVAIL
+from importlib.machinery import ExtensionFileLoader
 
+import mptcp_stack.tcp.subflow
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
@@ -75,6 +77,9 @@ class ConnectionsResult:
 
 @dataclass(slots=True)
 class StackReport:
+    is_compiled: bool = False
+    """Whether this ran the stack that `make compiled` makes."""
+
     transfers: list[TransferResult] = field(default_factory=list)
     connections: list[ConnectionsResult] = field(default_factory=list)
     profile: list[str] = field(default_factory=list)
@@ -100,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         raise UsageError("\n".join(problems))
     data_bytes = arguments.megabytes << 20
-    report = StackReport()
+    report = StackReport(is_compiled())
     for name, protocol, gso_bytes in (
         ("mptcp, MTU-size", "mptcp", 0),
         ("tcp, MTU-size", "tcp", 0),
@@ -112,6 +117,12 @@ def run(arguments: argparse.Namespace) -> int:
         report.profile = profile_of(lambda: measure_transfer("profiled", "mptcp", 0, data_bytes // 4))
     print(json.dumps(asdict(report)) if arguments.json else table(report))
     return 0
+
+
+def is_compiled() -> bool:
+    """Of many modules, the one that most work is in."""
+    spec = mptcp_stack.tcp.subflow.__spec__
+    return spec is not None and isinstance(spec.loader, ExtensionFileLoader)
 
 
 class Pair:
@@ -299,7 +310,8 @@ def profile_of(work: Callable[[], object]) -> list[str]:
 
 def table(report: StackReport) -> str:
     """For people to read."""
-    lines = [f"{'transfer':<24}{'sender seg/s':>14}{'receiver seg/s':>16}{'Gbit/s':>9}"]
+    lines = ["The stack is compiled." if report.is_compiled else "The stack is plain Python.", ""]
+    lines += [f"{'transfer':<24}{'sender seg/s':>14}{'receiver seg/s':>16}{'Gbit/s':>9}"]
     lines += [
         f"{each.name:<24}{each.sender_segments_s:>14,.0f}{each.receiver_segments_s:>16,.0f}"
         f"{each.goodput_gbit_s:>9.2f}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 
+import mptcp_stack.tcp.subflow
 from testbed.bench import stack
 from testbed.errors import UsageError
 
@@ -43,6 +45,10 @@ def test_the_report_is_printed_both_ways(capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert "150 connections open at once" in printed
     assert "profile" not in printed
+    # What was imported says it: the tests run on the compiled stack as well.
+    is_source = Path(mptcp_stack.tcp.subflow.__file__).suffix == ".py"
+    assert report["is_compiled"] is not is_source
+    assert printed.startswith("The stack is plain Python.\n" if is_source else "The stack is compiled.\n")
 
 
 def test_every_bad_number_is_told_at_once() -> None:
