@@ -422,8 +422,8 @@ class Connection:
         self.request_output()
 
     def _on_plain_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
-        """Without DATA_ACK the subflow's acknowledgements count: both sequences start at the same place."""
-        acknowledged = subflow.snd_una - subflow.data_iss
+        """Without DATA_ACK the subflow's acknowledgements count: probes aside, both sequences are one."""
+        acknowledged = subflow.snd_una - subflow.data_iss - subflow.probe_bytes
         fin_position = subflow.fin_position
         is_fin_acknowledged = fin_position is not None and subflow.snd_una > fin_position
         self.send_buffer.on_data_ack(acknowledged - is_fin_acknowledged)

@@ -174,7 +174,8 @@ def _send_owed_window_probes(connection: Connection, now_us: int) -> None:
     for subflow in list(connection.subflows):
         if subflow.owes_window_probe:
             subflow.owes_window_probe = False
-            if subflow.is_usable and subflow.sendable_bytes():
+            if connection.mode is Mode.MPTCP and subflow.is_usable and subflow.sendable_bytes():
+                subflow.probe_bytes += 1
                 send_run(connection, subflow, connection.send_buffer.una - 1, (b"\0",), True, now_us)
 
 

@@ -66,6 +66,7 @@ class MptcpSubflow(Subflow):
         "peer_backup",
         "penalised_at_us",
         "pending_signals",
+        "probe_bytes",
         "remote_id",
         "remote_nonce",
         "reset_reason",
@@ -93,6 +94,8 @@ class MptcpSubflow(Subflow):
         self.is_confirmed = False
         self.is_stale = self.owes_window_probe = False
         self.stale_count = self.penalised_at_us = 0
+        self.probe_bytes = 0
+        """Sent to probe the window at data level: the subflow's sequence is so far ahead of the data's."""
         self.data_fin_wanted = False
         self.hears_options = True
         """Whether the last segment from the peer had any option of MPTCP."""

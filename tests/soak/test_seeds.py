@@ -22,6 +22,13 @@ def test_what_is_sent_arrives_and_nothing_is_left(batch: int) -> None:
     assert sum(result.bytes_received for result in results) > 100_000
 
 
+@pytest.mark.parametrize("seed", [5933])
+def test_seeds_that_once_failed(seed: int) -> None:
+    """5933: a fallback after the window was probed at data level."""
+    result = run_seed(seed)
+    assert not result.problems, failure_text(result)
+
+
 def test_a_seed_is_the_same_packets_again() -> None:
     def packets(seed: int) -> str:
         digest = hashlib.sha256()
