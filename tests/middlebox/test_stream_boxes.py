@@ -135,3 +135,13 @@ def test_tables_forget_the_oldest() -> None:
     assert len(table) == 3
     assert table.find(segments[0].flow) is None
     assert table.find(segments[3].flow) is not None
+
+
+def test_what_was_put_in_is_acknowledged_to_nobody() -> None:
+    """An acknowledgement of a part of it says no more than one of what stood before."""
+    path = opened(Path(Rewrite(direction="->", after_bytes=20, grow_by=200)))
+    path.forward(segment(FIRST, payload=DATA))
+    for position, expected in ((20, 20), (21, 20), (219, 20), (220, 20), (221, 21)):
+        acknowledged = FIRST + position & 0xFFFF_FFFF
+        (returned,) = path.backward(segment(701, is_answer=True, acknowledgment=acknowledged))
+        assert returned.acknowledgment == FIRST + expected & 0xFFFF_FFFF
