@@ -56,17 +56,25 @@ class RunTimeout(KeyboardInterrupt):
 def watchdog(seconds: float) -> Iterator[None]:
     """Raises RunTimeout in the body, which must run in the main thread, when it takes too long.
 
-    Again and again until the body ends: an event loop keeps what a callback of its own raises to itself.
+    Again and again until the body ends: what is raised in a finalizer is lost.
     """
 
+    is_over = False
+
     def bite(_number: int, _frame: FrameType | None) -> None:
-        raise RunTimeout
+        if not is_over:
+            raise RunTimeout
 
     previous = signal.signal(signal.SIGALRM, bite)
     previous_timer = signal.setitimer(signal.ITIMER_REAL, seconds, _BITE_INTERVAL_S)
     try:
-        yield
+        try:
+            yield
+        finally:
+            is_over = True
     finally:
+        # Once more: a bite may have come before the first.
+        is_over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         # A watchdog around this one goes on.
