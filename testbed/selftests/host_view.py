@@ -6,7 +6,6 @@ made-up hosts as well.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -16,8 +15,6 @@ from testbed.topology.model import Node
 POLL_INTERVAL_S = 0.02
 EVENT_LIMIT_S = 15.0
 """How long an awaited event may take, slow machines included."""
-_UNOWNED_HOST = 99
-"""Topologies number their hosts from 1."""
 
 
 class CaseAbortedError(Exception):
@@ -122,14 +119,6 @@ class CaseHost:
         self.agent.set_limits(subflows, add_addr_accepted)
         self._tell(f"{self.name}: limits subflows {subflows} add_addr_accepted {add_addr_accepted}")
 
-    def unowned_address(self, interface: str) -> str:
-        """An address in the network of an interface that no host has. Raises LookupError."""
-        mine = ipaddress.ip_address(self.address(interface, self.endpoint_family))
-        for candidate in self.node.interface(interface).addresses:
-            if candidate.ip == mine:
-                return str(candidate.network.network_address + _UNOWNED_HOST)
-        raise LookupError(f"{self.node.name} has no network on {interface}")
-
     def endpoint(
         self,
         interface: str,
@@ -140,17 +129,15 @@ class CaseHost:
         fullmesh: bool = False,
         identifier: int | None = None,
         port: int | None = None,
-        address: str | None = None,
     ) -> None:
-        """``ip mptcp endpoint add`` for the address of an interface, or another that is said to be there."""
+        """``ip mptcp endpoint add`` for the address of an interface."""
         wanted = {"signal": signal, "subflow": subflow, "backup": backup, "fullmesh": fullmesh}
         flags = tuple(flag for flag, is_set in wanted.items() if is_set)
-        is_own = address is None
-        address = address or self.address(interface, self.endpoint_family)
+        address = self.address(interface, self.endpoint_family)
         self._endpoints[interface] = self.agent.add_endpoint(
             address,
             flags=flags,
-            interface=interface if is_own else None,
+            interface=interface,
             identifier=identifier,
             port=port,
         )
