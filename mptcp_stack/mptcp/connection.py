@@ -1,7 +1,8 @@
 """A connection: one byte stream each way over any number of subflows, or over plain TCP.
 
-What arrives is interpreted in ``incoming``, what leaves is made in ``outgoing`` and ``dispatch``; the
-handshakes are in ``handshake``. The connection itself joins them: it owns the buffers and follows ``states``.
+What arrives is interpreted in ``incoming`` and ``data_level``, what leaves is made in ``outgoing`` and
+``dispatch``; the handshakes are in ``handshake``. The connection itself joins them: it owns the buffers and
+follows ``states``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import ECONNRESET, ENOTCONN, EPIPE
 
-from mptcp_stack.mptcp import crypto, dispatch, ending, push_marks, receive_tuning, reinjection
+from mptcp_stack.mptcp import crypto, data_level, dispatch, ending, push_marks, receive_tuning, reinjection
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.interfaces import Acceptor, ConnectionHost, PathManager, Scheduler
 from mptcp_stack.mptcp.push_marks import PushMarks
@@ -239,7 +240,7 @@ class Connection:
         self.shutdown_write()
         self.request_output()
 
-    def _restart_close_timer(self, now_us: int) -> None:
+    def restart_close_timer(self, now_us: int) -> None:
         """After close() the peer has this long to take the rest, from every sign of progress anew."""
         if self.app_closed and self.state is not DataState.CLOSED:
             self.close_timer.set(now_us + self.environment.settings.close_timeout_us)
@@ -308,7 +309,7 @@ class Connection:
             ending.abort(self, ECONNRESET, now_us)
             return
         if self.app_closed and not self.close_timer.is_set:
-            self._restart_close_timer(now_us)
+            self.restart_close_timer(now_us)
             for subflow in list(self.subflows):
                 subflow.hand_over_orphan(now_us)
         if self._wants_path_review:
@@ -418,19 +419,8 @@ class Connection:
 
     def on_subflow_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
         if self.mode is Mode.PLAIN_TCP:
-            self._on_plain_acknowledged(subflow, now_us)
+            data_level.on_plain_acknowledged(self, subflow, now_us)
         self.request_output()
-
-    def _on_plain_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
-        """Without DATA_ACK the subflow's acknowledgements count: probes aside, both sequences are one."""
-        acknowledged = subflow.snd_una - subflow.data_iss - subflow.probe_bytes
-        fin_position = subflow.fin_position
-        is_fin_acknowledged = fin_position is not None and subflow.snd_una > fin_position
-        self.send_buffer.on_data_ack(acknowledged - is_fin_acknowledged)
-        self._restart_close_timer(now_us)
-        if is_fin_acknowledged and self.state in _AWAITS_FIN_ACKNOWLEDGEMENT:
-            self.change_state(DataEvent.FIN_ACKNOWLEDGED)
-        self.notify()
 
     def on_subflow_timeout(self, subflow: MptcpSubflow, now_us: int) -> None:
         reinjection.on_subflow_timeout(self, subflow)
@@ -438,7 +428,7 @@ class Connection:
     def on_subflow_fin(self, subflow: MptcpSubflow, now_us: int) -> None:
         if self.mode is Mode.PLAIN_TCP:
             self.receive_buffer.fin_position = self.receive_buffer.next_position
-            self._take_fin(now_us)
+            data_level.take_fin(self, now_us)
         elif not self.receive_buffer.fin_was_taken:
             # It ends one subflow (RFC 8684 §3.3.3); after DATA_FIN its other half serves on, as in Linux.
             subflow.close()
@@ -530,66 +520,5 @@ class Connection:
 
     def after_delivery(self, subflow: MptcpSubflow, now_us: int) -> None:
         self.last_data_received_us = now_us
-        self._take_fin(now_us)
+        data_level.take_fin(self, now_us)
         self.notify()
-
-    def on_data_fin(self, subflow: MptcpSubflow, position: int, now_us: int) -> None:
-        """DATA_FIN at the given position (RFC 8684 §3.3.3)."""
-        receive = self.receive_buffer
-        if position > receive.right_edge:
-            self.environment.counters.increment("MPTcpExtNoDSSInWindow")
-            return
-        if position < receive.next_position:
-            # It came before: our acknowledgement was lost.
-            subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-        if receive.fin_position is None and position >= receive.next_position:
-            receive.fin_position = position
-        self._take_fin(now_us)
-
-    def _take_fin(self, now_us: int) -> None:
-        if self.receive_buffer.take_fin() and (self.state, DataEvent.FIN_RECEIVED) in _TAKES_FIN:
-            self.change_state(DataEvent.FIN_RECEIVED)
-            for subflow in self.subflows:
-                if subflow.can_tell and self.mode is Mode.MPTCP:
-                    subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-            self._maybe_close_subflows()
-            self.notify()
-
-    def on_data_ack(self, position: int, window: int, now_us: int) -> None:
-        """DATA_ACK with the window that came beside it (RFC 8684 §3.3.4)."""
-        send = self.send_buffer
-        fin_is_acknowledged = self.data_fin_is_due and position == send.nxt + 1
-        if fin_is_acknowledged:
-            position -= 1
-        self.last_ack_received_us = now_us
-        before = send.una
-        if not send.on_data_ack(position):
-            return
-        send.window_edge = max(send.window_edge, position + window)
-        if fin_is_acknowledged:
-            self.data_fin_is_due = False
-            self.data_fin_timer.cancel()
-            self.change_state(DataEvent.FIN_ACKNOWLEDGED)
-            self._maybe_close_subflows()
-        if send.una > before or fin_is_acknowledged:
-            reinjection.on_data_acknowledged(self, now_us)
-            self._restart_close_timer(now_us)
-            self.notify()
-        self.request_output()
-
-    def _maybe_close_subflows(self) -> None:
-        """With DATA_FIN exchanged and acknowledged both ways the subflows may end (RFC 8684 §3.3.3)."""
-        if self.state is DataState.CLOSED and self.mode is Mode.MPTCP:
-            self.path_manager.on_connection_closed(self)
-            self.release_unopened()
-            for subflow in list(self.subflows):
-                subflow.close()
-
-
-_AWAITS_FIN_ACKNOWLEDGEMENT = (DataState.FIN_WAIT_1, DataState.CLOSING, DataState.LAST_ACK)
-_TAKES_FIN = frozenset(
-    {
-        (state, DataEvent.FIN_RECEIVED)
-        for state in (DataState.ESTABLISHED, DataState.FIN_WAIT_1, DataState.FIN_WAIT_2)
-    }
-)

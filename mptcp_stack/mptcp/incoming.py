@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ECONNRESET, EPIPE
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import crypto, ending, fallback, mapping_faults
+from mptcp_stack.mptcp import crypto, data_level, ending, fallback, mapping_faults
 from mptcp_stack.mptcp.mapping_table import Addition, ReceivedMapping
 from mptcp_stack.mptcp.outgoing import data_checksum
 from mptcp_stack.mptcp.states import DataState, Mode, ResetReason
@@ -89,7 +89,7 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
         bits = 64 if option.data_ack_is_64bit else 32
         relative = option.data_ack - connection.local_sequence_base
         position = unwrap(relative, connection.send_buffer.una, bits)
-        connection.on_data_ack(position, segment.window << subflow.snd_wnd_scale, now_us)
+        data_level.on_data_ack(connection, position, segment.window << subflow.snd_wnd_scale, now_us)
     if option.data_sequence is None:
         return
     bits = 64 if option.data_sequence_is_64bit else 32
@@ -100,7 +100,7 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
         if not length:
             return
         length -= 1
-        connection.on_data_fin(subflow, start + length, now_us)
+        data_level.on_data_fin(connection, subflow, start + length, now_us)
         if not length:
             return
     elif not length:
