@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"watchdog of each run (default: {DEFAULT_TIMEOUT_S:g})",
     )
     parser.add_argument("--list", action="store_true", help="print the chosen runs and play none")
+    parser.add_argument(
+        "--coverage",
+        action="store_true",
+        help="print which of the kernel's MPTCP sub-tests have a counterpart here, and play none",
+    )
     parser.add_argument("--tap", action="store_true", help="write KTAP to standard output")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report with all counters")
@@ -77,6 +82,11 @@ def default_bundles() -> Path:
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit code; raises TestbedError."""
     # These take longer to import than ``--help`` may take.
+    if arguments.coverage:
+        from testbed.selftests.kernel_suite import coverage_table, kernel_tests
+
+        print(coverage_table(kernel_tests()), end="")
+        return 0
     from testbed.selftests.case import SIMULATED
     from testbed.selftests.session import SessionOptions, plan, run_session
 

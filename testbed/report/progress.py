@@ -78,7 +78,7 @@ class Progress:
         self._stream.flush()
         self._has_status_line = True
 
-    def finish(self, *, interrupted: bool, duration_s: float) -> None:
+    def finish(self, *, interrupted: bool, duration_s: float, remark: str = "") -> None:
         self._erase_status()
         totals = self._totals
         text = (
@@ -87,7 +87,7 @@ class Progress:
         )
         if interrupted:
             text = f"interrupted after {totals.all} of {self._planned} runs: {text}"
-        self._stream.write(text + "\n")
+        self._stream.write("\n".join(filter(None, (text, remark))) + "\n")
         self._stream.flush()
 
     def _result_lines(self, result: RunResult) -> list[str]:

@@ -42,8 +42,8 @@ class TapWriter:
             self._write(self._pending.pop(self._order[self._written]))
         self._stream.flush()
 
-    def finish(self, *, interrupted: bool = False) -> None:
-        """The totals. After an interrupt, what has not been reached is missing, and said to be."""
+    def finish(self, *, interrupted: bool = False, remark: str = "") -> None:
+        """The totals, after ``remark``. After an interrupt, what is missing is said to be."""
         for identifier in self._order[self._written :]:
             if identifier in self._pending:
                 self._write(self._pending.pop(identifier))
@@ -54,6 +54,8 @@ class TapWriter:
             self._stream.write(f"# interrupted: {missing} of {len(self._order)} runs have no result\n")
         for text, count in self._unchecked.items():
             self._stream.write(f"# {_printable(text)} (in {count} runs)\n")
+        if remark:
+            self._stream.write(f"# {_printable(remark)}\n")
         totals = self._totals
         self._stream.write(
             f"# Totals: pass:{totals.passed} fail:{totals.failed} xfail:0 xpass:0"

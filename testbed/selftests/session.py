@@ -22,6 +22,7 @@ from testbed.report.records import RecordWriter, RunRecord, this_software, with_
 from testbed.report.tap import TapWriter
 from testbed.selftests.axes import Axes
 from testbed.selftests.case import SIMULATED, all_cases, find_case
+from testbed.selftests.kernel_suite import coverage_line
 from testbed.selftests.matrix import expand
 from testbed.selftests.results import Outcome, Run, RunResult, SessionInformation
 from testbed.selftests.runner import LabRemover, Observer, Runner
@@ -176,6 +177,7 @@ class _Screen:
         self._records = records
         self._bundles = options.bundles
         self._seed = seed
+        self._cases = {run.case for run in runs}
         stream = stderr if options.tap else stdout
         is_terminal = stream.isatty()
         self._tap = TapWriter(stdout, runs, seed) if options.tap else None
@@ -215,10 +217,11 @@ class _Screen:
     def finish(self, *, interrupted: bool, duration_s: float) -> None:
         if self._records is not None:
             self._records.finish()
+        remark = coverage_line(self._cases)
         if self._tap is not None:
-            self._tap.finish(interrupted=interrupted)
+            self._tap.finish(interrupted=interrupted, remark=remark)
         if self._shows_progress:
-            self._progress.finish(interrupted=interrupted, duration_s=duration_s)
+            self._progress.finish(interrupted=interrupted, duration_s=duration_s, remark=remark)
 
 
 def _write_reports(
