@@ -9,7 +9,7 @@ subflows made from it. Addresses that the peer announces are connected to while 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.mptcp.connection import Connection
@@ -44,14 +44,14 @@ class Limits:
 
 @dataclass(slots=True)
 class ConnectionPaths:
-    """What the path manager knows of one connection."""
+    """What the path manager knows of one connection; that without endpoints is little, and small."""
 
     extra_subflows: int = 0
     add_addr_accepted: int = 0
-    used_endpoints: set[int] = field(default_factory=set)
-    announced: set[int] = field(default_factory=set)
-    announced_ends: set[tuple[bytes, int]] = field(default_factory=set)
-    accepted_ids: set[int] = field(default_factory=set)
+    used_endpoints: frozenset[int] = frozenset()
+    announced: frozenset[int] = frozenset()
+    announced_ends: frozenset[tuple[bytes, int]] = frozenset()
+    accepted_ids: frozenset[int] = frozenset()
     announcement: Announcement | None = None
     is_confirmed: bool = False
 
@@ -132,7 +132,7 @@ class EndpointPathManager:
         now_us = self._environment.timers.clock_us
         for connection in self._open_connections():
             paths = self._paths_of(connection)
-            paths.announced_ends.clear()
+            paths.announced_ends = frozenset()
             addresses = {endpoint.address for endpoint in endpoints}
             announced = tuple(
                 endpoint.identifier
@@ -156,7 +156,7 @@ class EndpointPathManager:
             if own and "backup" in changed:
                 self._set_priority(own[0], is_backup, now_us)
             if "fullmesh" in changed and "subflow" in endpoint.flags:
-                self._paths_of(connection).used_endpoints.discard(identifier)
+                self._paths_of(connection).used_endpoints -= {identifier}
                 self._remove(connection, (), own, now_us)
                 connection.request_path_review()
 
@@ -174,15 +174,18 @@ class EndpointPathManager:
         ]
 
     def _paths_of(self, connection: Connection) -> ConnectionPaths:
-        return self._paths.setdefault(connection, ConnectionPaths())
+        paths = self._paths.get(connection)
+        if paths is None:
+            paths = self._paths[connection] = ConnectionPaths()
+        return paths
 
     def on_confirmed(self, connection: Connection, now_us: int) -> None:
         paths = self._paths_of(connection)
         endpoint = self._table.at(*connection.local)
         if endpoint is not None:
             # The initial subflow's address needs neither a subflow nor an announcement of its own.
-            paths.used_endpoints.add(endpoint.identifier)
-            paths.announced.add(endpoint.identifier)
+            paths.used_endpoints |= {endpoint.identifier}
+            paths.announced |= {endpoint.identifier}
             if "backup" in endpoint.flags:
                 for subflow in connection.subflows:
                     self._set_priority(subflow, True, now_us)
@@ -198,7 +201,7 @@ class EndpointPathManager:
         for endpoint in self._table.all():
             if "subflow" not in endpoint.flags or endpoint.identifier in paths.used_endpoints:
                 continue
-            paths.used_endpoints.add(endpoint.identifier)
+            paths.used_endpoints |= {endpoint.identifier}
             for _ in self._targets(connection, endpoint):
                 self._environment.counters.increment("MPTcpExtMPJoinSynTxCreatSkErr")
 
@@ -230,7 +233,7 @@ class EndpointPathManager:
                 return
             if "subflow" not in endpoint.flags or endpoint.identifier in paths.used_endpoints:
                 continue
-            paths.used_endpoints.add(endpoint.identifier)
+            paths.used_endpoints |= {endpoint.identifier}
             for remote, remote_id in self._targets(connection, endpoint):
                 if paths.extra_subflows < self.limits.subflows:
                     self._open(connection, paths, endpoint.address, endpoint, remote, remote_id)
@@ -296,11 +299,11 @@ class EndpointPathManager:
             return
         for endpoint in self.endpoints():
             if "signal" in endpoint.flags and endpoint.identifier not in paths.announced:
-                paths.announced.add(endpoint.identifier)
+                paths.announced |= {endpoint.identifier}
                 if len(endpoint.address) == 16 and not connection.is_ipv6_socket:
                     continue
                 if endpoint.port is not None:
-                    paths.announced_ends.add((endpoint.address, endpoint.port))
+                    paths.announced_ends |= {(endpoint.address, endpoint.port)}
                 option = signed_address(connection, endpoint.identifier, endpoint.address, endpoint.port)
                 timer = self._environment.timers.timer(lambda at_us: self._repeat(connection, at_us))
                 paths.announcement = Announcement(option, timer)
@@ -352,7 +355,7 @@ class EndpointPathManager:
         ]
         if any(opened):
             paths.add_addr_accepted += 1
-            paths.accepted_ids.add(option.address_id)
+            paths.accepted_ids |= {option.address_id}
 
     def _endpoints_for_denying_peer(
         self, connection: Connection, paths: ConnectionPaths, remote: bytes
@@ -369,7 +372,7 @@ class EndpointPathManager:
             and endpoint is not at_start
             and self._families_match(connection, endpoint.address, remote)
         ]
-        paths.used_endpoints.update(endpoint.identifier for endpoint in own)
+        paths.used_endpoints |= {endpoint.identifier for endpoint in own}
         return [endpoint.address for endpoint in own]
 
     def _sources_for(self, connection: Connection, remote: bytes) -> list[bytes]:
@@ -392,7 +395,7 @@ class EndpointPathManager:
         paths = self._paths_of(connection)
         self._environment.counters.increment("MPTcpExtRmAddr")
         if address_id in paths.accepted_ids:
-            paths.accepted_ids.discard(address_id)
+            paths.accepted_ids -= {address_id}
             paths.add_addr_accepted -= 1
         close_subflows_to(connection, address_id)
 
@@ -437,7 +440,7 @@ class EndpointPathManager:
 
     def _forget_end(self, connection: Connection, endpoint: Endpoint) -> None:
         if endpoint.port is not None:
-            self._paths_of(connection).announced_ends.discard((endpoint.address, endpoint.port))
+            self._paths_of(connection).announced_ends -= {(endpoint.address, endpoint.port)}
 
     def local_id_for(self, connection: Connection, address: bytes, port: int = 0) -> int:
         """0 for the initial address; else the endpoint's id, of an implicit one if there is none."""
@@ -470,8 +473,8 @@ class EndpointPathManager:
 def _forget(paths: ConnectionPaths, endpoint_id: int) -> bool:
     """Makes nothing of the endpoint's any more; returns whether it had been announced."""
     was_announced = endpoint_id in paths.announced
-    paths.announced.discard(endpoint_id)
-    paths.used_endpoints.discard(endpoint_id)
+    paths.announced -= {endpoint_id}
+    paths.used_endpoints -= {endpoint_id}
     announcement = paths.announcement
     if announcement is not None and announcement.option.address_id == endpoint_id:
         announcement.timer.cancel()
