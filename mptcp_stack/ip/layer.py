@@ -20,12 +20,12 @@ from mptcp_stack.ip.icmp_output import IcmpOutput
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
 from mptcp_stack.ip.neighbour_discovery import NeighbourDiscovery
 from mptcp_stack.ip.neighbours import REACHABLE_TIME_US, NeighbourCache
-from mptcp_stack.ip.output import PacketOutput
+from mptcp_stack.ip.output import PacketOutput, Path
 from mptcp_stack.ip.reassembly import FragmentReassembly, ipv6_fragment_defect
 from mptcp_stack.ip.routing import Route, RoutingTable
 from mptcp_stack.wire import icmp
 from mptcp_stack.wire.addresses import is_link_local, is_loopback, is_multicast, is_unspecified, unmap
-from mptcp_stack.wire.checksum import checksum_of, pseudo_header_sum
+from mptcp_stack.wire.checksum import ones_complement_sum, pseudo_header_sum
 from mptcp_stack.wire.ethernet import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
@@ -269,12 +269,7 @@ class IpLayer:
             raise DroppedPacketError("StackDropInterfaceDown")
         data = memoryview(frame.to_bytes() if frame.payload else frame.head)
         if interface.link_type is LinkType.RAW_IP:
-            version = data[0] >> 4 if data else 0
-            if version == 4:
-                return self._receive_ipv4(data, frame, interface, None, now_us)
-            if version == 6:
-                return self._receive_ipv6(data, frame, interface, None, now_us)
-            raise DroppedPacketError("StackDropMalformedIp")
+            return self._receive_without_link(data, frame, interface, now_us)
         try:
             link = parse_ethernet(data)
         except MalformedPacketError:
@@ -283,21 +278,26 @@ class IpLayer:
             raise DroppedPacketError("StackDropMalformedEthernet")
         if link.destination != interface.mac and not link.destination[0] & 1:
             raise DroppedPacketError("StackDropNotForUs")
-        return self._receive_from_link(data[HEADER_LENGTH:], frame, interface, link, now_us)
-
-    def _receive_from_link(
-        self, data: memoryview, frame: Frame, interface: Interface, link: EthernetHeader, now_us: int
-    ) -> Datagram | IcmpError | None:
-        ether_type = link.ether_type
-        if ether_type == ETHERTYPE_IPV4:
+        data = data[HEADER_LENGTH:]
+        if link.ether_type == ETHERTYPE_IPV4:
             return self._receive_ipv4(data, frame, interface, link, now_us)
-        if ether_type == ETHERTYPE_IPV6:
+        if link.ether_type == ETHERTYPE_IPV6:
             return self._receive_ipv6(data, frame, interface, link, now_us)
-        if ether_type == ETHERTYPE_ARP:
+        if link.ether_type == ETHERTYPE_ARP:
             resolution = self._resolution[interface.index]
             resolution.receive(data, is_unicast=not link.destination[0] & 1, now_us=now_us)
             return None
         raise DroppedPacketError("StackDropUnknownProtocol")
+
+    def _receive_without_link(
+        self, data: memoryview, frame: Frame, interface: Interface, now_us: int
+    ) -> Datagram | IcmpError | None:
+        version = data[0] >> 4 if data else 0
+        if version == 4:
+            return self._receive_ipv4(data, frame, interface, None, now_us)
+        if version == 6:
+            return self._receive_ipv6(data, frame, interface, None, now_us)
+        raise DroppedPacketError("StackDropMalformedIp")
 
     def _receive_ipv4(
         self, data: memoryview, frame: Frame, interface: Interface, link: EthernetHeader | None, now_us: int
@@ -353,7 +353,7 @@ class IpLayer:
         if link is not None and link.destination != interface.mac:
             # RFC 1122 §4.2.3.10: TCP takes nothing that was sent to many.
             raise self._address_error("StackDropNotForUs", packet)
-        if frame.checksum is ChecksumState.UNVERIFIED and not _transport_checksum_is_good(packet):
+        if frame.checksum is ChecksumState.UNVERIFIED and not _transport_checksum_is_good(packet, path):
             for name in ("TcpInSegs", "TcpInErrs", "TcpInCsumErrors"):
                 self._counters.increment(name)
             raise DroppedPacketError("StackDropBadChecksum")
@@ -495,10 +495,14 @@ _REASSEMBLED = Frame(b"")
 """In the place of a frame whose device could have judged the checksum."""
 
 
-def _transport_checksum_is_good(packet: IpPacket) -> bool:
-    payload = packet.payload
-    initial = pseudo_header_sum(packet.source, packet.destination, packet.protocol, len(payload))
-    return checksum_of((payload,), initial) == 0
+def _transport_checksum_is_good(packet: IpPacket, path: Path | None) -> bool:
+    """``path``: the way back to the sender, whose pseudo-header has the same sum but for the length."""
+    length = len(packet.payload)
+    if path is None:
+        initial = pseudo_header_sum(packet.source, packet.destination, packet.protocol, length)
+    else:
+        initial = path.pseudo_sum + length
+    return (initial + ones_complement_sum(packet.payload)) % 0xFFFF == 0
 
 
 def _icmp_checksum_is_good(packet: IpPacket) -> bool:

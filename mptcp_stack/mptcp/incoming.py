@@ -87,13 +87,13 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
     connection = subflow.connection
     if option.data_ack is not None:
         bits = 64 if option.data_ack_is_64bit else 32
-        relative = option.data_ack - connection.local_sequence_base
+        relative = option.data_ack - connection.local_key.initial_data_sequence
         position = unwrap(relative, connection.send_buffer.una, bits)
         data_level.on_data_ack(connection, position, segment.window << subflow.snd_wnd_scale, now_us)
     if option.data_sequence is None:
         return
     bits = 64 if option.data_sequence_is_64bit else 32
-    relative = option.data_sequence - connection.remote_sequence_base
+    relative = option.data_sequence - connection.require_remote_key().initial_data_sequence
     start = unwrap(relative, connection.receive_buffer.next_position, bits)
     length = option.data_length
     if option.data_fin:
@@ -109,7 +109,8 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
         return
     subflow_start = unwrap(option.subflow_sequence, subflow.rcv_nxt - subflow.data_irs)
     mapping = Mapping(start, subflow_start, length, option.checksum, option.data_fin)
-    connection.note_mapping_form(option.data_sequence_is_64bit)
+    if option.data_sequence_is_64bit is not connection.uses_64bit_data_ack:
+        connection.note_mapping_form(option.data_sequence_is_64bit)
     _add_mapping(subflow, mapping, segment)
 
 
@@ -129,6 +130,8 @@ def _add_mapping(subflow: MptcpSubflow, mapping: Mapping, segment: TcpSegment) -
     addition = Addition.KNOWN
     if mapping.subflow_start + mapping.length > next_position:
         addition = table.add(mapping)
+        if addition is Addition.ADDED and mapping.subflow_start <= next_position:
+            return
     if addition is Addition.TOO_MANY:
         counters.increment("StackDropReceiveQueueFull")
     elif addition is Addition.CONFLICTING:
@@ -245,9 +248,12 @@ def on_data(subflow: MptcpSubflow, position: int, pieces: list[Buffer], now_us: 
                 if not _on_unmapped_data(subflow, position, len(rest) < len(piece), now_us):
                     return
                 continue
-            length = min(len(rest), entry.end - position)
+            length = entry.end - position
             if not _on_mapped(subflow, entry, position, rest[:length], now_us):
                 return
+            if len(rest) <= length:
+                position += len(rest)
+                break
             position += length
             rest = rest[length:]
     subflow.mappings.drop_before(position)
@@ -281,19 +287,19 @@ def _on_mapped(
     if mapping.checksum is None:
         connection.deliver(mapping.data_start + position - mapping.subflow_start, data)
         return True
-    entry.hold(data)
+    pieces = entry.hold(data)
     if position + len(data) < entry.end:
         return True
     # 0 and 0xFFFF are the same number in ones' complement.
     start = mapping.data_start
-    if (data_checksum(connection.remote_sequence_base, mapping, entry.held) - mapping.checksum) % 0xFFFF:
+    if (data_checksum(connection.remote_sequence_base, mapping, pieces) - mapping.checksum) % 0xFFFF:
         if not mapping_faults.on_bad_checksum(subflow, now_us):
             return False
         start = connection.receive_buffer.next_position
     else:
         subflow.valid_checksum_seen = True
-    for held in entry.held:
+    for held in pieces:
         connection.deliver(start, held)
         start += len(held)
-    entry.held.clear()
+    entry.held = None
     return True

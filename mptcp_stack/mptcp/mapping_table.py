@@ -7,7 +7,7 @@ subflow has delivered all its bytes in order.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from mptcp_stack.tcp.retransmission_queue import Mapping
@@ -32,10 +32,12 @@ class ReceivedMapping:
     mapping: Mapping
     end: int
     """The subflow position behind it."""
-    held: list[Buffer] = field(default_factory=list)
+    held: list[Buffer] | None = None
 
-    def hold(self, data: memoryview) -> None:
-        """Small pieces are gathered: a view of each would keep the whole frame it came in."""
+    def hold(self, data: memoryview) -> list[Buffer]:
+        """Returns all that is held. Small pieces are gathered: a view would keep the frame it came in."""
+        if self.held is None:
+            self.held = []
         last = self.held[-1] if self.held else None
         if len(data) >= _SMALL_BYTES:
             self.held.append(data)
@@ -43,6 +45,7 @@ class ReceivedMapping:
             last += data
         else:
             self.held.append(bytearray(data))
+        return self.held
 
 
 class MappingTable:
@@ -65,7 +68,10 @@ class MappingTable:
 
     def add(self, mapping: Mapping) -> Addition:
         start, end = mapping.subflow_start, mapping.subflow_start + mapping.length
-        index = bisect_right(self._starts, start)
+        if not self._entries or self._entries[-1].end <= start:
+            index = len(self._entries)
+        else:
+            index = bisect_right(self._starts, start)
         if index and self._entries[index - 1].end > start:
             is_same = _is_same(self._entries[index - 1].mapping, mapping)
             return Addition.KNOWN if is_same else Addition.CONFLICTING
@@ -79,9 +85,11 @@ class MappingTable:
 
     def find(self, position: int) -> ReceivedMapping | None:
         """The mapping that covers a subflow position."""
-        index = bisect_right(self._starts, position) - 1
-        if index >= 0 and self._entries[index].end > position:
-            return self._entries[index]
+        index = bisect_right(self._starts, position)
+        if index:
+            entry = self._entries[index - 1]
+            if entry.end > position:
+                return entry
         return None
 
     def is_infinite_at(self, position: int) -> bool:

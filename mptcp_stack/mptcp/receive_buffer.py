@@ -89,19 +89,25 @@ class ReceiveBuffer:
             return False
         merges = self._reassembly.merges
         placement, ready = self._reassembly.insert(position, data)
-        if placement in (Placement.OUT_OF_ORDER, Placement.OUT_OF_ORDER_TAIL):
-            counters.increment("MPTcpExtOFOQueue")
-            if placement is Placement.OUT_OF_ORDER_TAIL:
-                counters.increment("MPTcpExtOFOQueueTail")
-            if self._reassembly.merges > merges:
-                counters.increment("MPTcpExtOFOMerge")
-        elif placement is Placement.DUPLICATE:
+        if placement is not Placement.IN_ORDER:
+            self._count_placement(placement, self._reassembly.merges > merges)
+            return False
+        for piece in ready:
+            self._append(piece)
+        return True
+
+    def _count_placement(self, placement: Placement, was_merged: bool) -> None:
+        counters = self._counters
+        if placement is Placement.DUPLICATE:
             counters.increment("MPTcpExtDuplicateData")
         elif placement is Placement.REFUSED:
             counters.increment("StackDropReceiveQueueFull")
-        for piece in ready:
-            self._append(piece)
-        return bool(ready)
+        else:
+            counters.increment("MPTcpExtOFOQueue")
+            if placement is Placement.OUT_OF_ORDER_TAIL:
+                counters.increment("MPTcpExtOFOQueueTail")
+            if was_merged:
+                counters.increment("MPTcpExtOFOMerge")
 
     def put_before(self, data: bytes) -> None:
         """What came with the SYN: it has no position, and comes before all that has one."""
@@ -110,7 +116,8 @@ class ReceiveBuffer:
     def _append(self, piece: Buffer) -> None:
         """Small pieces are gathered, so that a flood of them costs about what they hold."""
         if len(piece) >= _SMALL_BYTES:
-            self._flush_gathered()
+            if self._gathered is not None:
+                self._flush_gathered()
             self._ready.append(piece)
             return
         if self._gathered is None:

@@ -10,11 +10,11 @@ from mptcp_stack.tcp import (
     output,
     passive_handshake,
     peer_fin,
-    receive_round_trip,
     retransmission_timer,
 )
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
+from mptcp_stack.tcp.receive_round_trip import ReceiveRoundTrip
 from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowledge, Event, State
 from mptcp_stack.tcp.subflow import Subflow
 from mptcp_stack.tcp.tail_loss_probe import TIMER_SLACK_US
@@ -33,7 +33,8 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
         _process_in_syn_sent(subflow, segment, now_us)
         return
     sequence = unwrap(segment.sequence, subflow.rcv_nxt)
-    if not _is_expected(subflow, segment, sequence, now_us):
+    is_expected = _is_expected_in_handshake if subflow.state is State.SYN_RECEIVED else _is_acceptable
+    if not is_expected(subflow, segment, sequence, now_us):
         return
     if segment.flags & RST:
         _process_reset(subflow, segment, sequence, now_us)
@@ -43,12 +44,13 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
     elif not segment.flags & ACK:
         subflow.environment.counters.increment("StackDropUnexpectedState")
     elif _passes_acknowledgement_step(subflow, segment, sequence, now_us):
-        if len(segment.payload):
+        if segment.payload:
             _process_data(subflow, segment, sequence, now_us)
         if segment.flags & FIN and subflow.state is not State.CLOSED:
             peer_fin.on_fin(subflow, sequence + len(segment.payload), now_us)
-        # Not before: the segment that acknowledged our FIN may have brought the peer's.
-        subflow.hand_over_orphan(now_us)
+        if subflow.state is State.FIN_WAIT_2:
+            # Not before: the segment that acknowledged our FIN may have brought the peer's.
+            subflow.hand_over_orphan(now_us)
 
 
 def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
@@ -111,30 +113,31 @@ def _acknowledges_syn(subflow: Subflow, segment: TcpSegment) -> bool:
     return subflow.snd_iss < acknowledgement <= sent
 
 
-def _is_expected(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
-    """False when the segment has been dealt with."""
-    if subflow.state is State.SYN_RECEIVED:
-        if subflow.is_passive:
-            return passive_handshake.lets_pass(subflow, segment, sequence, now_us)
-        if _is_crossing_syn(subflow, segment, sequence):
-            _finish_passive_open(subflow, segment, now_us)
-            return False
+def _is_expected_in_handshake(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
+    """In SYN_RECEIVED. False when the segment has been dealt with."""
+    if subflow.is_passive:
+        return passive_handshake.lets_pass(subflow, segment, sequence, now_us)
+    if _is_crossing_syn(subflow, segment, sequence):
+        _finish_passive_open(subflow, segment, now_us)
+        return False
     return _is_acceptable(subflow, segment, sequence, now_us)
 
 
 def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
     """The window test of RFC 9293 §3.10.7.4 and PAWS (RFC 7323 §5.3)."""
     counters = subflow.environment.counters
-    options = segment.options
-    if subflow.timestamps_enabled and options.timestamp_value is not None:
-        age = unwrap(options.timestamp_value, subflow.timestamp_recent) - subflow.timestamp_recent
+    timestamp = segment.options.timestamp_value
+    if subflow.timestamps_enabled and timestamp is not None:
+        is_older = unwrap(timestamp, subflow.timestamp_recent) < subflow.timestamp_recent
         is_valid = now_us - subflow.last_received_us < _TIMESTAMP_LIFETIME_US
-        if age < 0 and is_valid and not segment.flags & RST:
+        if is_older and is_valid and not segment.flags & RST:
             counters.increment("TcpExtPAWSEstab")
             counters.increment("StackDropPaws")
             _challenge(subflow, now_us)
             return False
-    length = len(segment.payload) + bool(segment.flags & FIN) + bool(segment.flags & SYN)
+    length = len(segment.payload)
+    if segment.flags & (FIN | SYN):
+        length += bool(segment.flags & FIN) + bool(segment.flags & SYN)
     end = sequence + length
     edge = _receivable_edge(subflow, sequence + 1)
     if (
@@ -254,22 +257,23 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
         subflow.probing.on_acknowledgement()
     _update_timestamp(subflow, segment, sequence)
     window = segment.window << subflow.snd_wnd_scale
+    has_outstanding = len(subflow.retransmission_queue.chunks) > 0
     is_duplicate = (
-        acknowledgement == subflow.snd_una
-        and not len(segment.payload)
+        has_outstanding
+        and acknowledgement == subflow.snd_una
+        and not segment.payload
         and not segment.flags & FIN
         and window == subflow.snd_wnd
-        and len(subflow.retransmission_queue) > 0
         and not (segment.options.mptcp and subflow.is_signal(segment))
     )
     if acknowledgement >= subflow.snd_una:
         _update_window(subflow, sequence, acknowledgement, window)
-    if not len(segment.payload):
+    if not segment.payload:
         counters.increment("TcpExtTCPPureAcks")
     if subflow.explicit_congestion is not None:
         subflow.explicit_congestion.on_acknowledgement(subflow, segment.flags, acknowledgement)
     moved = acknowledgement > subflow.snd_una
-    if len(subflow.retransmission_queue) or moved or segment.options.sack_blocks:
+    if has_outstanding or moved or segment.options.sack_blocks:
         on_acknowledgement(subflow, acknowledgement, segment.options, is_duplicate, now_us)
     if moved:
         fin_position = subflow.fin_position
@@ -319,38 +323,47 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
     """RFC 9293 §3.10.7.4, seventh step; acknowledges by RFC 5681 §4.2."""
     if not _wants_data(subflow, segment, sequence, now_us):
         return
-    counters = subflow.environment.counters
     payload = segment.payload
-    edge = _receivable_edge(subflow, sequence + len(payload))
-    if sequence + len(payload) > edge:
-        payload = payload[: edge - sequence]
+    length = len(payload)
+    edge = _receivable_edge(subflow, sequence + length)
+    if sequence + length > edge:
+        length = edge - sequence
+        payload = payload[:length]
     _prepare_acknowledgement(subflow, segment, sequence, now_us)
-    placement, ready = subflow.reassembly.insert(sequence, payload)
+    reassembly, acknowledging = subflow.reassembly, subflow.acknowledging
+    placement, ready = reassembly.insert(sequence, payload)
     if placement is not Placement.IN_ORDER:
-        if placement is Placement.REFUSED:
-            counters.increment("TcpExtTCPOFODrop")
-            counters.increment("StackDropReceiveQueueFull")
-        else:
-            counters.increment("TcpExtTCPOFOQueue")
-            if placement is Placement.DUPLICATE:
-                counters.increment("TcpExtTCPOFOMerge")
-        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        _on_data_out_of_order(subflow, placement, now_us)
         return
     position = subflow.rcv_nxt
     filled_gap = len(ready) > 1 or subflow.waiting_fin_position is not None
-    subflow.rcv_nxt = subflow.reassembly.next_position
-    subflow.acknowledging.on_data(subflow, len(payload), segment.flags, now_us)
-    receive_round_trip.on_data(subflow, segment, now_us)
+    subflow.rcv_nxt = reassembly.next_position
+    acknowledging.on_data(subflow, length, segment.flags, now_us)
+    if subflow.receive_round_trip is None:
+        subflow.receive_round_trip = ReceiveRoundTrip()
+    subflow.receive_round_trip.on_data(subflow, segment, now_us)
     subflow.on_data(position, ready, now_us)
     if subflow.state is State.CLOSED:
         return
-    if filled_gap or not subflow.reassembly.is_empty:
+    if filled_gap or not reassembly.is_empty:
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-    elif subflow.acknowledging.is_scheduled:
-        # Else the layer above has had it acknowledged already.
-        subflow.acknowledging.schedule(subflow, now_us)
+    elif acknowledging.is_scheduled and subflow.acknowledge is not Acknowledge.NOW:
+        # Else it has been acknowledged by the layer above, or will be now.
+        acknowledging.schedule(subflow, now_us)
     if subflow.waiting_fin_position is not None:
         peer_fin.on_hole_filled(subflow, now_us)
+
+
+def _on_data_out_of_order(subflow: Subflow, placement: Placement, now_us: int) -> None:
+    counters = subflow.environment.counters
+    if placement is Placement.REFUSED:
+        counters.increment("TcpExtTCPOFODrop")
+        counters.increment("StackDropReceiveQueueFull")
+    else:
+        counters.increment("TcpExtTCPOFOQueue")
+        if placement is Placement.DUPLICATE:
+            counters.increment("TcpExtTCPOFOMerge")
+    subflow.want_acknowledgement(Acknowledge.NOW, now_us)
 
 
 def _wants_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:

@@ -44,11 +44,12 @@ class ByteQueue:
         self.length = 0
 
     def append(self, part: Buffer) -> None:
-        if len(part):
+        length = len(part)
+        if length:
             if self._parts is None:
                 self._parts = deque()
             self._parts.append(part)
-            self.length += len(part)
+            self.length += length
 
     def take(self, limit: int) -> Parts:
         """Up to ``limit`` bytes from the front."""

@@ -72,19 +72,15 @@ class Reassembly:
         end = position + len(data)
         if end <= self.next_position:
             return Placement.DUPLICATE, []
+        if position > self.next_position:
+            return self._hold(position, end, data), []
         if position < self.next_position:
             data = memoryview(data)[self.next_position - position :]
-            position = self.next_position
-        if position == self.next_position:
-            return Placement.IN_ORDER, self._advance(data)
-        return self._hold(position, end, data), []
-
-    def _advance(self, data: Buffer) -> list[Buffer]:
         ready = [data]
-        self.next_position += len(data)
-        if self._starts and self._starts[0] <= self.next_position:
+        self.next_position = end
+        if self._starts and self._starts[0] <= end:
             self._take_reached(ready)
-        return ready
+        return Placement.IN_ORDER, ready
 
     def _take_reached(self, ready: list[Buffer]) -> None:
         # Ranges that touch are one, so that taking the last of these reaches no further one.

@@ -59,9 +59,3 @@ class ReceiveRoundTrip:
             self._scaled_us = sample_us << 3
         elif not is_of_window:
             self._scaled_us += sample_us - (self._scaled_us >> 3)
-
-
-def on_data(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
-    if subflow.receive_round_trip is None:
-        subflow.receive_round_trip = ReceiveRoundTrip()
-    subflow.receive_round_trip.on_data(subflow, segment, now_us)

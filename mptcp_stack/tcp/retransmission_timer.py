@@ -68,14 +68,14 @@ def wait_for_reordering(subflow: Subflow, wait_us: int, now_us: int) -> None:
 
 def on_sent(subflow: Subflow, now_us: int) -> None:
     """New data, or a FIN, has just been sent."""
-    timer = subflow.retransmission_timer
+    if _schedule_probe(subflow, _head_deadline_us(subflow), now_us):
+        return
     if (
-        not timer.is_set
-        or len(subflow.retransmission_queue) == 1
+        subflow.retransmission_timer.deadline_us is None
+        or len(subflow.retransmission_queue.chunks) == 1
         or subflow.timer_purpose is Purpose.LOSS_PROBE
     ):
         restart(subflow, now_us)
-    _schedule_probe(subflow, _head_deadline_us(subflow), now_us)
 
 
 def on_progress(subflow: Subflow, now_us: int) -> None:

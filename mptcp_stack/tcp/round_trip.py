@@ -31,6 +31,7 @@ class RoundTripEstimator:
         "latest_us",
         "minimum_rto_us",
         "minimum_us",
+        "rto_us",
     )
 
     def __init__(self, minimum_rto_us: int, maximum_rto_us: int) -> None:
@@ -38,6 +39,8 @@ class RoundTripEstimator:
         self._maximum_rto_us = maximum_rto_us
         self._backoff = 0
         self._initial_rto_us = INITIAL_RTO_US
+        self.rto_us = min(INITIAL_RTO_US, maximum_rto_us)
+        """With back-off."""
         self._scaled_srtt_us = 0
         self._scaled_deviation_us = 0
         self._variance_term_us = self._largest_deviation_us = 0
@@ -68,6 +71,7 @@ class RoundTripEstimator:
             self._variance_term_us = max(self._scaled_deviation_us, self.minimum_rto_us)
             self._largest_deviation_us = self._variance_term_us
             self._round_end = nxt
+            self._update_rto()
             return
         error_us = round_trip_us - (self._scaled_srtt_us >> 3)
         self._scaled_srtt_us = max(8, self._scaled_srtt_us + error_us)
@@ -81,6 +85,7 @@ class RoundTripEstimator:
             self._variance_term_us -= (self._variance_term_us - self._largest_deviation_us) >> 2
             self._round_end = nxt
             self._largest_deviation_us = self.minimum_rto_us
+        self._update_rto()
 
     def note_minimum(self, round_trip_us: int, now_us: int) -> None:
         """Any trustworthy sample, for the shortest round trip that RACK measures reordering by."""
@@ -101,16 +106,17 @@ class RoundTripEstimator:
         variance_us = max(CLOCK_GRANULARITY_US, self._variance_term_us)
         return min((self._scaled_srtt_us >> 3) + variance_us, self._maximum_rto_us)
 
-    @property
-    def rto_us(self) -> int:
-        return min(self.base_rto_us << self._backoff, self._maximum_rto_us)
+    def _update_rto(self) -> None:
+        self.rto_us = min(self.base_rto_us << self._backoff, self._maximum_rto_us)
 
     def on_repeated_handshake(self) -> None:
         """The SYN had to be sent again, and is acknowledged now."""
         self._initial_rto_us = FALLBACK_RTO_US
         self._backoff = 0
+        self._update_rto()
 
     def back_off(self) -> None:
         """RFC 6298 §5.5."""
         if self.rto_us < self._maximum_rto_us:
             self._backoff += 1
+            self._update_rto()

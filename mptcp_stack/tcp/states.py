@@ -59,8 +59,9 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     **{(state, Event.RESET): State.CLOSED for state in State if state is not State.CLOSED},
 }
 
-CAN_SEND = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
-CAN_RECEIVE = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
+# Asked of every segment: a tuple compares identities, where a set would call the hash of each member.
+CAN_SEND = (State.ESTABLISHED, State.CLOSE_WAIT)
+CAN_RECEIVE = (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2)
 COUNTED_AS_ESTABLISHED = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
 """What the gauge TcpCurrEstab counts (RFC 4022)."""
 

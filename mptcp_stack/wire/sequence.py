@@ -12,8 +12,5 @@ def unwrap(value: int, reference: int, bits: int = 32) -> int:
     The result may be negative. Of two equally near ones it is the lower: a field half the space away counts
     as old.
     """
-    modulus = 1 << bits
-    distance = (value - reference) & (modulus - 1)
-    if distance >= modulus >> 1:
-        distance -= modulus
-    return reference + distance
+    half = 1 << bits - 1
+    return reference + ((value - reference + half) & (2 * half - 1)) - half

@@ -230,6 +230,7 @@ def test_flood_of_tiny_segments_under_one_checksum() -> None:
         scene.inject(scene.far, dss, payload=b"x")
     entry = subflow.mappings.find(subflow.rcv_nxt - subflow.irs)
     assert entry is not None
+    assert entry.held is not None
     assert len(entry.held) == 1
     must_come_to_rest(scene.network, scene.attacker)
 
