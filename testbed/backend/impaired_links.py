@@ -64,7 +64,7 @@ def is_cut(link: Link, asked: Realisation) -> bool:
 
     The kernel's token bucket is enough for a rate alone, unless the topology says what is to impair it.
     """
-    if link.middlebox:
+    if link.middlebox or link.is_emulated:
         return True
     impaired = [each for each in (link.forward, link.backward) if not each.is_nothing]
     if asked is not Realisation.AUTO:
@@ -84,7 +84,12 @@ def choose_realisation(built: Built) -> Realisation:
         raise CapabilityError(
             f"netem is no middlebox, and there is one on the link at {boxed[0]}; use '--impairments emulator'"
         )
-    if boxed:
+    emulated = [each.name for each in built.links if each.link.is_emulated]
+    if emulated and asked is Realisation.NETEM:
+        raise CapabilityError(
+            f"the link at {emulated[0]} is to be emulated, which netem is not; use '--impairments emulator'"
+        )
+    if boxed or emulated:
         return Realisation.EMULATOR
     finding = probe(NETEM_PROBE)
     if finding.works:

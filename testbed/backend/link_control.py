@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mptcp_stack.device.link_model import LinkSettings
 from testbed.backend.impaired_links import Built, ImpairedLink
-from testbed.backend.link_shaping import Shaper
 from testbed.emulator.configuration import settings_from_object, settings_to_object
 from testbed.emulator.control import EmulatorClient
 from testbed.errors import UsageError
+from testbed.middlebox.settings import BoxSettings, boxes_from_objects, boxes_to_objects
 from testbed.topology.impairments import (
     WORDS,
     combine,
@@ -25,6 +25,9 @@ from testbed.topology.impairments import (
 )
 from testbed.topology.model import Impairment, Link, LinkEnd
 from testbed.topology.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from testbed.backend.link_shaping import Shaper
 
 EMULATOR: Final = "link emulator"
 """What a link's realisation is called where people read it."""
@@ -54,6 +57,8 @@ class LinkState:
     link: Link
     forward: DirectionState
     backward: DirectionState
+    middlebox: tuple[BoxSettings, ...] = ()
+    """The boxes that are switched on."""
 
 
 class Realiser(Protocol):
@@ -65,6 +70,10 @@ class Realiser(Protocol):
 
     def put(self, impaired: ImpairedLink, wanted: Mapping[str, Impairment]) -> None:
         """Direction → what is to be in force. Raises HostError or LabError."""
+        ...
+
+    def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
+        """Boxes that take the place of those that were there. Raises HostError or UsageError."""
         ...
 
 
@@ -120,9 +129,29 @@ class LinkControl:
         current = {FORWARD: state.forward.impairment, BACKWARD: state.backward.impairment}
         return self._put(link, {direction: changed(current[direction], words) for direction in directions})
 
+    def change_at(
+        self, end: str, words: Mapping[str, str], *, sent: bool = True, received: bool = True
+    ) -> LinkState:
+        """:meth:`change` for a link with an end ``node:interface``: what it sends, what it receives."""
+        link = self.link_at(end)
+        outgoing, incoming = (FORWARD, BACKWARD) if str(link.first) == end else (BACKWARD, FORWARD)
+        directions = [way for way, is_meant in ((outgoing, sent), (incoming, received)) if is_meant]
+        return self.change(link, words, directions)
+
     def put(self, link: Link, forward: Impairment, backward: Impairment) -> LinkState:
         """Let these impairments take the place of what is in force. Raises UsageError."""
         return self._put(link, {FORWARD: forward, BACKWARD: backward})
+
+    def put_boxes(self, link: Link, boxes: Sequence[BoxSettings]) -> LinkState:
+        """Let these boxes, new ones, take the place of those on the link; none switches all off.
+
+        Raises UsageError where there is nothing that could be a box.
+        """
+        impaired = self._built.link_at(link.first)
+        if impaired is None:
+            raise UsageError(f"{_plain(link)}: nothing in it can be a middlebox; {_HOW_TO_EMULATE}")
+        self._realiser.put_boxes(impaired, boxes)
+        return self.state(link)
 
     def _put(self, link: Link, wanted: Mapping[str, Impairment]) -> LinkState:
         impaired = self._built.link_at(link.first)
@@ -137,15 +166,18 @@ class LinkControl:
         for direction, impairment in wanted.items():
             sender = link.first if direction == FORWARD else link.second
             if not impairment.is_rate_only or impairment.rate_bit_s is None or sender not in has_rate:
-                raise UsageError(
-                    f"{link.first} - {link.second} was built without a link emulator: only a rate that it"
-                    " has can be changed; write 'impairments: emulator' in the topology, and something"
-                    " to begin with, like 'impair: {delay: 1ms}'"
-                )
+                raise UsageError(f"{_plain(link)}: only a rate that it has can be changed; {_HOW_TO_EMULATE}")
         for direction, impairment in wanted.items():
             sender = link.first if direction == FORWARD else link.second
             if impairment.rate_bit_s is not None:
                 self._set_rate(sender.node, sender.interface, impairment.rate_bit_s)
+
+
+_HOW_TO_EMULATE: Final = "write 'emulated: true' at the link in the topology"
+
+
+def _plain(link: Link) -> str:
+    return f"{link.first} - {link.second} was built without a link emulator"
 
 
 class EmulatorRealiser:
@@ -169,7 +201,11 @@ class EmulatorRealiser:
             )
             for direction, sender, receiver in directions_of(link)
         ]
-        return LinkState(link, *states)
+        return LinkState(link, states[0], states[1], boxes_from_objects(shown["middlebox"]))
+
+    def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
+        with self._emulator() as emulator:
+            emulator.request(method="set_boxes", link=impaired.name, boxes=boxes_to_objects(boxes))
 
     def put(self, impaired: ImpairedLink, wanted: Mapping[str, Impairment]) -> None:
         with self._emulator() as emulator:

@@ -24,7 +24,8 @@ from testbed.backend.netlink import (
     NetlinkSocket,
     Request,
 )
-from testbed.errors import LabError
+from testbed.errors import LabError, UsageError
+from testbed.middlebox.settings import BoxSettings
 from testbed.topology.model import Impairment, LinkEnd
 
 NETEM: Final = "kernel's netem"
@@ -157,7 +158,7 @@ class NetemRealiser:
                     numbers.get("in_flight", 0),
                 )
             )
-        return LinkState(impaired.link, *states)
+        return LinkState(impaired.link, states[0], states[1])
 
     def put(self, impaired: ImpairedLink, wanted: Mapping[str, Impairment]) -> None:
         mtu = impaired.link.mtu
@@ -169,6 +170,11 @@ class NetemRealiser:
         ]
         with self._open_netlink() as netlink:
             netlink.run(requests)
+
+    def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
+        raise UsageError(
+            f"{impaired.name}: netem is no middlebox; build the lab with '--impairments emulator'"
+        )
 
 
 def _leaves_by(impaired: ImpairedLink, direction: str) -> LinkEnd:

@@ -9,10 +9,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from testbed.errors import UsageError
+from testbed.middlebox.settings import box_text
 
 if TYPE_CHECKING:
     from testbed.backend.lab import Lab
     from testbed.backend.link_control import DirectionState, LinkState
+    from testbed.middlebox.settings import BoxSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help="print a JSON array")
     change = actions.add_parser(
         "set",
-        help="change impairments, or take the link up or down",
+        help="change impairments and middleboxes, or take the link up or down",
         epilog="examples: link set LAB client:eth0 delay=20ms loss=1%%; link set LAB client:eth0"
-        " 'loss=gemodel 1%% 10%%' --sent; link set LAB client:eth0 down; link set LAB client:eth0 none",
+        " 'loss=gemodel 1%% 10%%' --sent; link set LAB client:eth0 down; link set LAB client:eth0 none;"
+        " link set LAB client:eth0 'middlebox=strip: {subtypes: [mp_join]}'; link set LAB client:eth0"
+        " middlebox=none",
     )
     change.add_argument("lab", metavar="LAB")
     change.add_argument("end", metavar="END", help="the link, named by one of its ends: client:eth0")
@@ -61,10 +65,29 @@ def _set(lab: Lab, arguments: argparse.Namespace) -> int:
         lab.set_link(end.node, end.interface, up=arguments.changes == ["up"])
         return 0
     words = {} if arguments.changes == ["none"] else _words(arguments.changes)
-    state = lab.links.change(link, words, _directions(arguments, is_first=str(link.first) == arguments.end))
+    if MIDDLEBOX in words:
+        if len(words) > 1 or arguments.sent or arguments.received:
+            raise UsageError("'middlebox=…' is said alone; its boxes have directions of their own")
+        state = lab.links.put_boxes(link, _boxes(words[MIDDLEBOX]))
+    else:
+        directions = _directions(arguments, is_first=str(link.first) == arguments.end)
+        state = lab.links.change(link, words, directions)
     if not arguments.quiet:
         print("\n".join(state_lines(state)))
     return 0
+
+
+MIDDLEBOX = "middlebox"
+
+
+def _boxes(text: str) -> Sequence[BoxSettings]:
+    """Raises UsageError."""
+    from testbed.topology.middleboxes import parse_middlebox
+
+    try:
+        return () if text == "none" else parse_middlebox(text)
+    except ValueError as error:
+        raise UsageError(f"middlebox={text}: {error}") from None
 
 
 def _words(changes: Sequence[str]) -> dict[str, str]:
@@ -94,6 +117,8 @@ def state_lines(state: LinkState) -> Iterator[str]:
         ]
         if decisions:
             yield f"      {', '.join(decisions)}{_lateness(direction)}"
+    for box in state.middlebox:
+        yield f"  middlebox  {box_text(box)}"
 
 
 SHOWN = (
@@ -127,6 +152,7 @@ def _object(state: LinkState) -> dict[str, object]:
         "mtu": state.link.mtu,
         "->": _direction_object(state.forward),
         "<-": _direction_object(state.backward),
+        "middlebox": [asdict(box) for box in state.middlebox],
     }
 
 

@@ -2,7 +2,8 @@
 
 ``{"method": "show", "link": NAME}`` answers with both directions' settings and counters; ``{"method": "set",
 "link": NAME, "direction": "->", "settings": {…}}`` exchanges settings (with ``seed``, the randomness begins
-anew); ``{"method": "names"}`` lists the links. An answer is ``{"result": …}`` or ``{"error": text}``.
+anew); ``{"method": "set_boxes", "link": NAME, "boxes": […]}`` exchanges its boxes; ``{"method": "names"}``
+lists the links. An answer is ``{"result": …}`` or ``{"error": text}``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from testbed.emulator.direction import LinkDirection
 from testbed.emulator.loop import EmulatedLink, Emulator
 from testbed.errors import HostError
 from testbed.host.processes import peer_user, unix_address
+from testbed.middlebox.settings import boxes_from_objects, boxes_to_objects
 
 MAXIMUM_MESSAGE_BYTES: Final = 64 * 1024
 MAXIMUM_CLIENTS: Final = 16
@@ -94,13 +96,15 @@ class ControlServer:
         method = request.get("method")
         if method == "names":
             return list(self._emulator.links)
-        if method not in ("show", "set"):
+        if method not in ("show", "set", "set_boxes"):
             raise RefusedError(f"unknown method {method!r}")
         link = self._emulator.links.get(request["link"])
         if link is None:
             raise RefusedError(f"no link {request['link']!r}")
         if method == "set":
             _set(link, request)
+        elif method == "set_boxes":
+            link.put_boxes(boxes_from_objects(request["boxes"]))
         return _shown(link)
 
     def close(self) -> None:
@@ -122,6 +126,7 @@ def _set(link: EmulatedLink, request: dict[str, Any]) -> None:
 def _shown(link: EmulatedLink) -> dict[str, object]:
     return {
         "name": link.name,
+        "middlebox": boxes_to_objects(link.boxes),
         "->": _direction(link.forward) | {"overrun": link.near.overflowed()},
         "<-": _direction(link.backward) | {"overrun": link.far.overflowed()},
     }

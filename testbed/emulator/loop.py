@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -14,6 +14,7 @@ from testbed.emulator.direction import LinkDirection, frame_function
 from testbed.emulator.port import LINK_IS_DOWN, Port
 from testbed.emulator.timer import Timer
 from testbed.middlebox.chain import Middlebox
+from testbed.middlebox.settings import BoxSettings
 
 _SPIN_US: Final = 40
 """What is due this soon is not worth a sleep: waking up takes as long."""
@@ -30,10 +31,19 @@ class EmulatedLink:
         self.far = Port(configuration.far)
         self.forward = LinkDirection("->", configuration.forward, self.far.send, emulator.schedule)
         self.backward = LinkDirection("<-", configuration.backward, self.near.send, emulator.schedule)
-        if configuration.middlebox:
-            middlebox = Middlebox(configuration.middlebox, configuration.forward.seed)
-            self.forward.function = frame_function(middlebox.forward)
-            self.backward.function = frame_function(middlebox.backward)
+        self.boxes: tuple[BoxSettings, ...] = ()
+        self._seed = configuration.forward.seed
+        self.put_boxes(configuration.middlebox)
+
+    def put_boxes(self, boxes: Sequence[BoxSettings]) -> None:
+        """In the place of those that were there. They know nothing of what passed before."""
+        self.boxes = tuple(boxes)
+        if not boxes:
+            self.forward.function = self.backward.function = None
+            return
+        middlebox = Middlebox(self.boxes, self._seed)
+        self.forward.function = frame_function(middlebox.forward)
+        self.backward.function = frame_function(middlebox.backward)
 
     def direction(self, name: str) -> LinkDirection:
         """``->`` or ``<-``. Raises KeyError."""

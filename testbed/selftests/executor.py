@@ -135,6 +135,7 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     try:
         with watchdog(timeout_s):
             case.function(lab)
+            lab.raise_failed()
     except RunTimeout:
         outcome, reason = Outcome.FAIL, f"did not end within {timeout_s:g} s"
     except (CaseAbortedError, HostError) as error:

@@ -6,10 +6,11 @@ made-up hosts as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from testbed.host.protocol import ConnectionResult, Workload, WorkloadProgress
+from testbed.middlebox.settings import BoxSettings
 from testbed.topology.model import Node
 
 POLL_INTERVAL_S = 0.02
@@ -70,6 +71,16 @@ class NetworkControl(Protocol):
     """What a case may do to the network between the hosts."""
 
     def set_link(self, node: str, interface: str, up: bool) -> None: ...
+
+    def impair(
+        self, node: str, interface: str, words: Mapping[str, str], *, sent: bool, received: bool
+    ) -> None: ...
+
+    def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None: ...
+
+    def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Call ``action``, which raises nothing, after so long in the lab's time, unless the lab is gone."""
+        ...
 
     def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
         """Received and transmitted bytes since the interface was made."""

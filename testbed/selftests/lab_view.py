@@ -24,7 +24,8 @@ from testbed.selftests.host_view import (
 )
 from testbed.selftests.judgement import Verdict
 from testbed.selftests.measurement import HostMeasurement, Measurement
-from testbed.selftests.observations import TimelineEvent, TransferRecord
+from testbed.selftests.network_view import CaseNetwork
+from testbed.selftests.observations import TransferRecord
 from testbed.selftests.results import HostRecord
 from testbed.selftests.transfer import Transfer, TransferSizes
 from testbed.topology.model import Topology
@@ -32,11 +33,9 @@ from testbed.topology.model import Topology
 SETTLED_AFTER_S = 0.15
 """Nothing moved for this long: joins and announcements on an idle veth take a few milliseconds."""
 SETTLE_LIMIT_S = 5.0
-MAXIMUM_EVENTS = 1000
-"""In the timeline of a run."""
 
 
-class CaseLab:
+class CaseLab(CaseNetwork):
     """A lab with one client and one server, for one run of a case."""
 
     def __init__(
@@ -54,32 +53,17 @@ class CaseLab:
         self.family = family
         self.topology = topology
         self._is_mapped = addressing == "4-mapped"
-        self._clock = clock or RealClock()
-        self._began_us = self._clock.now_us()
+        super().__init__(network, clock or RealClock())
         self.client = CaseHost("client", topology.node("client"), agents["client"], family, self.tell)
         self.server = CaseHost("server", topology.node("server"), agents["server"], family, self.tell)
         self.random = random.Random(seed)
         self.verdict = Verdict()
         self.notes: list[str] = []
-        self.events: list[TimelineEvent] = []
         if addressing == "mixed":
             self.client.endpoint_family = self.server.endpoint_family = 4
-        self._network = network
         self._settled_after_s = settled_after_s
         self._measurements: list[Measurement] = []
         self._transfers: list[Transfer] = []
-
-    def now(self) -> float:
-        """Seconds since the case began, by the clock of its lab: cases ask no other."""
-        return self._elapsed_us() / 1_000_000
-
-    def _elapsed_us(self) -> int:
-        return self._clock.now_us() - self._began_us
-
-    def tell(self, text: str) -> None:
-        """Put something into the run's timeline, as happening now."""
-        if len(self.events) < MAXIMUM_EVENTS:
-            self.events.append(TimelineEvent(self._elapsed_us(), text))
 
     @contextmanager
     def measure(self) -> Iterator[Measurement]:
@@ -224,6 +208,7 @@ class CaseLab:
         """Raises CaseAbortedError, naming ``what``, when the condition does not come true."""
         deadline = self.now() + timeout_s
         while not condition():
+            self.raise_failed()
             if self.now() > deadline:
                 raise CaseAbortedError(f"{what}: did not happen within {timeout_s:g} s")
             self._clock.sleep(POLL_INTERVAL_S)
@@ -233,6 +218,14 @@ class CaseLab:
         """Until so many seconds after the case began; at once when they are over."""
         if (rest := seconds - self.now()) > 0:
             self._clock.sleep(rest)
+
+    def wait_for_received(
+        self, transfer: Transfer, host: CaseHost, size: int, timeout_s: float = EVENT_LIMIT_S
+    ) -> None:
+        """Until a host has received so many bytes of a transfer, as "after 2 MB". Raises HostError."""
+        transfer.wait_until_received(host.name, size, timeout_s)
+        self.raise_failed()
+        self.tell(f"{host.name} has received {size} bytes")
 
     def wait_for_count(self, measured: HostMeasurement, name: str, value: int) -> None:
         """Until a counter has gained at least ``value`` since its measurement began."""
@@ -244,11 +237,6 @@ class CaseLab:
             f"{host.name}: {count} established",
             lambda: host.agent.counters().get("MPTcpExtMPCurrEstab") == count,
         )
-
-    def set_link(self, node: str, interface: str, *, up: bool) -> None:
-        """Raise or cut a link at one of its ends."""
-        self._network.set_link(node, interface, up)
-        self.tell(f"link {node}:{interface} {'up' if up else 'down'}")
 
     @contextmanager
     def count_bytes(self, host: CaseHost, *interfaces: str) -> Iterator[dict[str, int]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Self
 from testbed.backend.lab import Lab
 from testbed.backend.namespaces import NamespaceBackend
 from testbed.backend.ownership import clean_fragments, read_labs, undo
+from testbed.middlebox.settings import BoxSettings
 from testbed.selftests.capture import captured_links
 from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab, LabOpener
@@ -52,10 +54,11 @@ class NamespaceLabs:
                     captures = undoing.enter_context(
                         captured_links(lab, Path(capture_directory), run.identifier)
                     )
+                network = undoing.enter_context(NamespaceNetwork(lab))
                 yield BuiltLab(
                     topology,
                     lab.hosts,
-                    NamespaceNetwork(lab),
+                    network,
                     captures,
                     realised=_realised(lab),
                     logs=partial(_logs, lab),
@@ -89,13 +92,41 @@ def _logs(lab: Lab) -> tuple[str, ...]:
 
 
 class NamespaceNetwork:
-    """The network between the hosts of a namespace lab."""
+    """The network between the hosts of a namespace lab. What was scheduled ends with its ``with`` block."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._timers: list[threading.Timer] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for timer in self._timers:
+            timer.join()
 
     def set_link(self, node: str, interface: str, up: bool) -> None:
         self._lab.set_link(node, interface, up)
+
+    def impair(
+        self, node: str, interface: str, words: Mapping[str, str], *, sent: bool, received: bool
+    ) -> None:
+        """Raises UsageError."""
+        self._lab.links.change_at(f"{node}:{interface}", words, sent=sent, received=received)
+
+    def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
+        """Raises UsageError."""
+        links = self._lab.links
+        links.put_boxes(links.link_at(f"{node}:{interface}"), boxes)
+
+    def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
+        """In a thread of its own: the case may be waiting for a host then."""
+        timer = threading.Timer(delay_s, action)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
 
     def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
         """Received and transmitted bytes since the interface was made. Raises KeyError for an unknown one."""

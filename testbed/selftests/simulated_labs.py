@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from testbed.backend.simulated.lab import SimulatedLab
+from testbed.backend.simulated.links import SIMULATED
 from testbed.selftests.capture_files import capture_files
 from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab
@@ -24,7 +25,7 @@ def open_simulated_lab(case: Case, run: Run, capture_directory: str | None = Non
     for link in topology.links:
         for end, impairment in ((link.first, link.forward), (link.second, link.backward)):
             if not impairment.is_nothing:
-                realised[end] = "link model of the simulator"
+                realised[end] = SIMULATED
     with ExitStack() as closing:
         lab = closing.enter_context(SimulatedLab(topology, run.seed))
         captures: tuple[str, ...] = ()

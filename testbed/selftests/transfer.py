@@ -52,6 +52,11 @@ class Transfer:
         part = TransferSizes(int(self.sizes.client * fraction), int(self.sizes.server * fraction))
         self._wait_until_arrived(part, timeout_s)
 
+    def wait_until_received(self, host: str, size: int, timeout_s: float = EVENT_LIMIT_S) -> None:
+        """Until the client or the server has received so many bytes. Raises HostError."""
+        receiver = self._client if host == "client" else self._server
+        receiver.wait_for(f"received {size}", timeout_s)
+
     def _wait_until_arrived(self, sizes: TransferSizes, timeout_s: float) -> None:
         deadline_us = self._clock.now_us() + round(timeout_s * 1_000_000)
         self._server.wait_for(f"received {sizes.client}", timeout_s)

@@ -23,6 +23,12 @@ def check_impairments(file: TopologyFile, findings: Findings) -> None:
                 "'impair' mixes both directions with each by itself",
                 "put all words under '->' and '<-'",
             )
+        if link.emulated and file.impairments == "netem":
+            findings.at_key(
+                ("links", index, "emulated"),
+                "an emulated link where netem is to impair all links",
+                "let 'impairments' be 'auto'",
+            )
 
 
 def _check_words(impairment: ImpairmentFile, path: DocumentPath, findings: Findings) -> None:

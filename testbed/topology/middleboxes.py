@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from testbed.errors import TopologyError
 from testbed.middlebox.settings import KINDS, PACKET_KINDS, SUBTYPES, BoxSettings
+from testbed.topology.document import parse_document, plain_value
+from testbed.topology.problems import ProblemCollector
 
 _Subtype = Literal[
     "mp_capable",
@@ -123,3 +126,17 @@ BOX_FILES: dict[str, type[BaseModel]] = {
     "reset": ResetFile,
 }
 """By their keys."""
+
+
+def parse_middlebox(text: str) -> tuple[BoxSettings, ...]:
+    """The boxes of ``strip: {subtypes: [dss]}, split: {}``. Raises ValueError that tells every problem."""
+    problems = ProblemCollector("middlebox")
+    document = parse_document(f"{{{text}}}", problems)
+    try:
+        problems.raise_if_any()
+        return MiddleboxFile.model_validate(plain_value(document) if document is not None else {}).boxes()
+    except ValidationError as error:
+        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        raise ValueError("; ".join(f"{where}: {message}" for where, message in found)) from None
+    except TopologyError as error:
+        raise ValueError(str(error)) from None

@@ -172,6 +172,8 @@ class Link:
     backward: Impairment = Impairment()
     middlebox: tuple[BoxSettings, ...] = ()
     """What changes or drops its packets, the first of them nearest to ``first``."""
+    is_emulated: bool = False
+    """Whether an emulator is in its middle even where nothing is asked of it yet."""
 
 
 @dataclass(frozen=True, slots=True)

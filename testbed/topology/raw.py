@@ -299,6 +299,10 @@ class LinkFile(_File):
     middlebox: MiddleboxFile = Field(
         default=MiddleboxFile(), description="What changes or drops packets of TCP on the way."
     )
+    emulated: bool = Field(
+        default=False,
+        description="The link emulator is there though nothing is asked of it yet, so that it can be later.",
+    )
 
 
 def _event_form(value: object) -> str:

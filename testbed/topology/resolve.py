@@ -90,7 +90,7 @@ def _ends(wiring: Wiring) -> dict[int, tuple[LinkEnd, LinkEnd]]:
 
 def _link(link: LinkFile, first: LinkEnd, second: LinkEnd) -> Link:
     forward, backward = _directions(link.impair)
-    return Link(first, second, link.mtu, forward, backward, link.middlebox.boxes())
+    return Link(first, second, link.mtu, forward, backward, link.middlebox.boxes(), link.emulated)
 
 
 def _directions(impair: ImpairFile) -> tuple[Impairment, Impairment]:

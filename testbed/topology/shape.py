@@ -101,7 +101,7 @@ def _leaves_interfaces(path: DocumentPath) -> bool:
     if path[0] == "nodes":
         return len(path) > 2 and path[2] not in {"kind", "interfaces"}
     if path[0] == "links":
-        return len(path) > 2 and path[2] in {"mtu", "impair", "middlebox"}
+        return len(path) > 2 and path[2] in {"mtu", "impair", "middlebox", "emulated"}
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -128,3 +129,32 @@ def test_the_emulator_can_be_chosen_for_everything(lab_name: str) -> None:
         assert f"mt-{lab_name}-_links" in namespaces_of(lab_name)
     finally:
         run("down", lab_name)
+
+
+@pytest.mark.root
+def test_an_emulated_link_can_be_impaired_and_get_boxes_later(
+    lab_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topology = two_hosts("{}")
+    (plain,) = topology.links
+    with NamespaceBackend(with_agents=False).up(
+        replace(topology, links=(replace(plain, is_emulated=True),)), lab_name
+    ):
+        assert run("link", "set", lab_name, "b:eth0", "delay=7ms", "--sent") == ExitCode.PASS
+        assert "<-  delay 7ms  (link emulator)" in capsys.readouterr().out
+        box = "middlebox=strip: {subtypes: [mp_join]}, firewall: {}"
+        assert run("link", "set", lab_name, "a:eth0", box) == ExitCode.PASS
+        shown = capsys.readouterr().out
+        assert "middlebox  firewall {}\n  middlebox  strip {subtypes: [mp_join]}" in shown
+        assert run("link", "set", lab_name, "a:eth0", "middlebox=stripe: {}") == ExitCode.USAGE
+        assert "stripe: Extra inputs are not permitted" in capsys.readouterr().err
+        assert run("link", "set", lab_name, "a:eth0", "middlebox=none") == ExitCode.PASS
+        assert "middlebox" not in capsys.readouterr().out
+
+
+@pytest.mark.root
+def test_a_plain_link_says_what_it_lacks(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with NamespaceBackend(with_agents=False).up(two_hosts("{}"), lab_name):
+        for change in ("delay=1ms", "middlebox=strip: {}"):
+            assert run("link", "set", lab_name, "a:eth0", change) == ExitCode.USAGE
+            assert "write 'emulated: true' at the link in the topology" in capsys.readouterr().err

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 
 from mptcp_stack.counters import ALL_NAMES
 from testbed.host.protocol import ConnectionResult, Workload, WorkloadProgress
+from testbed.middlebox.settings import BoxSettings
 from testbed.selftests.results import Outcome, Run, RunResult
 from testbed.topology.model import Interface, Node, NodeKind, StackKind, Topology
 
@@ -155,6 +156,18 @@ class FakeNetwork:
 
     def set_link(self, node: str, interface: str, up: bool) -> None:
         self.calls.append(f"{node}:{interface} {'up' if up else 'down'}")
+
+    def impair(
+        self, node: str, interface: str, words: Mapping[str, str], *, sent: bool, received: bool
+    ) -> None:
+        self.calls.append(f"{node}:{interface} {dict(words)} {sent} {received}")
+
+    def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
+        self.calls.append(f"{node}:{interface} boxes {', '.join(box.kind for box in boxes)}")
+
+    def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
+        self.calls.append(f"in {delay_s:.1f} s")
+        action()
 
     def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
         self.looks += 1

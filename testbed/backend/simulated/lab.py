@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,16 +14,18 @@ from mptcp_stack.simulator import Link as SimulatedLink
 from mptcp_stack.simulator import Simulator
 from mptcp_stack.wire.frame import Frame
 from testbed.backend.agents import host_configuration
-from testbed.backend.impaired_links import direction_seed
+from testbed.backend.impaired_links import Built, ImpairedLink, direction_seed
+from testbed.backend.link_control import FORWARD, LinkControl
 from testbed.backend.simulated.clock import VirtualClock
 from testbed.backend.simulated.event_loop import VirtualTimeLoop
 from testbed.backend.simulated.forwarding import Router, Switch
 from testbed.backend.simulated.hosts import SimulatedClient, simulated_host
-from testbed.backend.simulated.links import put_middlebox, wire_settings
+from testbed.backend.simulated.links import SimulatedRealiser, put_middlebox, wire_settings
 from testbed.errors import CapabilityError, LabError, UsageError
 from testbed.host.host_stack import HostStackError
+from testbed.middlebox.settings import BoxSettings
 from testbed.topology.model import Interface as TopologyInterface
-from testbed.topology.model import LinkEnd, Node, NodeKind, StackKind, Topology
+from testbed.topology.model import Link, LinkEnd, Node, NodeKind, StackKind, Topology
 
 
 class SimulatedLab:
@@ -59,13 +62,33 @@ class SimulatedLab:
                 wire_settings(link.forward, link.mtu),
                 wire_settings(link.backward, link.mtu),
             )
-            put_middlebox(link, added, direction_seed(seed, str(link.first), "->"))
+            put_middlebox(link.middlebox, added, self._seed_of(link, FORWARD))
             self._links[link.first] = self._links[link.second] = added
         self.simulator.add_tap(self._count)
+        every = tuple(ImpairedLink(link, link.first, link.second) for link in topology.links)
+        realiser = SimulatedRealiser(self._links, self._seed_of)
+        self.links = LinkControl(Built(topology, every), topology.links, tuple, _no_rate, realiser)
+
+    def _seed_of(self, link: Link, direction: str) -> int:
+        return direction_seed(self._seed, str(link.first), direction)
 
     def set_link(self, node: str, interface: str, up: bool) -> None:
         """Cut a link, or mend it: packets on their way are lost. Raises UsageError for an unknown end."""
         self._link(node, interface).set_up(up)
+
+    def impair(
+        self, node: str, interface: str, words: Mapping[str, str], *, sent: bool, received: bool
+    ) -> None:
+        """Raises UsageError."""
+        self.links.change_at(f"{node}:{interface}", words, sent=sent, received=received)
+
+    def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
+        """Raises UsageError for an unknown link."""
+        self.links.put_boxes(self.links.link_at(f"{node}:{interface}"), boxes)
+
+    def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
+        """While time passes in the simulation."""
+        self.loop.call_later(delay_s, action)
 
     def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
         """Received and transmitted bytes. Raises UsageError for an unknown interface."""
@@ -162,6 +185,10 @@ class SimulatedLab:
     def _count(self, _now_us: int, wire: str, direction: str, frame: Frame) -> None:
         key = (wire, direction)
         self._carried[key] = self._carried.get(key, 0) + len(frame)
+
+
+def _no_rate(node: str, interface: str, rate_bit_s: int) -> None:
+    raise AssertionError("every link of a simulation is changed as a whole")
 
 
 def _mac(interface: TopologyInterface) -> bytes:

@@ -1,0 +1,100 @@
+"""What a case does to the network: the words reach it, the timeline tells when, and mistakes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from testbed.backend.simulated.lab import SimulatedLab
+from testbed.errors import UsageError
+from testbed.middlebox.settings import DropMptcpSyns, Strip
+from testbed.selftests.lab_view import CaseLab
+from testbed.topology.impairments import impairment_text
+from testbed.topology.load import load_topology
+from tests.selftests.fakes import FakeNetwork, connected_agents, make_topology
+
+
+@pytest.fixture
+def network() -> FakeNetwork:
+    return FakeNetwork()
+
+
+@pytest.fixture
+def fake(network: FakeNetwork) -> CaseLab:
+    client, server = connected_agents()
+    return CaseLab(make_topology(), {"client": client, "server": server}, network, 4, seed=1)
+
+
+@pytest.fixture
+def simulated() -> Iterator[tuple[SimulatedLab, CaseLab]]:
+    topology = load_topology("two-paths")
+    with SimulatedLab(topology, 1) as lab:
+        yield lab, CaseLab(topology, lab.hosts, lab, 4, seed=1, clock=lab.clock)
+
+
+def test_words_reach_the_network(fake: CaseLab, network: FakeNetwork) -> None:
+    fake.link_down("r1", "eth1")
+    fake.link_up("r1", "eth1")
+    fake.impair("client", "eth1", "delay 80ms 5ms loss 5%", received=False)
+    fake.impair("client", "eth1", "none")
+    fake.set_middlebox("client", "eth0", Strip(), DropMptcpSyns())
+    assert network.calls == [
+        "r1:eth1 down",
+        "r1:eth1 up",
+        "client:eth1 {'delay': '80ms 5ms', 'loss': '5%'} True False",
+        "client:eth1 {} True True",
+        "client:eth0 boxes strip, drop_mptcp_syns",
+    ]
+    assert [event.text for event in fake.events] == [
+        "link r1:eth1 down",
+        "link r1:eth1 up",
+        "link client:eth1 sent: delay 80ms 5ms loss 5%",
+        "link client:eth1: no impairment",
+        "middlebox on client:eth0: strip {}, drop_mptcp_syns {}",
+    ]
+
+
+@pytest.mark.parametrize("words", ["", "lag 80ms", "delay 80ms delay 1ms"])
+def test_what_is_no_impairment_is_refused(fake: CaseLab, network: FakeNetwork, words: str) -> None:
+    with pytest.raises(UsageError):
+        fake.impair("client", "eth1", words)
+    assert (network.calls, fake.events) == ([], [])
+
+
+def test_an_action_has_its_time_in_a_simulation(simulated: tuple[SimulatedLab, CaseLab]) -> None:
+    lab, case = simulated
+    case.wait_until(0.5)
+    case.at(2.0, lambda: case.impair("client", "eth0", "delay 80ms loss 5%", sent=False))
+    case.at(1.0, lambda: case.link_down("r2", "eth0"))
+    case.wait_until(3.0)
+    assert [(event.at_us, event.text) for event in case.events] == [
+        (1_000_000, "link r2:eth0 down"),
+        (2_000_000, "link client:eth0 received: delay 80ms loss 5%"),
+    ]
+    state = lab.links.state(lab.links.link_at("client:eth0"))
+    assert impairment_text(state.forward.impairment) == ""
+    assert impairment_text(state.backward.impairment) == "delay 80ms loss 5%"
+    case.impair("client", "eth0", "delay 10ms")
+    state = lab.links.state(lab.links.link_at("r1:eth0"))
+    assert impairment_text(state.forward.impairment) == "delay 10ms"
+    assert impairment_text(state.backward.impairment) == "delay 10ms loss 5%"
+
+
+def test_what_a_scheduled_action_raises_ends_the_case(simulated: tuple[SimulatedLab, CaseLab]) -> None:
+    _lab, case = simulated
+    case.at(1.0, lambda: case.link_down("r2", "eth9"))
+    with pytest.raises(UsageError, match="no link at r2:eth9"):
+        case.wait_for("something", lambda: False, timeout_s=5.0)
+    assert case.now() == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_box_is_switched_on_and_off_in_a_simulation(simulated: tuple[SimulatedLab, CaseLab]) -> None:
+    lab, case = simulated
+    case.set_middlebox("r1", "eth0", Strip())
+    link = lab.links.link_at("client:eth0")
+    assert lab.links.state(link).middlebox == (Strip(),)
+    stripped = case.transfer(1000)
+    case.set_middlebox("r1", "eth0")
+    assert lab.links.state(link).middlebox == ()
+    assert (stripped.client.is_mptcp, case.transfer(1000).client.is_mptcp) == (False, True)
