@@ -66,9 +66,34 @@ class TerminatedError(KeyboardInterrupt):
     """SIGTERM: the same clean-up as for Ctrl-C, another exit code."""
 
 
+class _Interruption:
+    """Remembers what ended the program early: a library may turn what it raises into an error of its own."""
+
+    def __init__(self) -> None:
+        self._number: signal.Signals | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._begin)
+
+    def __bool__(self) -> bool:
+        return self._number is not None
+
+    def _begin(self, number: int, _frame: FrameType | None) -> NoReturn:
+        self._number = signal.Signals(number)
+        raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
+
+    def end(self) -> int:
+        """Say it, and return the exit code."""
+        if self._number is signal.SIGTERM:
+            print("testbed: terminated", file=sys.stderr)
+            return 128 + signal.SIGTERM
+        print("testbed: interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+
+
 def run(argv: Sequence[str]) -> int:
     """Carry out one command line. Returns the exit code; only argparse exits by itself."""
-    signal.signal(signal.SIGTERM, _terminate)
+    interruption = _Interruption()
     debug = "--debug" in argv
     try:
         command, arguments = parse(argv)
@@ -79,23 +104,17 @@ def run(argv: Sequence[str]) -> int:
     except TestbedError as error:
         print(f"testbed: {error}", file=sys.stderr)
         code = error.exit_code
-    except TerminatedError:
-        print("testbed: terminated", file=sys.stderr)
-        code = 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        print("testbed: interrupted", file=sys.stderr)
-        code = ExitCode.INTERRUPTED
+        code = interruption.end()
     except Exception as error:
         if debug:
             raise
+        if interruption:
+            return interruption.end()
         print(f"testbed: internal error: {type(error).__name__}: {error}", file=sys.stderr)
         print("testbed: run with --debug for the traceback", file=sys.stderr)
         code = ExitCode.INTERNAL
     return int(code)
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise TerminatedError
 
 
 def _close_broken_output() -> int:

@@ -42,10 +42,11 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def termination_handler() -> Iterator[None]:
-    previous = signal.getsignal(signal.SIGTERM)
+def interruption_handlers() -> Iterator[None]:
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, previous)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -65,6 +66,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException) -> No
     """Put a command in the place of ``list`` that ends like this."""
 
     def run(_arguments: argparse.Namespace) -> int:
+        if isinstance(outcome, signal.Signals):
+            signal.raise_signal(outcome)
         if isinstance(outcome, int):
             return outcome
         raise outcome
@@ -120,8 +123,8 @@ def test_usage_errors_end_with_2(arguments: list[str]) -> None:
         (UsageError("no such thing"), 2, "testbed: no such thing\n"),
         (LabError("it broke"), 1, "testbed: it broke\n"),
         (CapabilityError("no veth"), 5, "testbed: no veth\n"),
-        (KeyboardInterrupt(), 130, "testbed: interrupted\n"),
-        (cli.TerminatedError(), 143, "testbed: terminated\n"),
+        (signal.SIGINT, 130, "testbed: interrupted\n"),
+        (signal.SIGTERM, 143, "testbed: terminated\n"),
         (
             ZeroDivisionError("by zero"),
             70,
@@ -142,6 +145,22 @@ def test_every_end_has_its_code_and_one_message(
     pretend(monkeypatch, outcome)
     assert cli.run(["list"]) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_turned_into_its_own_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    def command(_arguments: argparse.Namespace) -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:
+            raise ValueError("could not serialize: KeyboardInterrupt") from error
+        return 0
+
+    monkeypatch.setattr(cli, "load_command", lambda _name: Command(lambda _parser: None, command))
+    assert cli.run(["list"]) == 128 + number
+    assert "internal error" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "list"], ["list", "--debug"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,7 @@ LabOpener = Callable[[Case, Run], AbstractContextManager[BuiltLab]]
 
 
 _BITE_INTERVAL_S = 1.0
+_GENTLE_BITES = 3
 
 
 class RunTimeout(KeyboardInterrupt):
@@ -56,14 +58,26 @@ class RunTimeout(KeyboardInterrupt):
 def watchdog(seconds: float) -> Iterator[None]:
     """Raises RunTimeout in the body, which must run in the main thread, when it takes too long.
 
-    Again and again until the body ends: what is raised in a finalizer is lost.
+    Again and again until the body ends: what is raised in a finalizer is lost. Where a task of an event loop
+    is at work, the loop is asked to raise it: the task would keep it, and raise it once more in whoever asks
+    how the task ended. A task that never returns to the loop gets it all the same, after some bites.
     """
 
     is_over = False
+    bites = 0
 
-    def bite(_number: int, _frame: FrameType | None) -> None:
+    def timeout() -> None:
         if not is_over:
             raise RunTimeout
+
+    def bite(_number: int, _frame: FrameType | None) -> None:
+        nonlocal bites
+        bites += 1
+        loop = _loop_at_work()
+        if loop is not None and bites <= _GENTLE_BITES:
+            loop.call_soon(timeout)
+        else:
+            timeout()
 
     previous = signal.signal(signal.SIGALRM, bite)
     previous_timer = signal.setitimer(signal.ITIMER_REAL, seconds, _BITE_INTERVAL_S)
@@ -79,6 +93,15 @@ def watchdog(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
         # A watchdog around this one goes on.
         signal.setitimer(signal.ITIMER_REAL, *previous_timer)
+
+
+def _loop_at_work() -> asyncio.AbstractEventLoop | None:
+    """The event loop one of whose tasks is running in this thread at this moment."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop if asyncio.current_task(loop) is not None else None
 
 
 def execute(run: Run, open_lab: LabOpener, timeout_s: float) -> RunResult:

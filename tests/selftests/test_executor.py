@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -129,6 +130,39 @@ def test_the_watchdog_bites_again_where_a_bite_was_swallowed(monkeypatch: pytest
     with pytest.raises(RunTimeout), watchdog(0.01):
         body()
     assert swallowed == ["the first"]
+
+
+def test_a_bite_is_not_kept_by_a_task_of_an_event_loop() -> None:
+    async def spin() -> None:
+        while True:
+            sum(range(100_000))
+            await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    try:
+        spinning = loop.create_task(spin())
+        with pytest.raises(RunTimeout), watchdog(0.02):
+            loop.run_forever()
+        assert not spinning.done()
+        spinning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(spinning)
+    finally:
+        loop.close()
+
+
+def test_a_task_that_never_returns_to_its_loop_is_bitten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang() -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(executor, "_BITE_INTERVAL_S", 0.02)
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(RunTimeout), watchdog(0.02):
+            loop.run_until_complete(hang())
+    finally:
+        loop.close()
 
 
 def test_a_watchdog_around_another_goes_on() -> None:
