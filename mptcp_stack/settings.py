@@ -96,8 +96,12 @@ class StackSettings:
     """What SO_RCVBUF may ask for."""
     receive_buffer_bytes: int = 0
     """Unread bytes a connection may hold, whatever ``tcp_rmem`` says; 0: as that says."""
-    send_buffer_bytes: int = 4 << 20
-    """Written bytes a connection may hold until the peer has acknowledged them."""
+    tcp_wmem: tuple[int, int, int] = (4096, 16_384, 4 << 20)
+    """The least, the first and the largest send buffer of a connection or of each of its subflows."""
+    wmem_max: int = 212_992
+    """What SO_SNDBUF may ask for."""
+    send_buffer_bytes: int = 0
+    """Unacknowledged bytes a connection may hold, whatever ``tcp_wmem`` says; 0: as that says."""
     minimum_rto_us: int = 200_000
     maximum_rto_us: int = 120 * SECOND_US
     delayed_ack_us: int = 40_000
@@ -178,6 +182,7 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_tw_reuse": "tcp_tw_reuse",
     "net.ipv4.tcp_ecn": "tcp_ecn",
     "net.core.rmem_max": "rmem_max",
+    "net.core.wmem_max": "wmem_max",
     "net.ipv4.tcp_keepalive_probes": "tcp_keepalive_probes",
     "net.ipv4.tcp_mtu_probing": "tcp_mtu_probing",
     "net.ipv4.tcp_base_mss": "tcp_base_mss",
@@ -192,7 +197,7 @@ _SYSCTL_CHOICES = {
     "net.mptcp.scheduler": ("scheduler", SCHEDULERS),
 }
 _PATH_MANAGER_TYPES = {str(number): name for number, name in enumerate(PATH_MANAGERS)}
-_SYSCTL_TRIPLES = {"net.ipv4.tcp_rmem": "tcp_rmem"}
+_SYSCTL_TRIPLES = {"net.ipv4.tcp_rmem": "tcp_rmem", "net.ipv4.tcp_wmem": "tcp_wmem"}
 _FAST_OPEN_KEY = "net.ipv4.tcp_fastopen_key"
 SYSCTL_NAMES: tuple[str, ...] = (
     *_SYSCTL_TRIPLES,

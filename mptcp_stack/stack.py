@@ -15,7 +15,7 @@ from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
 from mptcp_stack.listener import Answer, Listener
-from mptcp_stack.mptcp import crypto, early_data, handshake, receive_tuning
+from mptcp_stack.mptcp import crypto, early_data, handshake, receive_tuning, send_tuning
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
@@ -384,6 +384,7 @@ class Stack:
         )
         connection.socket_options = listener.socket_options
         receive_tuning.on_options(connection)
+        send_tuning.on_options(connection)
         connection.listener = listener
         listener.on_syn(connection)
         return connection

@@ -34,6 +34,9 @@ class FakeConnection:
         self.remote = remote
         self.calls: list[str] = []
 
+    def check_writable(self) -> bool:
+        return self.room > 0 or self.is_closed or self.error is not None
+
     def change(self) -> None:
         """What the stack does after any change."""
         if self.on_change is not None:

@@ -11,7 +11,16 @@ from collections.abc import Callable
 from errno import ECONNRESET, ENOTCONN, EPIPE
 from types import MethodType
 
-from mptcp_stack.mptcp import crypto, data_level, dispatch, ending, push_marks, receive_tuning, reinjection
+from mptcp_stack.mptcp import (
+    crypto,
+    data_level,
+    dispatch,
+    ending,
+    push_marks,
+    receive_tuning,
+    reinjection,
+    send_tuning,
+)
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.interfaces import Acceptor, ConnectionHost, PathManager, Scheduler
 from mptcp_stack.mptcp.push_marks import PushMarks
@@ -119,7 +128,7 @@ class Connection:
         self.state = DataState.CONNECTING
         self.subflows: list[MptcpSubflow] = []
         self.to_open: list[MptcpSubflow] = []
-        self.send_buffer = SendBuffer(settings.send_buffer_bytes)
+        self.send_buffer = SendBuffer(send_tuning.first_limit(settings))
         self.receive_buffer = ReceiveBuffer(settings.first_receive_limit, environment.counters)
         self.checksum_enabled = settings.checksum_enabled and is_mptcp
         self.peer_denies_join_initial = False
@@ -173,6 +182,18 @@ class Connection:
         if self.write_closed or self.state not in CAN_WRITE:
             return 0
         return self.send_buffer.writable_bytes
+
+    def check_writable(self) -> bool:
+        """Whether who waits to write goes on: a third of the buffer is free, or writing fails.
+
+        If not it is remembered that somebody waits, so that the buffer may grow.
+        """
+        if self.write_closed or self.error is not None or self.state not in CAN_WRITE:
+            return True
+        if self.send_buffer.is_writable:
+            return True
+        self.send_buffer.is_short = True
+        return False
 
     @property
     def unacknowledged_bytes(self) -> int:
@@ -260,6 +281,7 @@ class Connection:
         for subflow in self.subflows:
             subflow.take_socket_options(options)
         receive_tuning.on_options(self)
+        send_tuning.on_options(self)
         self.request_output()
 
     @property
@@ -390,6 +412,7 @@ class Connection:
         return self.mode is Mode.MPTCP and self.state in COUNTED_AS_ESTABLISHED and not self.forbids_joins
 
     def on_subflow_established(self, subflow: MptcpSubflow, now_us: int) -> None:
+        send_tuning.on_established(self, subflow)
         if subflow.is_join:
             self.had_join |= subflow.is_passive
             if not self.app_closed:
@@ -422,6 +445,8 @@ class Connection:
     def on_subflow_acknowledged(self, subflow: MptcpSubflow, now_us: int) -> None:
         if self.mode is Mode.PLAIN_TCP:
             data_level.on_plain_acknowledged(self, subflow, now_us)
+        if self.send_buffer.is_short:
+            send_tuning.on_acknowledged(self, subflow)
         self.request_output()
 
     def on_subflow_timeout(self, subflow: MptcpSubflow, now_us: int) -> None:
@@ -443,6 +468,7 @@ class Connection:
             ending.end(self, error, now_us)
         else:
             reinjection.on_subflow_gone(self, subflow)
+            send_tuning.follow_subflows(self)
             self.path_manager.on_subflow_closed(self, subflow, now_us)
             self._after_losing_a_subflow(now_us)
 

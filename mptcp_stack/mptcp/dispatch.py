@@ -29,13 +29,10 @@ def run(connection: Connection, now_us: int) -> None:
     for subflow in list(connection.subflows):
         subflow.flush(now_us)
     if connection.state is not DataState.CONNECTING:
-        writable_before = connection.send_buffer.writable_bytes
         _send_again(connection, now_us)
         _send_new(connection, now_us)
         connection.more_follows = False
         _send_end(connection, now_us)
-        if connection.send_buffer.writable_bytes != writable_before:
-            connection.notify()
     for subflow in list(connection.subflows):
         subflow.flush_acknowledgement(now_us)
     while connection.to_open:

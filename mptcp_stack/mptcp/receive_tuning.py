@@ -87,7 +87,6 @@ def on_options(connection: Connection) -> None:
     """SO_RCVBUF fixes the size. What was offered already stays good (RFC 9293 §3.8.6)."""
     fixed_bytes = connection.socket_options.receive_buffer_bytes
     if fixed_bytes:
-        most_bytes = 2 * connection.environment.settings.rmem_max
         # A SYN may have offered this before anything else was sent.
         connection.receive_buffer.window()
-        connection.receive_buffer.limit = window_of(min(fixed_bytes, most_bytes))
+        connection.receive_buffer.limit = window_of(fixed_bytes)

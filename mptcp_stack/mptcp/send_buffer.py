@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 
+PIECE_BYTES = 32768
+"""Whether there is room is asked before each piece of this size and not before each byte, as in Linux."""
+
+
 class Outstanding:
     """A run of data that a subflow carries."""
 
@@ -36,13 +40,15 @@ class SendBuffer:
     """``una`` and ``nxt`` are the data-level snd_una and snd_nxt, ``window_edge`` the window's right edge.
 
     ``timeout_us``: how long ``una`` may stand still before the oldest data goes out again; 0: not yet told.
+    ``is_short``: writers wait for room.
     The runs that are outstanding are None while there are none: an idle connection is to stay small.
     """
 
     __slots__ = (
-        "_limit",
         "_outstanding",
         "_reinjections",
+        "is_short",
+        "limit",
         "nxt",
         "timeout_us",
         "una",
@@ -51,7 +57,8 @@ class SendBuffer:
     )
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
+        self.is_short = False
         self.una = self.nxt = self.window_edge = 1
         self.timeout_us = 0
         self.unsent = ByteQueue()
@@ -60,7 +67,15 @@ class SendBuffer:
 
     @property
     def writable_bytes(self) -> int:
-        return max(0, self._limit - self.held_bytes)
+        """What a write would take now: whole pieces, the last of which may exceed the limit."""
+        free = self.limit - self.held_bytes
+        return -(-free // PIECE_BYTES) * PIECE_BYTES if free > 0 else 0
+
+    @property
+    def is_writable(self) -> bool:
+        """A third of it is free: when Linux wakes who waits for room."""
+        held = self.held_bytes
+        return held < self.limit and self.limit - held >= held >> 1
 
     @property
     def held_bytes(self) -> int:
@@ -78,6 +93,8 @@ class SendBuffer:
     def write(self, data: Buffer) -> int:
         """Takes as much as there is room for; mutable memory is copied."""
         accepted = min(len(data), self.writable_bytes)
+        if accepted < len(data):
+            self.is_short = True
         if accepted:
             view = data if accepted == len(data) else memoryview(data)[:accepted]
             is_stable = isinstance(view, bytes) or (isinstance(view, memoryview) and view.readonly)

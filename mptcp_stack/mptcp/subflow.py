@@ -71,6 +71,7 @@ class MptcpSubflow(Subflow):
         "remote_nonce",
         "reset_reason",
         "role",
+        "send_buffer_bytes",
         "sends_mp_capable",
         "stale_count",
         "valid_checksum_seen",
@@ -109,6 +110,8 @@ class MptcpSubflow(Subflow):
         self.reset_reason: int | None = None
         super().__init__(environment, local[0], local[1], remote[0], remote[1])
         self.socket_options = connection.socket_options
+        self.send_buffer_bytes = environment.settings.tcp_wmem[1]
+        """Its share of the connection's send buffer."""
         self.confirm_timer = environment.timers.timer(self._on_confirm_timer)
 
     @property

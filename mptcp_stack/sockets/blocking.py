@@ -437,7 +437,7 @@ class BlockingSocket:
 
     def _set_option(self, level: int, option: int, value: bytes) -> bytes:
         if self._stream is None:
-            self._options = set_common(self._options, level, option, value)
+            self._options = set_common(self._options, self._thread.stack.settings, level, option, value)
             return b""
         answer = options.set_option(self.connection, level, option, value)
         self._thread.wake()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from errno import EINVAL, ENOENT, ENOPROTOOPT
 from typing import Any
 
+from mptcp_stack.mptcp.send_tuning import first_limit
 from mptcp_stack.settings import CONGESTION_CONTROLS, StackSettings
 from mptcp_stack.tcp.socket_options import SocketOptions
 
@@ -20,11 +21,31 @@ CONTROL_NAME_BYTES = 16
 Name = tuple[int, int]
 """Level and option."""
 
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+SEND_BUFFER: Name = (SOL_SOCKET, int(socket.SO_SNDBUF))
 RECEIVE_BUFFER: Name = (SOL_SOCKET, int(socket.SO_RCVBUF))
-_LEAST_RECEIVE_BUFFER, _MOST_RECEIVE_BUFFER = 2304, 1 << 30
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
 TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
 _DEFAULT_SEGMENT_BYTES = 536
+
+
+@dataclass(frozen=True, slots=True)
+class _BufferOption:
+    """A size that the kernel doubles, for what packets take beside their payload."""
+
+    field: str
+    least: int
+    bound: str = ""
+    """The host's setting that a wish is cut to; none for who may force it."""
+
+
+_LARGEST_INTEGER = (1 << 31) - 1
+_BUFFERS: dict[Name, _BufferOption] = {
+    SEND_BUFFER: _BufferOption("send_buffer_bytes", 4608, "wmem_max"),
+    (SOL_SOCKET, _SO_SNDBUFFORCE): _BufferOption("send_buffer_bytes", 4608),
+    RECEIVE_BUFFER: _BufferOption("receive_buffer_bytes", 2304, "rmem_max"),
+    (SOL_SOCKET, _SO_RCVBUFFORCE): _BufferOption("receive_buffer_bytes", 2304),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,8 @@ def get_common(
     """What a socket in any state knows. Raises OSError(ENOPROTOOPT)."""
     if (level, option) == RECEIVE_BUFFER:
         return INTEGER.pack(options.receive_buffer_bytes or settings.tcp_rmem[1])[:length]
+    if (level, option) == SEND_BUFFER:
+        return INTEGER.pack(options.send_buffer_bytes or first_limit(settings))[:length]
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
@@ -93,27 +116,35 @@ def get_common(
     return INTEGER.pack(value)[:length]
 
 
-def set_common(options: SocketOptions, level: int, option: int, value: bytes) -> SocketOptions:
+def set_common(
+    options: SocketOptions, settings: StackSettings, level: int, option: int, value: bytes
+) -> SocketOptions:
     """The options with one changed. Raises OSError (ENOPROTOOPT, EINVAL, ENOENT)."""
     if (level, option) == TCP_CONGESTION:
         return _set_congestion_control(options, value)
-    if (level, option) == RECEIVE_BUFFER:
-        return _set_receive_buffer(options, value)
     field = _FIELDS.get((level, option))
-    if field is None:
+    buffer = _BUFFERS.get((level, option))
+    if field is None and buffer is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
     if len(value) < INTEGER.size:
         raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
     number: int = INTEGER.unpack_from(value)[0]
+    if buffer is not None:
+        return _set_buffer(options, settings, buffer, number)
+    if field is None:
+        return options
     return field.write(options, number)
 
 
-def _set_receive_buffer(options: SocketOptions, value: bytes) -> SocketOptions:
-    """The kernel doubles it, for what packets take beside their payload."""
-    if len(value) < INTEGER.size:
-        raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
-    wanted = min(abs(INTEGER.unpack_from(value)[0]), _MOST_RECEIVE_BUFFER)
-    return replace(options, receive_buffer_bytes=max(2 * wanted, _LEAST_RECEIVE_BUFFER))
+def _set_buffer(
+    options: SocketOptions, settings: StackSettings, buffer: _BufferOption, wanted: int
+) -> SocketOptions:
+    """Bounded as an unsigned number where there is a bound, so that a negative wish is a large one there."""
+    if buffer.bound:
+        wanted = min(wanted % (1 << 32), getattr(settings, buffer.bound))
+    doubled = 2 * min(max(wanted, 0), _LARGEST_INTEGER // 2)
+    changes: dict[str, Any] = {buffer.field: max(doubled, buffer.least)}
+    return replace(options, **changes)
 
 
 def _set_congestion_control(options: SocketOptions, value: bytes) -> SocketOptions:

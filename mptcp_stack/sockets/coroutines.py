@@ -157,6 +157,8 @@ class StreamSocket:
                 return
             if not accepted:
                 await self._change.wait()
+                while not self._connection.check_writable():
+                    await self._change.wait()
 
     def write_now(self, data: Buffer) -> int:
         """Queues what there is room for, maybe nothing. Raises OSError."""

@@ -17,6 +17,7 @@ from mptcp_stack.sockets.common_options import (
     INTEGER,
     IPPROTO_TCP,
     RECEIVE_BUFFER,
+    SEND_BUFFER,
     SOL_SOCKET,
     TCP_CONGESTION,
     TCP_MAXSEG,
@@ -57,7 +58,8 @@ def set_option(connection: Connection, level: int, option: int, value: bytes) ->
     """Empty but for options that answer in the same buffer: MPTCP_OPEN_SUB_TUPLE. Raises OSError."""
     if level == IPPROTO_TCP and option in subflow_options.WRITABLE:
         return subflow_options.set_on(connection, option, value)
-    connection.set_socket_options(set_common(connection.socket_options, level, option, value))
+    settings = connection.environment.settings
+    connection.set_socket_options(set_common(connection.socket_options, settings, level, option, value))
     return b""
 
 
@@ -117,6 +119,7 @@ _READERS: dict[Name, Callable[[Connection], bytes]] = {
     (SOL_SOCKET, int(socket.SO_ACCEPTCONN)): lambda _connection: INTEGER.pack(0),
     (IPPROTO_TCP, int(socket.TCP_INFO)): _read_tcp_info,
     RECEIVE_BUFFER: lambda connection: INTEGER.pack(2 * connection.receive_buffer.limit),
+    SEND_BUFFER: lambda connection: INTEGER.pack(connection.send_buffer.limit),
     TCP_CONGESTION: _read_congestion_control,
     TCP_MAXSEG: _read_segment_size,
     (IPPROTO_TCP, TCP_IS_MPTCP): lambda connection: INTEGER.pack(connection.is_mptcp),

@@ -65,7 +65,9 @@ def set_on(connection: Connection, option: int, value: bytes) -> bytes:
     identifier, level, name, length = _unpack(SUB_OPTION_HEAD, value)
     subflow = _subflow(connection, bytes((identifier,)))
     nested = value[SUB_OPTION_HEAD.size : SUB_OPTION_HEAD.size + length]
-    subflow.take_socket_options(set_common(subflow.socket_options, level, name, nested))
+    subflow.take_socket_options(
+        set_common(subflow.socket_options, subflow.environment.settings, level, name, nested)
+    )
     connection.request_output()
     return b""
 

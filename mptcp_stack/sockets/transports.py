@@ -223,7 +223,7 @@ class StreamTransport(asyncio.Transport):
         return accepted
 
     def _flush(self) -> None:
-        while self._unsent:
+        while self._unsent and self._connection.check_writable():
             part = self._unsent[0]
             accepted = self._try_write(part)
             self._unsent_bytes -= accepted

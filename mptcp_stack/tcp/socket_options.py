@@ -26,6 +26,8 @@ class SocketOptions:
     """0: as long as ``tcp_retries2`` lasts (RFC 9293 §3.8.3)."""
     receive_buffer_bytes: int = 0
     """0: tuned; else what SO_RCVBUF has fixed, half of which is window."""
+    send_buffer_bytes: int = 0
+    """0: tuned; else what SO_SNDBUF has fixed."""
     maximum_segment_size: int = 0
     """What the SYN tells and segments hold at most (TCP_MAXSEG); 0: what the path takes."""
     fast_open_queue: int = 0

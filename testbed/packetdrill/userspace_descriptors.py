@@ -173,7 +173,7 @@ class StreamSocket(Endpoint):
             events |= select.POLLIN | select.POLLRDNORM | select.POLLRDHUP
         if self.readable_bytes:
             events |= select.POLLIN | select.POLLRDNORM
-        if connection.writable_bytes or connection.write_closed or connection.is_closed:
+        if connection.check_writable():
             events |= select.POLLOUT | select.POLLWRNORM
         if connection.error is not None and not self.error_was_taken:
             events |= select.POLLERR

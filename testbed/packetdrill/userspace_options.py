@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EDOM, EINVAL, ENOPROTOOPT
+from errno import EDOM, ENOPROTOOPT
 
 from mptcp_stack.mptcp.receive_tuning import window_of
-from mptcp_stack.sockets.common_options import INTEGER, TCP_MAXSEG, get_common, set_common
+from mptcp_stack.sockets.common_options import INTEGER, SEND_BUFFER, TCP_MAXSEG, get_common, set_common
 from mptcp_stack.sockets.options import get_option, take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
@@ -18,7 +18,7 @@ from testbed.packetdrill.userspace_descriptors import DescriptorTable, StreamSoc
 
 TCP_IS_MPTCP = 43
 IPPROTO_MPTCP = 262
-MINIMUM_SEND_BUFFER, MINIMUM_RECEIVE_BUFFER = 4608, 2304
+MINIMUM_RECEIVE_BUFFER = 2304
 MAXIMUM_BUFFER = 1 << 30
 INTEGER_BYTES = 4
 LINGER_BYTES = 8
@@ -45,7 +45,6 @@ _TIMEOUTS: dict[Name, str] = {
     (_SOCKET, int(socket.SO_SNDTIMEO)): "send_timeout_us",
 }
 _QUICK_ACK: Name = (_TCP, int(socket.TCP_QUICKACK))
-_SEND_BUFFER: Name = (_SOCKET, int(socket.SO_SNDBUF))
 _RECEIVE_BUFFER: Name = (_SOCKET, int(socket.SO_RCVBUF))
 
 
@@ -90,15 +89,13 @@ class SocketOptions:
         reader = self._readers.get(name)
         if reader is not None:
             return reader(endpoint)
-        if name == _SEND_BUFFER:
-            return endpoint.options.get(name, self._stack.settings.send_buffer_bytes)
         if name == _RECEIVE_BUFFER:
             return self._receive_buffer_of(endpoint)
         if name in _KEPT:
             return endpoint.options.get(name, 0)
         if name == _QUICK_ACK and endpoint.connection is not None:
             return int(endpoint.connection.acknowledges_quickly)
-        if name == TCP_MAXSEG and endpoint.connection is not None:
+        if name in (TCP_MAXSEG, SEND_BUFFER) and endpoint.connection is not None:
             data = get_option(endpoint.connection, *name)
         else:
             data = get_common(endpoint.socket_options, self._stack.settings, *name, INTEGER_BYTES)
@@ -115,15 +112,17 @@ class SocketOptions:
             self._set_linger(endpoint, value)
         elif name in _TIMEOUTS:
             setattr(endpoint, _TIMEOUTS[name], _timeout_us(value))
-        elif name in (_SEND_BUFFER, _RECEIVE_BUFFER):
-            self._set_buffer(endpoint, name, number_argument(value, "value"))
+        elif name == _RECEIVE_BUFFER and endpoint.connection is None:
+            self._set_receive_buffer(endpoint, number_argument(value, "value"))
         elif name in _KEPT:
             endpoint.options[name] = int(bool(number_argument(value, "value")))
         elif name == _QUICK_ACK and endpoint.connection is not None:
             endpoint.connection.acknowledge_quickly(bool(number_argument(value, "value")))
         else:
             data = _plain_bytes(value)
-            endpoint.set_socket_options(set_common(endpoint.socket_options, *name, data))
+            endpoint.set_socket_options(
+                set_common(endpoint.socket_options, self._stack.settings, *name, data)
+            )
         return finished(0)
 
     def _set_linger(self, endpoint: StreamSocket, value: Value) -> None:
@@ -138,22 +137,11 @@ class SocketOptions:
             return 2 * endpoint.connection.receive_buffer.limit
         return endpoint.options.get(_RECEIVE_BUFFER, 2 * self._stack.settings.first_receive_limit)
 
-    def _set_buffer(self, endpoint: StreamSocket, name: Name, size: int) -> None:
+    def _set_receive_buffer(self, endpoint: StreamSocket, size: int) -> None:
         """The size is doubled, as by Linux. It holds for connections that begin after it, on any socket."""
-        if endpoint.connection is not None and name == _SEND_BUFFER:
-            raise OSError(EINVAL, "the bundled stack cannot change the send buffer of a connection")
-        doubled = 2 * min(max(size, 0), MAXIMUM_BUFFER)
-        if name == _SEND_BUFFER:
-            doubled = max(MINIMUM_SEND_BUFFER, doubled)
-            settings = replace(self._stack.settings, send_buffer_bytes=doubled)
-        else:
-            doubled = max(MINIMUM_RECEIVE_BUFFER, doubled)
-            if endpoint.connection is not None:
-                options = endpoint.socket_options
-                endpoint.set_socket_options(replace(options, receive_buffer_bytes=doubled))
-                return
-            settings = replace(self._stack.settings, receive_buffer_bytes=window_of(doubled))
-        endpoint.options[name] = doubled
+        doubled = max(MINIMUM_RECEIVE_BUFFER, 2 * min(max(size, 0), MAXIMUM_BUFFER))
+        settings = replace(self._stack.settings, receive_buffer_bytes=window_of(doubled))
+        endpoint.options[_RECEIVE_BUFFER] = doubled
         self._stack.settings = self._stack.environment.settings = settings
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from mptcp_stack.listener import Listener
+from mptcp_stack.mptcp import send_tuning
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.receive_tuning import window_of
 from mptcp_stack.simulator import Simulator
@@ -18,6 +19,8 @@ Wake = Callable[[Callable[[], None]], None]
 BASE_PORT = 5000
 PATIENCE_AFTER_ABORT_US = 120_000_000
 """Who is left alone by the other end's abort, and was not told, gives up after this time."""
+_MOST_SUBFLOWS = 9
+"""The first, and as many more as the limits of a host can allow."""
 PATIENCE_US = 600_000_000
 """For the rest where a middlebox may keep it back for ever."""
 
@@ -78,8 +81,9 @@ class Party:
         most = settings.receive_buffer_bytes or window_of(settings.tcp_rmem[2])
         if self._most_unread > most:
             yield "unread", self._most_unread, most
-        if self._most_unacknowledged > settings.send_buffer_bytes:
-            yield "unacknowledged", self._most_unacknowledged, settings.send_buffer_bytes
+        most = send_tuning.most_bytes(settings, _MOST_SUBFLOWS)
+        if self._most_unacknowledged > most:
+            yield "unacknowledged", self._most_unacknowledged, most
 
     def attach(self, connection: Connection) -> None:
         self.connection = connection

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mptcp_stack.counters import Counters
 from mptcp_stack.mptcp.mapping_table import MAXIMUM_MAPPINGS, Addition, MappingTable
 from mptcp_stack.mptcp.receive_buffer import ReceiveBuffer
-from mptcp_stack.mptcp.send_buffer import SendBuffer
+from mptcp_stack.mptcp.send_buffer import PIECE_BYTES, SendBuffer
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.tcp.retransmission_queue import Mapping
 from tests.mptcp.network import Network
@@ -59,8 +59,10 @@ def test_send_buffer_agrees_with_the_model(steps: list[tuple[str, int, int]]) ->
     for name, number, carrier in steps:
         _apply_to_send_buffer(buffer, model, name, number, carrier)
         assert (buffer.una, buffer.nxt, buffer.written) == (model.una, model.nxt, model.written)
-        assert buffer.held_bytes == model.written - model.una <= LIMIT
-        assert buffer.writable_bytes == LIMIT - buffer.held_bytes
+        held_bytes = model.written - model.una
+        assert buffer.held_bytes == held_bytes < LIMIT + PIECE_BYTES
+        assert buffer.writable_bytes == (PIECE_BYTES if held_bytes < LIMIT else 0)
+        assert buffer.is_writable == (3 * held_bytes <= 2 * LIMIT)
         assert buffer.has_outstanding == (model.nxt > model.una)
         pending = buffer.next_reinjection()
         assert (pending is not None) == bool(model.again)

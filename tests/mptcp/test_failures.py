@@ -162,7 +162,7 @@ def test_half_close() -> None:
 
 
 def test_reader_that_stops_and_goes_on() -> None:
-    network = Network(settings=StackSettings(receive_buffer_bytes=100_000))
+    network = Network(settings=StackSettings(receive_buffer_bytes=100_000, send_buffer_bytes=500_000))
     near, far = network.establish()
     data = bytes(500_000)
     sent = near.write(data)
@@ -236,7 +236,8 @@ def test_hundred_connections_at_once() -> None:
 
 
 def test_slow_peer_gets_everything_after_close() -> None:
-    network = Network(wire=WireSettings(delay_us=5_000, rate_bit_s=100_000, queue_limit_packets=20))
+    wire = WireSettings(delay_us=5_000, rate_bit_s=100_000, queue_limit_packets=20)
+    network = Network(wire=wire, settings=StackSettings(send_buffer_bytes=2_000_000))
     near, far = network.establish()
     data = bytes(2_000_000)
     assert near.write(data) == len(data)

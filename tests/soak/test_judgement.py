@@ -104,7 +104,7 @@ def test_more_than_the_buffers_may_hold(monkeypatch: pytest.MonkeyPatch) -> None
     soak = Soak(scenario())
     list(soak.problems())
     ((what, most, limit),) = soak.conversations[0].client.excesses()
-    assert (what, most, limit) == ("unacknowledged", 1 << 30, StackSettings().send_buffer_bytes)
+    assert (what, most, limit) == ("unacknowledged", 1 << 30, 4096 + 9 * (4 << 20) + 32767)
 
 
 def test_a_fallback_without_cause() -> None:
