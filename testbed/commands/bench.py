@@ -6,8 +6,10 @@ import argparse
 import importlib
 
 _BENCHMARKS = {
+    "aggregation": "goodput over two paths of many rates and delays, next to the kernel's",
     "emulator": "packets a second through one link emulator, next to a plain veth",
     "goodput": "one transfer over an unshaped link for each pair of stacks",
+    "recovery": "from a path's death until delivery goes on, next to the kernel's",
     "stack": "segments, memory and connections of the bundled stack on one core, with a profile",
     "topology": "up and down of many hosts on a switch, next to Mininet's where it is installed",
 }
