@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _PROBE_TIMEOUT_S = 10.0
 _IPPROTO_MPTCP = 262
-_TCP_IS_MPTCP = 43
 _SOL_PACKET = 263
 _PACKET_VNET_HDR = 15
 _ETH_P_ALL = 0x0003
@@ -222,6 +221,18 @@ def _netem() -> str:
     return "and the kernel holds every impairment that was asked for"
 
 
+def _netem_seed() -> str:
+    from testbed.backend.netem_links import NO_SEED, impairments_held, netem_request
+    from testbed.backend.netlink import NetlinkSocket
+
+    _make_link("veth")
+    with contextlib.closing(NetlinkSocket()) as netlink:
+        netlink.run([netem_request(_FIRST_INDEX, Impairment(seed=7), 1500, "add a netem queue")])
+        if impairments_held(netlink)[_FIRST_INDEX].seed != 7:
+            raise OSError(NO_SEED)
+    return ""
+
+
 def _policy_rules() -> str:
     from ipaddress import ip_address
 
@@ -254,6 +265,7 @@ def _tun() -> str:
 def _kernel_mptcp(family: socket.AddressFamily) -> Callable[[], str]:
     def try_it() -> str:
         from testbed.backend.netlink import RTM_NEWLINK, NetlinkSocket, Request
+        from testbed.host.kernel_streams import is_mptcp
 
         up = {"index": _LOOPBACK_INDEX, "flags": 1, "change": 1}
         with contextlib.closing(NetlinkSocket()) as netlink:
@@ -266,7 +278,7 @@ def _kernel_mptcp(family: socket.AddressFamily) -> Callable[[], str]:
             listener.listen()
             client.settimeout(_PROBE_TIMEOUT_S / 2)
             client.connect(listener.getsockname())
-            if not client.getsockopt(socket.IPPROTO_TCP, _TCP_IS_MPTCP):
+            if not is_mptcp(client):
                 raise OSError("a connection to itself fell back to TCP")
         return "a connection spoke MPTCP"
 
@@ -361,6 +373,12 @@ NETEM_PROBE = Probe(
     "links are impaired by the testbed's own emulator instead of by the kernel",
 )
 
+NETEM_SEED_PROBE = Probe(
+    "netem's seed",
+    _netem_seed,
+    "links with a seed are impaired by the emulator; a lab's seed says nothing to netem",
+)
+
 PROBES: tuple[Probe, ...] = (
     Probe(
         "privileges",
@@ -394,6 +412,7 @@ PROBES: tuple[Probe, ...] = (
         "a host's sending rate is limited on the host itself instead of in the middle of the path",
     ),
     NETEM_PROBE,
+    NETEM_SEED_PROBE,
     Probe("nftables", _nftables, "the kernel's packet filter cannot act as a middlebox"),
     Probe(
         "kernel MPTCP, IPv4",

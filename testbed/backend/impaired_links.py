@@ -77,28 +77,35 @@ def choose_realisation(built: Built) -> Realisation:
     asked = built.topology.impairments
     if not built.links or asked is Realisation.EMULATOR:
         return Realisation.EMULATOR
-    from testbed.backend.capabilities import NETEM_PROBE, probe
-
-    boxed = [each.name for each in built.links if each.link.middlebox]
-    if boxed and asked is Realisation.NETEM:
-        raise CapabilityError(
-            f"netem is no middlebox, and there is one on the link at {boxed[0]}; use '--impairments emulator'"
-        )
-    emulated = [each.name for each in built.links if each.link.is_emulated]
-    if emulated and asked is Realisation.NETEM:
-        raise CapabilityError(
-            f"the link at {emulated[0]} is to be emulated, which netem is not; use '--impairments emulator'"
-        )
-    if boxed or emulated:
-        return Realisation.EMULATOR
-    finding = probe(NETEM_PROBE)
-    if finding.works:
+    obstacle = _obstacle_to_netem(built.links)
+    if obstacle is None:
         return Realisation.NETEM
     if asked is Realisation.NETEM:
-        raise CapabilityError(
-            f"links cannot be impaired by netem here: {finding.detail}; use '--impairments emulator'"
-        )
+        raise CapabilityError(f"{obstacle}; use '--impairments emulator'")
     return Realisation.EMULATOR
+
+
+def _obstacle_to_netem(links: Iterable[ImpairedLink]) -> str | None:
+    """Why it cannot be the kernel that impairs these links."""
+    from testbed.backend.capabilities import NETEM_PROBE, NETEM_SEED_PROBE, probe
+
+    boxed = [each.name for each in links if each.link.middlebox]
+    if boxed:
+        return f"netem is no middlebox, and there is one on the link at {boxed[0]}"
+    emulated = [each.name for each in links if each.link.is_emulated]
+    if emulated:
+        return f"the link at {emulated[0]} is to be emulated, which netem is not"
+    finding = probe(NETEM_PROBE)
+    if not finding.works:
+        return f"links cannot be impaired by netem here: {finding.detail}"
+    seeded = [
+        each.name
+        for each in links
+        if each.link.forward.seed is not None or each.link.backward.seed is not None
+    ]
+    if seeded and not (finding := probe(NETEM_SEED_PROBE)).works:
+        return f"the link at {seeded[0]} has a seed: {finding.detail}"
+    return None
 
 
 def cut_links(topology: Topology) -> Built:

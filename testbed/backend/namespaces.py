@@ -96,7 +96,7 @@ class NamespaceBackend:
             with _namespaces(plan.topology, journal) as namespaces:
                 applied = _build(plan, namespaces, shapers)
                 if built.links and realisation is Realisation.NETEM:
-                    _impair_by_netem(built, plan, namespaces)
+                    _impair_by_netem(built, plan, namespaces, seed)
             if launcher is not None:
                 configurations = self._configurations(topology, built, realisation, journal, seed)
                 self._spawn(launcher, configurations, journal)
@@ -194,9 +194,11 @@ def _build(
     return apply_shapers(plan, shapers, lambda node_name: namespaces[node_name].netlink)
 
 
-def _impair_by_netem(built: Built, plan: LinkPlan, namespaces: Mapping[str, OpenNamespace]) -> None:
+def _impair_by_netem(
+    built: Built, plan: LinkPlan, namespaces: Mapping[str, OpenNamespace], seed: int | None
+) -> None:
     """netem takes a super-segment for one packet, so that both ends are to send none into these links."""
-    set_up(built.links, plan.indices, namespaces[LINKS_NODE].netlink)
+    set_up(built.links, plan.indices, namespaces[LINKS_NODE].netlink, seed)
     for each in built.links:
         for end in (each.link.first, each.link.second):
             with network_namespace(namespaces[end.node].descriptor), contextlib.suppress(OSError):

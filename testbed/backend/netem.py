@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-from mptcp_stack.device.link_model import FourStates, GilbertElliott, Slot, deviation
+from mptcp_stack.device.link_model import DISTRIBUTIONS, FourStates, GilbertElliott, Slot, deviation
 from testbed.topology.impairments import default_limit_bytes
 from testbed.topology.model import Impairment
 
@@ -98,30 +98,36 @@ def queue_limit_packets(impairment: Impairment, mtu: int) -> int:
 
 
 def _attributes(impairment: Impairment) -> Iterator[tuple[int, bytes]]:
-    if impairment.delay_us or impairment.jitter_us:
-        yield TCA_NETEM_LATENCY64, _S64.pack(impairment.delay_us * 1000)
-        yield TCA_NETEM_JITTER64, _S64.pack(impairment.jitter_us * 1000)
+    """All of them, also those that say nothing: a netem that is changed keeps what it is not told about.
+
+    A loss model is the exception: without one it goes.
+    """
+    yield TCA_NETEM_LATENCY64, _S64.pack(impairment.delay_us * 1000)
+    yield TCA_NETEM_JITTER64, _S64.pack(_jitter_nanoseconds(impairment))
+    if impairment.jitter_us:
+        yield TCA_NETEM_DELAY_DIST, delay_table(impairment.distribution)
     correlations = (
         impairment.delay_correlation,
         impairment.loss_correlation,
         impairment.duplicate_correlation,
     )
-    if any(correlations):
-        yield TCA_NETEM_CORR, CORR.pack(*map(probability, correlations))
-    if impairment.distribution != "uniform":
-        yield TCA_NETEM_DELAY_DIST, delay_table(impairment.distribution)
-    if impairment.reorder:
-        yield TCA_NETEM_REORDER, _pair(impairment.reorder, impairment.reorder_correlation)
-    if impairment.corrupt:
-        yield TCA_NETEM_CORRUPT, _pair(impairment.corrupt, impairment.corrupt_correlation)
+    yield TCA_NETEM_CORR, CORR.pack(*map(probability, correlations))
+    yield TCA_NETEM_REORDER, _pair(impairment.reorder, impairment.reorder_correlation)
+    yield TCA_NETEM_CORRUPT, _pair(impairment.corrupt, impairment.corrupt_correlation)
     if impairment.loss_model is not None:
         yield TCA_NETEM_LOSS | NLA_F_NESTED, _loss_model(impairment.loss_model)
-    if impairment.rate_bit_s is not None:
-        yield from _rate_attributes(impairment, max(1, impairment.rate_bit_s // 8))
-    if impairment.slot is not None:
-        yield TCA_NETEM_SLOT, _slot(impairment.slot)
+    rate_bit_s = impairment.rate_bit_s
+    yield from _rate_attributes(impairment, 0 if rate_bit_s is None else max(1, rate_bit_s // 8))
+    yield TCA_NETEM_SLOT, _slot(impairment.slot)
     if impairment.seed is not None:
         yield TCA_NETEM_PRNG_SEED, _U64.pack(impairment.seed)
+
+
+def _jitter_nanoseconds(impairment: Impairment) -> int:
+    """Its last digits say which table of delays goes with it, as the kernel does not tell the table."""
+    if not impairment.jitter_us:
+        return 0
+    return impairment.jitter_us * 1000 + DISTRIBUTIONS.index(impairment.distribution)
 
 
 def _pair(share: float, correlation: float) -> bytes:
@@ -150,7 +156,9 @@ def _rate_attributes(impairment: Impairment, rate_byte_s: int) -> Iterator[tuple
     )
 
 
-def _slot(slot: Slot) -> bytes:
+def _slot(slot: Slot | None) -> bytes:
+    if slot is None:
+        return bytes(SLOT.size)
     packets = slot.packets if slot.packets is not None else _WITHOUT_LIMIT
     octets = slot.bytes if slot.bytes is not None else _WITHOUT_LIMIT
     return SLOT.pack(slot.shortest_us * 1000, slot.longest_us * 1000, packets, octets, 0, 0)
@@ -188,12 +196,13 @@ def attributes(data: bytes) -> dict[int, bytes]:
 def impairment_held(data: bytes) -> Impairment:
     """What a netem does whose ``TCA_OPTIONS`` the kernel told; its limit counts what is under way too.
 
-    Which table of delays it holds the kernel does not tell. Raises struct.error for what is no netem's.
+    Raises struct.error for what is no netem's.
     """
     latency, limit, loss, gap, duplicate, jitter = QOPT.unpack_from(data)
     held = attributes(data[QOPT.size :])
     rate = RATE.unpack(held[TCA_NETEM_RATE]) if TCA_NETEM_RATE in held else (0, 0, 0, 0)
     rate_byte_s = _U64.unpack(held[TCA_NETEM_RATE64])[0] if TCA_NETEM_RATE64 in held else rate[0]
+    jitter_ns = _nanoseconds(held, TCA_NETEM_JITTER64, jitter)
     correlations = CORR.unpack(held[TCA_NETEM_CORR]) if TCA_NETEM_CORR in held else (0, 0, 0)
     reorder = PAIR.unpack(held.get(TCA_NETEM_REORDER, bytes(PAIR.size)))
     corrupt = PAIR.unpack(held.get(TCA_NETEM_CORRUPT, bytes(PAIR.size)))
@@ -204,8 +213,9 @@ def impairment_held(data: bytes) -> Impairment:
         cell_overhead_bytes=rate[3],
         limit_packets=limit if rate_byte_s else None,
         delay_us=_nanoseconds(held, TCA_NETEM_LATENCY64, latency) // 1000,
-        jitter_us=_nanoseconds(held, TCA_NETEM_JITTER64, jitter) // 1000,
+        jitter_us=jitter_ns // 1000,
         delay_correlation=_share(correlations[0]),
+        distribution=_distribution_held(jitter_ns),
         loss=_share(loss),
         loss_correlation=_share(correlations[1]),
         loss_model=_model_held(held.get(TCA_NETEM_LOSS, b"")),
@@ -224,6 +234,11 @@ def impairment_held(data: bytes) -> Impairment:
 def _nanoseconds(held: dict[int, bytes], kind: int, ticks: int) -> int:
     """An old kernel tells ticks of 64 ns only."""
     return int(_S64.unpack(held[kind])[0]) if kind in held else ticks * 64
+
+
+def _distribution_held(jitter_ns: int) -> str:
+    number = jitter_ns % 1000
+    return DISTRIBUTIONS[number] if number < len(DISTRIBUTIONS) else "uniform"
 
 
 def _share(value: int) -> float:

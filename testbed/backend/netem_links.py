@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Final
 
 from testbed.backend import netem
-from testbed.backend.impaired_links import ImpairedLink
-from testbed.backend.link_control import FORWARD, DirectionState, LinkState, directions_of
+from testbed.backend.impaired_links import ImpairedLink, direction_seed
+from testbed.backend.link_control import BACKWARD, FORWARD, DirectionState, LinkState, directions_of
 from testbed.backend.link_shaping import redirection
 from testbed.backend.netlink import (
     NLM_F_CREATE,
@@ -29,6 +29,7 @@ from testbed.middlebox.settings import BoxSettings
 from testbed.topology.model import Impairment, LinkEnd
 
 NETEM: Final = "kernel's netem"
+NO_SEED: Final = "this kernel's netem takes no seed (Linux 6.6 and later do)"
 _TCMSG: Final = struct.Struct("=BxxxiIII")
 """``struct tcmsg``: family, interface index, handle, parent, info."""
 _TC_H_ROOT: Final = 0xFFFF_FFFF
@@ -58,15 +59,33 @@ def forwarding_requests(link: ImpairedLink, indices: Mapping[LinkEnd, int]) -> l
     return [*redirection(near, far, purpose), *redirection(far, near, purpose)]
 
 
-def impairing_requests(link: ImpairedLink, indices: Mapping[LinkEnd, int]) -> list[Request]:
-    """The netem of both directions, each where it leaves the middle."""
-    return [
-        netem_request(indices[end], impairment, link.link.mtu, f"impair {link.name}")
-        for end, impairment in ((link.far, link.link.forward), (link.near, link.link.backward))
-    ]
+def impairing_requests(
+    link: ImpairedLink, indices: Mapping[LinkEnd, int], lab_seed: int | None = None
+) -> list[Request]:
+    """The netem of both directions, each where it leaves the middle.
+
+    A kernel that knows no seeds ignores them; what a link itself asks for was looked into before.
+    """
+    requests = []
+    for direction, end, impairment in _asked_of(link):
+        seed = impairment.seed
+        if seed is None and lab_seed is not None:
+            seed = direction_seed(lab_seed, link.name, direction)
+        seeded = replace(impairment, seed=seed)
+        requests.append(netem_request(indices[end], seeded, link.link.mtu, f"impair {link.name}"))
+    return requests
 
 
-def set_up(links: Iterable[ImpairedLink], indices: Mapping[LinkEnd, int], netlink: NetlinkSocket) -> None:
+def _asked_of(link: ImpairedLink) -> Sequence[tuple[str, LinkEnd, Impairment]]:
+    return (FORWARD, link.far, link.link.forward), (BACKWARD, link.near, link.link.backward)
+
+
+def set_up(
+    links: Iterable[ImpairedLink],
+    indices: Mapping[LinkEnd, int],
+    netlink: NetlinkSocket,
+    lab_seed: int | None = None,
+) -> None:
     """Everything for these links, in their namespace; then look whether the kernel holds it.
 
     Raises RequestError, or LabError when the kernel holds something else.
@@ -74,11 +93,11 @@ def set_up(links: Iterable[ImpairedLink], indices: Mapping[LinkEnd, int], netlin
     links = list(links)
     requests: list[Request] = []
     for link in links:
-        requests += forwarding_requests(link, indices) + impairing_requests(link, indices)
+        requests += forwarding_requests(link, indices) + impairing_requests(link, indices, lab_seed)
     netlink.run(requests)
     held = impairments_held(netlink)
     for link in links:
-        for end, asked in ((link.far, link.link.forward), (link.near, link.link.backward)):
+        for _direction, end, asked in _asked_of(link):
             if not is_held(asked, held.get(indices[end]), link.link.mtu):
                 raise LabError(
                     f"{link.name}: asked netem for {asked}, the kernel holds {held.get(indices[end])}"
@@ -86,7 +105,7 @@ def set_up(links: Iterable[ImpairedLink], indices: Mapping[LinkEnd, int], netlin
 
 
 def is_held(asked: Impairment, held: Impairment | None, mtu: int) -> bool:
-    """Whether the kernel holds what was asked, as far as it tells: not the table of delays, not the seed."""
+    """Whether the kernel holds what was asked, but for the seed: without one it makes one up."""
     if held is None:
         return False
     expected = netem.impairment_held(netem.options(asked, mtu))
@@ -169,6 +188,10 @@ class NetemRealiser:
             for direction, impairment in wanted.items()
         ]
         with self._open_netlink() as netlink:
+            is_seeded = any(impairment.seed is not None for impairment in wanted.values())
+            # A kernel that knows seeds always tells one.
+            if is_seeded and all(held.seed is None for held in impairments_held(netlink).values()):
+                raise UsageError(f"{impaired.name}: {NO_SEED}; use '--impairments emulator'")
             netlink.run(requests)
 
     def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
@@ -182,7 +205,11 @@ def _leaves_by(impaired: ImpairedLink, direction: str) -> LinkEnd:
 
 
 def _as_asked(held: Impairment, mtu: int) -> Impairment:
-    """With the limit that was asked for: the kernel's counts what is under way too."""
+    """With the limit that was asked for, as the kernel's counts what is under way too; and without the seed.
+
+    It may be the kernel's own, and a stream of random numbers that goes on is not to begin anew.
+    """
+    held = replace(held, seed=None)
     if held.limit_packets is None:
         return held
     without = replace(held, limit_packets=None)

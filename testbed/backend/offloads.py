@@ -19,6 +19,6 @@ def set_tcp_segmentation_offload(interface: str, *, enabled: bool) -> None:
     Without it the kernel cuts what it sends into packets of the MTU before the interface gets them.
     """
     value = array.array("B", _VALUE.pack(_ETHTOOL_STSO, int(enabled)))
-    request = struct.pack("=16sP8x", interface.encode(), value.buffer_info()[0])
+    request = struct.pack("16sP8x", interface.encode(), value.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket.fileno(), _SIOCETHTOOL, request)

@@ -1,15 +1,12 @@
-"""A grid of impairments on one link, measured cell by cell, and its table for ``docs/fidelity.md``."""
+"""A grid of impairments on one link, measured cell by cell."""
 
 from __future__ import annotations
 
-import os
-import platform
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from testbed.calibration.measure import Calibration, calibrate_direction
-from testbed.topology.impairments import combine, impairment_text, parse_word, split_words
+from testbed.topology.impairments import combine, parse_word, split_words
 from testbed.topology.model import Impairment, Realisation
 
 if TYPE_CHECKING:
@@ -68,6 +65,7 @@ def measure_grid(
     """One cell after the other, on one link whose impairment is exchanged."""
     from contextlib import closing
 
+    from testbed.backend.link_control import EMULATOR
     from testbed.backend.namespaces import NamespaceBackend
 
     with (
@@ -75,56 +73,14 @@ def measure_grid(
         backend.up(grid_topology(realisation), lab_name, seed=_SEED) as lab,
     ):
         (link,) = lab.topology.links
+        # With a seed, a cell measured again loses the same packets; netem takes one on recent kernels only.
+        is_seeded = lab.links.state(link).forward.realised_by == EMULATOR
+        unimpaired = Impairment(seed=_SEED if is_seeded else None)
         for text in cells:
-            state = lab.links.put(link, _impairment(text), Impairment())
+            state = lab.links.put(link, _impairment(text, unimpaired), Impairment())
             yield calibrate_direction(lab, state.forward, link.mtu, packets)
 
 
-def _impairment(text: str) -> Impairment:
-    """With a seed: a cell measured again loses the same packets."""
+def _impairment(text: str, unimpaired: Impairment) -> Impairment:
     words = {word: parse_word(word, value) for word, value in split_words(text).items()}
-    return combine(words, Impairment(seed=_SEED))
-
-
-def markdown(results: Sequence[Calibration]) -> str:
-    """The table as it stands in the documentation, with where and when it was measured."""
-    met = sum(result.is_met for result in results)
-    lines = [
-        _circumstances(results),
-        "",
-        "| Asked | Quantity | Asked for | Achieved | Allowed | |",
-        "|-|-|-:|-:|-:|-|",
-    ]
-    for result in results:
-        text = impairment_text(result.impairment)
-        for each in result.comparisons:
-            lines.append(
-                f"| {text} | {each.quantity} ({each.unit}) | {each.asked:.3f} | {each.achieved:.3f}"
-                f" | {each.lowest:.3f} to {each.highest:.3f} | {'met' if each.is_met else '**missed**'} |"
-            )
-            text = ""
-    off_ms = [
-        abs(each.achieved - each.asked)
-        for result in results
-        for each in result.comparisons
-        if each.quantity == "delay"
-    ]
-    lines += [
-        "",
-        (
-            f"{met} of {len(results)} cells met. Mean delays are off by {statistics.median(off_ms):.3f} ms"
-            f" in the median cell and by {max(off_ms):.3f} ms in the worst one."
-        ),
-    ]
-    return "\n".join(lines)
-
-
-def _circumstances(results: Sequence[Calibration]) -> str:
-    packets = max(result.packets for result in results)
-    realised_by = ", ".join(sorted({result.realised_by for result in results}))
-    return (
-        f"Measured with up to {packets} packets a cell, as many as its rate lets through in four seconds,"
-        f" on Linux {platform.release()} with {os.cpu_count()} processors and Python"
-        f" {platform.python_version()};"
-        f" realised by: {realised_by}."
-    )
+    return combine(words, unimpaired)

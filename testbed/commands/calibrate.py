@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from testbed.errors import ExitCode, UsageError
@@ -32,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--markdown", action="store_true", help="with --grid: the table of docs/fidelity.md")
     parser.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --markdown: a column for what '--grid --json' printed elsewhere (repeatable)",
+    )
+    parser.add_argument(
         "--impairments", choices=("auto", "emulator", "netem"), default="auto", help="what impairs the links"
     )
     parser.add_argument("--packets", type=int, default=2000, metavar="N", help="for each direction (2000)")
@@ -44,6 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("calibrate what? A TOPOLOGY, --lab LAB, or --grid: one of them")
     if not 10 <= arguments.packets <= 1_000_000:
         raise UsageError(f"--packets: {arguments.packets} is not between 10 and 1000000")
+    if arguments.beside and not (arguments.grid and arguments.markdown):
+        raise UsageError("--beside: another column of the table that '--grid --markdown' makes")
+    from testbed.calibration.table import markdown, read_run, run_of, to_object
+
+    beside = [read_run(file) for file in arguments.beside]
     results = []
     shows_progress = not arguments.json and not arguments.markdown
     for result in _results(arguments):
@@ -52,11 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
             print("\n".join(lines(result)), flush=True)
     missed = sum(not result.is_met for result in results)
     if arguments.json:
-        print(json.dumps([_object(result) for result in results], indent=2))
+        print(json.dumps([to_object(result) for result in results], indent=2))
     elif arguments.markdown:
-        from testbed.calibration.grid import markdown
-
-        print(markdown(results))
+        print(markdown([run_of(results), *beside]))
     else:
         print(f"{len(results) - missed} of {len(results)} directions do what was asked of them")
     return ExitCode.FAIL if missed else ExitCode.PASS
@@ -118,17 +127,3 @@ def lines(result: Calibration) -> Iterator[str]:
         verdict = "met" if each.is_met else f"MISSED, allowed is {each.lowest:.3f} to {each.highest:.3f}"
         numbers = f"asked {each.asked:>9.3f}  achieved {each.achieved:>9.3f} {each.unit:<7}"
         yield f"  {each.quantity:<10} {numbers} {verdict}"
-
-
-def _object(result: Calibration) -> dict[str, object]:
-    from testbed.topology.impairments import impairment_text
-
-    return {
-        "sender": str(result.sender),
-        "receiver": str(result.receiver),
-        "impairment": impairment_text(result.impairment),
-        "realised_by": result.realised_by,
-        "packets": result.packets,
-        "is_met": result.is_met,
-        "comparisons": [asdict(each) | {"is_met": each.is_met} for each in result.comparisons],
-    }

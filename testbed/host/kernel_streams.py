@@ -69,7 +69,7 @@ class KernelStream:
     @property
     def is_mptcp(self) -> bool:
         if self._is_open:
-            self._last_is_mptcp = _is_mptcp(self._socket)
+            self._last_is_mptcp = is_mptcp(self._socket)
         return self._last_is_mptcp
 
     async def read(self) -> Buffer:
@@ -134,7 +134,7 @@ class KernelStream:
 
     def _end(self) -> None:
         if self._is_open:
-            self._last_is_mptcp = _is_mptcp(self._socket)
+            self._last_is_mptcp = is_mptcp(self._socket)
             self._is_open = False
             self._socket.close()
 
@@ -261,12 +261,12 @@ def _format_name(name: Any) -> str:
     return f"{address} {name[1]}"
 
 
-def _is_mptcp(connection: socket.socket) -> bool:
+def is_mptcp(connection: socket.socket) -> bool:
     try:
         return connection.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP) != 0
     except OSError:
-        # A kernel without MPTCP does not know the option.
-        return False
+        # Linux 6.1 does not know it for MPTCP sockets, which answer another one that TCP does not know.
+        return bool(mptcp_info(connection))
 
 
 def _tcp_state(connection: socket.socket) -> str:

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -43,8 +44,14 @@ def two_hosts(impair: str, stack: str = "tcp") -> Topology:
     )
 
 
+def emulated(impair: str, stack: str = "tcp") -> Topology:
+    """By the link emulator also where the kernel has a netem."""
+    return replace(two_hosts(impair, stack), impairments=Realisation.EMULATOR)
+
+
 @contextmanager
 def lab_of(topology: Topology, name: str) -> Iterator[Lab]:
+    topology = replace(topology, impairments=Realisation.EMULATOR)
     with NamespaceBackend(with_agents=False).up(topology, name, seed=5) as lab:
         yield lab
 
@@ -260,7 +267,7 @@ def test_packets_on_their_way_are_lost_when_the_link_goes_down(lab_name: str) ->
 
 @pytest.mark.root
 def test_a_killed_emulator_makes_the_lab_broken_and_it_is_cleaned(lab_name: str) -> None:
-    lab = NamespaceBackend(with_agents=False).up(two_hosts("delay 1ms"), lab_name)
+    lab = NamespaceBackend(with_agents=False).up(emulated("delay 1ms"), lab_name)
     try:
         (process,) = ownership.read_lab(lab_name).processes
         assert process.role == "link emulator"
@@ -309,7 +316,7 @@ def test_seeds_are_the_files_or_follow_from_the_labs() -> None:
 def arriving_numbers(lab_name: str, seed: int) -> list[int]:
     """Which of 400 frames come through a new lab whose link loses some."""
     with NamespaceBackend(with_agents=False).up(
-        two_hosts("loss 20%", "userspace"), lab_name, seed=seed
+        emulated("loss 20%", "userspace"), lab_name, seed=seed
     ) as lab:
         sockets = []
         for node in ("a", "b"):

@@ -19,7 +19,7 @@ from testbed.topology.model import Impairment, LinkEnd
 from tests.topology.test_impairments import IMPAIRMENTS
 
 from .conftest import namespaces_of
-from .test_impaired_links import carrier, two_hosts
+from .test_impaired_links import carrier, emulated, two_hosts
 
 
 @given(IMPAIRMENTS)
@@ -56,7 +56,7 @@ def run(*words: str) -> int:
 
 @pytest.mark.root
 def test_commands_show_and_change_a_link(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with NamespaceBackend(with_agents=False).up(two_hosts("{rate: 5mbit, delay: 3ms}"), lab_name, seed=1):
+    with NamespaceBackend(with_agents=False).up(emulated("{rate: 5mbit, delay: 3ms}"), lab_name, seed=1):
         assert run("link", "show", lab_name) == ExitCode.PASS
         shown = capsys.readouterr().out
         assert "a:eth0 <-> b:eth0" in shown

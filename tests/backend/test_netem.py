@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 
-from mptcp_stack.device.link_model import FourStates, GilbertElliott, Slot
+from mptcp_stack.device.link_model import DISTRIBUTIONS, FourStates, GilbertElliott, Slot
 from testbed.backend import netem
-from testbed.backend.capabilities import NETEM_PROBE, NETEM_TRIALS, probe
+from testbed.backend.capabilities import NETEM_PROBE, NETEM_SEED_PROBE, NETEM_TRIALS, probe
 from testbed.backend.impaired_links import LINKS_NODE, choose_realisation, cut_links
 from testbed.backend.lab import Lab
 from testbed.backend.links import LinkPlan
 from testbed.backend.namespaces import NamespaceBackend
 from testbed.backend.netem_links import forwarding_requests, is_held, netem_request
 from testbed.backend.netlink import RTM_NEWQDISC, NetlinkSocket
-from testbed.errors import CapabilityError
+from testbed.backend.offloads import set_tcp_segmentation_offload
+from testbed.errors import CapabilityError, UsageError
 from testbed.topology.model import Impairment, Realisation
 from tests.topology.test_impairments import IMPAIRMENTS
 
@@ -60,7 +63,29 @@ def test_without_reordering_there_is_no_gap() -> None:
     """With a gap of one netem would send every packet ahead."""
     head, attributes = encoded(Impairment(delay_us=5))
     assert head[3] == 0
-    assert set(attributes) == {LATENCY64, JITTER64}
+    assert attributes[REORDER] == bytes(8)
+
+
+def test_a_netem_that_is_changed_is_told_what_ends() -> None:
+    """The kernel's netem_change() keeps every attribute that is not there, but for the loss model."""
+    head, attributes = encoded(Impairment())
+    assert head == (0, 100_000, 0, 0, 0, 0)
+    assert {kind: any(value) for kind, value in attributes.items()} == dict.fromkeys(
+        (LATENCY64, JITTER64, CORR, REORDER, CORRUPT, RATE, SLOT), False
+    )
+    for trial in NETEM_TRIALS:
+        assert set(attributes) <= set(encoded(trial)[1])
+    # A table cannot be taken away, only be exchanged.
+    uniform = struct.unpack("=4096h", encoded(Impairment(delay_us=9, jitter_us=5))[1][DELAY_DIST])
+    assert (uniform[0], uniform[-1]) == (-8190, 8190)
+    assert {second - first for first, second in pairwise(uniform)} == {4}
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_the_jitter_says_which_table_the_kernel_holds(distribution: str) -> None:
+    asked = Impairment(delay_us=9_000, jitter_us=5_000, distribution=distribution)
+    held = netem.impairment_held(netem.options(asked, 1500))
+    assert (held.jitter_us, held.distribution) == (5_000, distribution)
 
 
 def test_every_attribute_has_the_kernels_layout() -> None:
@@ -86,7 +111,6 @@ def test_every_attribute_has_the_kernels_layout() -> None:
     assert attributes[RATE] == struct.pack("=IiIi", 1_000_000, -4, 48, 5)
     assert attributes[SLOT] == struct.pack("=qqiiqq", 1_000_000, 2_000_000, 3, 4_000, 0, 0)
     assert attributes[PRNG_SEED] == struct.pack("=Q", 2**63)
-    assert DELAY_DIST not in attributes
 
 
 def test_loss_models_are_nested_and_in_the_kernels_order() -> None:
@@ -208,17 +232,60 @@ def test_the_kernel_joins_the_halves_of_a_link(lab_name: str) -> None:
         assert shown["->"]["counters"]["delivered"] == 0
 
 
-@pytest.mark.root
-def test_netem_impairs_links_where_the_kernel_has_it(lab_name: str) -> None:
+@pytest.fixture
+def netem_lab(lab_name: str) -> Iterator[Lab]:
+    """Two hosts, and the kernel's netem between them, where the kernel has it."""
     finding = probe(NETEM_PROBE)
     if not finding.works:
         pytest.skip(f"no netem: {finding.detail}")
     topology = replace(two_hosts("{delay: 5ms, loss: 1%}"), impairments=Realisation.NETEM)
-    with NamespaceBackend(with_agents=False).up(topology, lab_name) as lab:
-        link = lab.links.link_at("a:eth0")
-        state = lab.links.change(link, {"rate": "10mbit", "limit": "77"})
-        assert state.forward.realised_by == "kernel's netem"
-        assert state.forward.impairment == Impairment(
-            rate_bit_s=10**7, limit_packets=77, delay_us=5_000, loss=0.01
-        )
-        assert can_talk(lab, "a", "b", "10.0.1.2")
+    with NamespaceBackend(with_agents=False).up(topology, lab_name, seed=3) as lab:
+        yield lab
+
+
+@pytest.mark.root
+def test_netem_impairs_links_where_the_kernel_has_it(netem_lab: Lab) -> None:
+    link = netem_lab.links.link_at("a:eth0")
+    state = netem_lab.links.change(link, {"rate": "10mbit", "limit": "77"})
+    assert state.forward.realised_by == "kernel's netem"
+    assert state.forward.impairment == Impairment(
+        rate_bit_s=10**7, limit_packets=77, delay_us=5_000, loss=0.01
+    )
+    assert can_talk(netem_lab, "a", "b", "10.0.1.2")
+    assert netem_lab.links.state(link).forward.counters["delivered"] > 0
+
+
+@pytest.mark.root
+def test_changed_words_end_and_the_others_stay(netem_lab: Lab) -> None:
+    link = netem_lab.links.link_at("a:eth0")
+    everything = replace(NETEM_TRIALS[0], seed=None)
+    assert netem_lab.links.put(link, everything, everything).forward.impairment == everything
+    changed = netem_lab.links.change(link, {"duplicate": "3%"})
+    assert changed.backward.impairment == replace(everything, duplicate=0.03, duplicate_correlation=0.0)
+    assert netem_lab.links.change(link, {}).forward.impairment == Impairment()
+    assert can_talk(netem_lab, "a", "b", "10.0.1.2")
+
+
+@pytest.mark.root
+def test_a_seed_is_taken_or_refused(netem_lab: Lab) -> None:
+    link = netem_lab.links.link_at("a:eth0")
+    if probe(NETEM_SEED_PROBE).works:
+        netem_lab.links.change(link, {"seed": "7"})
+    else:
+        with pytest.raises(UsageError, match=r"takes no seed .*'--impairments emulator'"):
+            netem_lab.links.change(link, {"seed": "7"})
+    assert netem_lab.links.state(link).forward.impairment == Impairment(delay_us=5_000, loss=0.01)
+
+
+@pytest.mark.root
+def test_an_interface_can_be_told_to_send_packets_of_the_mtu_only(lab_name: str) -> None:
+    with NamespaceBackend(with_agents=False).up(two_hosts("{}"), lab_name) as lab:
+        with inside(lab, "a"):
+            set_tcp_segmentation_offload("eth0", enabled=False)
+        features = subprocess.run(
+            ["ip", "netns", "exec", lab.namespace_path("a").name, "ethtool", "-k", "eth0"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "\ttx-tcp-segmentation: off" in features

@@ -9,8 +9,9 @@ import pytest
 
 from testbed import cli
 from testbed.backend.namespaces import NamespaceBackend
-from testbed.calibration.grid import CELLS, grid_topology, markdown, measure_grid
+from testbed.calibration.grid import CELLS, grid_topology, measure_grid
 from testbed.calibration.measure import calibrate_direction
+from testbed.calibration.table import markdown, run_of
 from testbed.errors import ExitCode
 from testbed.topology.model import Impairment, Realisation
 from tests.device.namespaces import missing
@@ -49,9 +50,9 @@ def test_some_cells_of_the_grid(lab_name: str) -> None:
     ]
     rate = results[1].comparisons[-1]
     assert 18 < rate.achieved < 20.5
-    table = markdown(results)
+    table = markdown([run_of(results)])
     assert "| rate 20mbit delay 2ms | delay (ms) |" in table
-    assert "realised by: link emulator" in table
+    assert "| link emulator, Linux " in table
 
 
 @pytest.mark.root
@@ -64,7 +65,7 @@ def test_the_command_measures_every_link_of_a_topology(
         "version: 1\nname: small\nnodes: {a: {}, r: {kind: switch}, b: {stack: tcp}}\n"
         "links:\n  - {endpoints: [a, r], impair: {delay: 3ms}}\n  - endpoints: [r, b]\n"
     )
-    code = cli.run(["calibrate", str(file), "--packets", "50", "--json"])
+    code = cli.run(["calibrate", str(file), "--packets", "50", "--json", "--impairments", "emulator"])
     results = json.loads(capsys.readouterr().out)
     assert code == (ExitCode.PASS if all(each["is_met"] for each in results) else ExitCode.FAIL)
     assert [each["sender"] for each in results] == ["a:eth0", "r:eth0", "r:eth1", "b:eth0"]
