@@ -223,7 +223,7 @@ class Connection:
 
         With ``more_follows`` (MSG_MORE) what does not fill a segment waits a little for the next write.
         """
-        if self.error is not None:
+        if self.error is not None and self.error != ENOTCONN:
             raise OSError(self.error, "the connection has failed")
         if self.write_closed:
             raise OSError(EPIPE, "sending was shut down")
@@ -477,9 +477,15 @@ class Connection:
             self.request_output()
         elif self.state is DataState.CLOSED:
             ending.end(self, None, now_us)
+        elif self.state is not DataState.ESTABLISHED or self.write_closed or self._waits_to_be_accepted():
+            # One direction has ended: nobody may join any more, and Linux does not wait for it.
+            ending.end_alone(self, now_us)
         elif not self.close_timer.is_set:
             # Break before make: wait for a new subflow (RFC 8684 §3.9.1), as long as Linux does.
             self.close_timer.set(now_us + self.environment.settings.close_timeout_us)
+
+    def _waits_to_be_accepted(self) -> bool:
+        return self.listener is not None and self.listener.is_waiting(self)
 
     def forget_before_reset(self, subflow: MptcpSubflow) -> None:
         """A RST came in on this subflow: it must not be answered with another one."""

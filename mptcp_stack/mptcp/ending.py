@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
+from errno import ECONNRESET, ENOTCONN
 from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp.states import DataEvent, DataState, Mode, ResetReason
@@ -59,10 +59,17 @@ def end(connection: Connection, error: int | None, now_us: int) -> None:
     connection.notify()
 
 
+def end_alone(connection: Connection, now_us: int) -> None:
+    """No subflow is left and none will come. As in Linux that is no error: reading finds no connection."""
+    has_all = connection.receive_buffer.fin_was_taken
+    end(connection, None if has_all else ENOTCONN, now_us)
+
+
 def on_close_timer(connection: Connection, now_us: int) -> None:
     """close_timeout: nobody came back, or the peer never finished."""
     if connection.state is not DataState.CLOSED or connection.subflows:
-        abort(connection, ETIMEDOUT, now_us)
-        if connection.error is None and not connection.app_closed:
-            connection.error = ETIMEDOUT
+        end_was_taken = connection.receive_buffer.fin_was_taken
+        abort(connection, ECONNRESET, now_us)
+        if connection.error is None and not connection.app_closed and not end_was_taken:
+            connection.error = ENOTCONN
             connection.notify()

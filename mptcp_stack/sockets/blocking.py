@@ -426,6 +426,9 @@ class BlockingSocket:
         if self._stream is None:
             return 0
         error = None if self._was_error_told else self._stream.error
+        if error == ENOTCONN:
+            # It was lost without an error, as for Linux; only reading tells.
+            return 0
         if error is None:
             return options.take_soft_error(self.connection)
         self._was_error_told = True

@@ -221,7 +221,7 @@ class StreamSocket:
 
     def _check_writable(self) -> None:
         self._check_open()
-        if self._connection.error is not None:
+        if self._connection.error not in (None, errno.ENOTCONN):
             raise _os_error(self._connection.error)
         if self._connection.is_closed:
             raise _os_error(errno.EPIPE)

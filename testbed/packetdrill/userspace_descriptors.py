@@ -6,7 +6,7 @@ import select
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
-from errno import EBADF, EMFILE, ENOTSOCK
+from errno import EBADF, EMFILE, ENOTCONN, ENOTSOCK
 
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
@@ -114,10 +114,16 @@ class StreamSocket(Endpoint):
 
     def take_error(self) -> int | None:
         """The errno that ended the connection, once."""
-        if self.connection is None or self.connection.error is None or self.error_was_taken:
+        if self.connection is None or self.connection.error in (None, ENOTCONN) or self.error_was_taken:
             return None
         self.error_was_taken = True
         return self.connection.error
+
+    def check_connected(self) -> None:
+        """A connection that was lost without an error has nothing to be read, ever. Raises OSError."""
+        is_lost = self.connection is not None and self.connection.error == ENOTCONN
+        if is_lost and not self.reading_is_shut:
+            raise OSError(ENOTCONN, "the connection was lost")
 
     @property
     def readable_bytes(self) -> int:
@@ -166,7 +172,9 @@ class StreamSocket(Endpoint):
     def _connection_readiness(self, connection: Connection) -> int:
         """As tcp_poll() of Linux has it."""
         events = 0
-        ended = connection.receive_buffer.fin_was_taken or connection.is_closed or self.reading_is_shut
+        is_lost = connection.error == ENOTCONN
+        is_over = connection.is_closed and not is_lost
+        ended = connection.receive_buffer.fin_was_taken or is_over or self.reading_is_shut
         if connection.is_closed or (ended and connection.write_closed):
             events |= select.POLLHUP
         if ended:
@@ -175,7 +183,7 @@ class StreamSocket(Endpoint):
             events |= select.POLLIN | select.POLLRDNORM
         if connection.check_writable():
             events |= select.POLLOUT | select.POLLWRNORM
-        if connection.error is not None and not self.error_was_taken:
+        if connection.error is not None and not is_lost and not self.error_was_taken:
             events |= select.POLLERR
         return events
 

@@ -165,6 +165,7 @@ def _take(source: Endpoint, limit: int) -> bytes | None:
     error = source.take_error()
     if error is not None:
         raise OSError(error, "the connection has failed")
+    source.check_connected()
     return b"" if source.is_at_end else None
 
 
