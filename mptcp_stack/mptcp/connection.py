@@ -449,9 +449,6 @@ class Connection:
             send_tuning.on_acknowledged(self, subflow)
         self.request_output()
 
-    def on_subflow_timeout(self, subflow: MptcpSubflow, now_us: int) -> None:
-        reinjection.on_subflow_timeout(self, subflow)
-
     def on_subflow_fin(self, subflow: MptcpSubflow, now_us: int) -> None:
         if self.mode is Mode.PLAIN_TCP:
             self.receive_buffer.fin_position = self.receive_buffer.next_position

@@ -3,7 +3,8 @@
 The RFC leaves that open; the rules are Linux's. What a subflow lost it repeats itself. Only when DATA_ACK has
 stood still for a while the oldest data is sent again, by a subflow that has nothing of its own on the way, so
 that a path which is merely slow costs no other one its bandwidth. All that a subflow carries goes to
-the others when it is gone or seems dead.
+the others when it is gone or has been silent for so long that it is stale. (Linux then repeats what others
+carry as well.)
 
 More eagerness does harm: what a subflow still repeats after its copy came in by another may find the peer's
 application gone and the subflow reset (RFC 8684 §3.3.3 allows that).
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 BYTES_AT_ONCE = 32768
 """Linux sends one fragment of its buffer again, which has this size at most."""
-TIMEOUTS_OF_A_DEAD_PATH = 2
-"""So many in a row, and a path seems dead."""
 
 
 def on_data_acknowledged(connection: Connection, now_us: int) -> None:
@@ -105,22 +104,6 @@ def count_again(connection: Connection, length: int) -> None:
     connection.environment.counters.increment("MPTcpExtMPTCPRetrans")
     connection.data_retransmissions += 1
     connection.retransmitted_bytes += length
-
-
-def on_subflow_timeout(connection: Connection, subflow: MptcpSubflow) -> None:
-    """Its retransmission timer fired."""
-    if connection.mode is not Mode.MPTCP or subflow.state is State.CLOSED:
-        return
-    others = [
-        other
-        for other in connection.subflows
-        if other is not subflow and other.is_usable and not other.is_stale
-    ]
-    if not others:
-        return
-    if subflow.consecutive_timeouts >= TIMEOUTS_OF_A_DEAD_PATH:
-        connection.send_buffer.queue_again(subflow)
-        connection.request_output()
 
 
 def on_subflow_gone(connection: Connection, subflow: MptcpSubflow) -> None:

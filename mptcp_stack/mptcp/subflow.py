@@ -276,9 +276,6 @@ class MptcpSubflow(Subflow):
     def on_acknowledged(self, now_us: int) -> None:
         self.connection.on_subflow_acknowledged(self, now_us)
 
-    def on_timeout(self, now_us: int) -> None:
-        self.connection.on_subflow_timeout(self, now_us)
-
     def on_established(self, now_us: int) -> None:
         self.was_established = True
         events = self.connection.host.path_events

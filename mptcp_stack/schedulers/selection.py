@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mptcp_stack.mptcp.reinjection import TIMEOUTS_OF_A_DEAD_PATH
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 UNKNOWN_ROUND_TRIP_US = 1 << 40
@@ -19,14 +18,10 @@ def candidates(subflows: Sequence[MptcpSubflow]) -> Sequence[MptcpSubflow]:
     usable = [subflow for subflow in subflows if subflow.is_usable]
     if len(usable) < 2:
         return usable
-    living = [subflow for subflow in usable if not _seems_dead(subflow)]
+    living = [subflow for subflow in usable if not subflow.is_stale]
     regular = [subflow for subflow in living if not subflow.counts_as_backup]
     answering = [subflow for subflow in regular if not subflow.consecutive_timeouts]
     return answering or regular or living or usable
-
-
-def _seems_dead(subflow: MptcpSubflow) -> bool:
-    return subflow.is_stale or subflow.consecutive_timeouts >= TIMEOUTS_OF_A_DEAD_PATH
 
 
 def has_room(subflow: MptcpSubflow, for_reinjection: bool) -> bool:

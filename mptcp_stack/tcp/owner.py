@@ -88,10 +88,6 @@ class SubflowOwner(ABC):
         """``snd_una`` moved."""
 
     @abstractmethod
-    def on_timeout(self, now_us: int) -> None:
-        """The retransmission timer fired."""
-
-    @abstractmethod
     def on_established(self, now_us: int) -> None:
         """The handshake is complete."""
 

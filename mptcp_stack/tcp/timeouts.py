@@ -71,7 +71,6 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
         subflow.round_trip.back_off()
     wait_us = giving_up.clamp_wait_us(subflow, subflow.round_trip.rto_us, now_us)
     retransmission_timer.fire_in(subflow, wait_us, now_us)
-    subflow.on_timeout(now_us)
 
 
 def _count_failure(subflow: Subflow) -> None:

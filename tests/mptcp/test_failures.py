@@ -106,6 +106,26 @@ def test_data_goes_on_when_a_path_dies(cut: str) -> None:
     assert network.client.counters["MPTcpExtMPTCPRetrans"] > 0
 
 
+def test_paths_that_are_all_silent_keep_their_data() -> None:
+    network = Network(2)
+    network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=SUBFLOW)
+    near, far = network.establish()
+    join_all(network, near, far)
+    transfer = Transfer(near, far, 1_000_000).without_shutdown()
+    network.simulator.run_until(
+        lambda: transfer.advance() or all(len(each.retransmission_queue) > 5 for each in near.subflows)
+    )
+    for link in ("1", "2"):
+        network.simulator.set_link(link, up=False)
+    network.simulator.run_until(lambda: all(each.consecutive_timeouts == 3 for each in near.subflows))
+    assert network.client.counters["MPTcpExtMPTCPRetrans"] == 0
+    assert near.send_buffer.next_reinjection() is None
+    for link in ("1", "2"):
+        network.simulator.set_link(link, up=True)
+    network.simulator.run_until(transfer.advance)
+    transfer.must_be_intact()
+
+
 def test_abort_is_a_fastclose() -> None:
     network = Network(2)
     network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=SUBFLOW)
