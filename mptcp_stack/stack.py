@@ -15,7 +15,7 @@ from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
 from mptcp_stack.listener import Answer, Listener
-from mptcp_stack.mptcp import crypto, early_data, handshake, receive_tuning, send_tuning
+from mptcp_stack.mptcp import crypto, early_data, handshake
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
@@ -34,6 +34,7 @@ from mptcp_stack.tcp.fast_open import Mode
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
 from mptcp_stack.tcp.output import CHECKSUM_OFFSET, PROTOCOL_TCP, answer_without_socket
 from mptcp_stack.tcp.path_mtu import on_path_mtu_change
+from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import State
 from mptcp_stack.tcp.timers import TimerQueue
 from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
@@ -154,6 +155,7 @@ class Stack:
         local: bytes | None = None,
         local_port: int = 0,
         early: bytes | None = None,
+        options: SocketOptions = DEFAULT_SOCKET_OPTIONS,
     ) -> Connection:
         """The SYN leaves at the next ``frames_to_send``. An IPv4-mapped address gives an IPv6 socket.
 
@@ -180,15 +182,18 @@ class Stack:
         )
         if key is not None:
             self.counters.increment("MPTcpExtMPCapableSYNTX")
+        connection.begin_with(options)
         connection.open_initial()
         if early is not None and self.settings.tcp_fastopen & Mode.CLIENT:
             early_data.offer(connection, early)
         return connection
 
-    def may_begin_early(self, remote: bytes, local: bytes | None = None) -> bool:
+    def may_begin_early(
+        self, remote: bytes, local: bytes | None = None, options: SocketOptions = DEFAULT_SOCKET_OPTIONS
+    ) -> bool:
         """Whether data may go with a SYN to this host now. Raises OSError as ``connect`` does."""
         remote = unmap(remote)
-        return fast_open.may_begin(self.environment, self._local_address_for(remote, local), remote)
+        return fast_open.may_begin(self.environment, options, self._local_address_for(remote, local), remote)
 
     def _new_active_key(self) -> Key | None:
         """None when the connection has to be plain TCP from its first segment."""
@@ -382,9 +387,7 @@ class Stack:
         connection = self._new_connection(
             key, local, remote, is_client=False, is_ipv6_socket=listener.is_ipv6
         )
-        connection.socket_options = listener.socket_options
-        receive_tuning.on_options(connection)
-        send_tuning.on_options(connection)
+        connection.begin_with(listener.socket_options)
         connection.listener = listener
         listener.on_syn(connection)
         return connection

@@ -275,6 +275,12 @@ class Connection:
         self.app_closed = self.write_closed = self.abort_wanted = True
         self.request_output()
 
+    def begin_with(self, options: SocketOptions) -> None:
+        """Before there is a subflow: what its SYN says depends on some of them."""
+        self.socket_options = options
+        receive_tuning.on_options(self)
+        send_tuning.on_options(self)
+
     def set_socket_options(self, options: SocketOptions) -> None:
         """For this connection and all its subflows, those that come later included."""
         self.socket_options = options

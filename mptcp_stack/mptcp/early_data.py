@@ -45,7 +45,8 @@ def judge(subflow: MptcpSubflow, listener: Acceptor, syn: TcpSegment, now_us: in
         listener.fast_open = FastOpenQueue()
     if not listener.fast_open.has_room(limit, counters, now_us):
         return
-    opening = environment.fast_open.judge(settings, subflow.local, subflow.remote, syn)
+    options = listener.socket_options
+    opening = environment.fast_open.judge(settings, options, subflow.local, subflow.remote, syn)
     subflow.fast_open = opening
     if opening is not None and opening.answer is not None and listener.is_mptcp:
         # As in Linux: a cookie leaves no room for both timestamps and MP_CAPABLE with a key.

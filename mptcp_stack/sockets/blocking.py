@@ -233,8 +233,8 @@ class BlockingSocket:
         if self._stream is not None or self._deferred is not None:
             raise OSError(EISCONN, os.strerror(EISCONN))
         if self._options.fast_open_connect:
-            remote, local = parse_address(address[0]), self._local[0]
-            if self._thread.call(lambda: self._thread.stack.may_begin_early(remote, local)):
+            remote, local, options = parse_address(address[0]), self._local[0], self._options
+            if self._thread.call(lambda: self._thread.stack.may_begin_early(remote, local, options)):
                 self._deferred = address
                 return
         self._begin(address, b"" if self._options.fast_open_connect else None)
@@ -248,9 +248,14 @@ class BlockingSocket:
 
         def begin() -> int:
             connection = self._thread.stack.connect(
-                remote, port, protocol=self._protocol, local=local, local_port=local_port, early=early
+                remote,
+                port,
+                protocol=self._protocol,
+                local=local,
+                local_port=local_port,
+                early=early,
+                options=self._options,
             )
-            connection.set_socket_options(self._options)
             self._take(connection)
             self._thread.wake()
             return bytes_taken(connection)

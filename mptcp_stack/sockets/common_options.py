@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass, replace
-from errno import EINVAL, ENOENT, ENOPROTOOPT
+from errno import EINVAL, ENOENT, ENOPROTOOPT, EOPNOTSUPP
 from typing import Any
 
 from mptcp_stack.mptcp.send_tuning import first_limit
 from mptcp_stack.settings import CONGESTION_CONTROLS, StackSettings
+from mptcp_stack.tcp.fast_open import KEY_BYTES, Mode
 from mptcp_stack.tcp.socket_options import SocketOptions
 
 SOL_SOCKET, IPPROTO_TCP = int(socket.SOL_SOCKET), int(socket.IPPROTO_TCP)
@@ -24,6 +25,13 @@ Name = tuple[int, int]
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 SEND_BUFFER: Name = (SOL_SOCKET, int(socket.SO_SNDBUF))
 RECEIVE_BUFFER: Name = (SOL_SOCKET, int(socket.SO_RCVBUF))
+TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
+TCP_FASTOPEN_KEY: Name = (IPPROTO_TCP, 33)
+BEFORE_CONNECTING: frozenset[Name] = frozenset(
+    (IPPROTO_TCP, option)
+    for option in (int(socket.TCP_FASTOPEN), TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE)
+)
+"""What a connection can be asked no more."""
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
 TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
 _DEFAULT_SEGMENT_BYTES = 536
@@ -68,14 +76,14 @@ class _IntegerField:
         return int(value) // self.unit
 
     def write(self, options: SocketOptions, value: int) -> SocketOptions:
-        changes: dict[str, Any] = {self.field: bool(value) if self.is_flag else value * self.unit}
+        is_truth = self.is_flag or self.maximum == 1
+        changes: dict[str, Any] = {self.field: bool(value) if is_truth else value * self.unit}
         is_free = self.is_flag or (self.may_be_zero and not value)
         if not is_free and not self.minimum <= value <= self.maximum:
             raise OSError(EINVAL, f"{self.field}: expected {self.minimum} to {self.maximum}, got {value}")
         return replace(options, **changes)
 
 
-_TCP_FASTOPEN_CONNECT = 30
 _SECOND_US, _MILLISECOND_US = 1_000_000, 1_000
 _FIELDS: dict[Name, _IntegerField] = {
     (SOL_SOCKET, int(socket.SO_KEEPALIVE)): _IntegerField("keep_alive", is_flag=True),
@@ -93,7 +101,8 @@ _FIELDS: dict[Name, _IntegerField] = {
     (IPPROTO_TCP, int(socket.TCP_SYNCNT)): _IntegerField("syn_count", 1, 1, 127, setting="tcp_syn_retries"),
     TCP_MAXSEG: _IntegerField("maximum_segment_size", minimum=88, maximum=32767, may_be_zero=True),
     (IPPROTO_TCP, int(socket.TCP_FASTOPEN)): _IntegerField("fast_open_queue"),
-    (IPPROTO_TCP, _TCP_FASTOPEN_CONNECT): _IntegerField("fast_open_connect", is_flag=True),
+    (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): _IntegerField("fast_open_connect", maximum=1),
+    (IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE): _IntegerField("fast_open_no_cookie", maximum=1),
     (IPPROTO_TCP, int(socket.TCP_USER_TIMEOUT)): _IntegerField("user_timeout_us", _MILLISECOND_US),
 }
 
@@ -106,6 +115,8 @@ def get_common(
         return INTEGER.pack(options.receive_buffer_bytes or settings.tcp_rmem[1])[:length]
     if (level, option) == SEND_BUFFER:
         return INTEGER.pack(options.send_buffer_bytes or first_limit(settings))[:length]
+    if (level, option) == TCP_FASTOPEN_KEY:
+        return b"".join(options.fast_open_keys or settings.tcp_fastopen_keys)[:length]
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
@@ -122,6 +133,10 @@ def set_common(
     """The options with one changed. Raises OSError (ENOPROTOOPT, EINVAL, ENOENT)."""
     if (level, option) == TCP_CONGESTION:
         return _set_congestion_control(options, value)
+    if (level, option) == TCP_FASTOPEN_KEY:
+        return _set_fast_open_keys(options, value)
+    if (level, option) == (IPPROTO_TCP, TCP_FASTOPEN_CONNECT) and not settings.tcp_fastopen & Mode.CLIENT:
+        raise OSError(EOPNOTSUPP, "net.ipv4.tcp_fastopen has no bit 1")
     field = _FIELDS.get((level, option))
     buffer = _BUFFERS.get((level, option))
     if field is None and buffer is None:
@@ -145,6 +160,14 @@ def _set_buffer(
     doubled = 2 * min(max(wanted, 0), _LARGEST_INTEGER // 2)
     changes: dict[str, Any] = {buffer.field: max(doubled, buffer.least)}
     return replace(options, **changes)
+
+
+def _set_fast_open_keys(options: SocketOptions, value: bytes) -> SocketOptions:
+    """One key or two; the first is for new cookies."""
+    if len(value) not in (KEY_BYTES, 2 * KEY_BYTES):
+        raise OSError(EINVAL, f"expected one or two keys of {KEY_BYTES} bytes, got {len(value)} bytes")
+    keys = tuple(bytes(value[start : start + KEY_BYTES]) for start in range(0, len(value), KEY_BYTES))
+    return replace(options, fast_open_keys=keys)
 
 
 def _set_congestion_control(options: SocketOptions, value: bytes) -> SocketOptions:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mptcp_stack.sockets import mptcp_options, subflow_options
 from mptcp_stack.sockets.common_options import (
+    BEFORE_CONNECTING,
     CONTROL_NAME_BYTES,
     INTEGER,
     IPPROTO_TCP,
@@ -58,6 +59,8 @@ def set_option(connection: Connection, level: int, option: int, value: bytes) ->
     """Empty but for options that answer in the same buffer: MPTCP_OPEN_SUB_TUPLE. Raises OSError."""
     if level == IPPROTO_TCP and option in subflow_options.WRITABLE:
         return subflow_options.set_on(connection, option, value)
+    if (level, option) in BEFORE_CONNECTING:
+        raise OSError(EINVAL, "the socket is connected")
     settings = connection.environment.settings
     connection.set_socket_options(set_common(connection.socket_options, settings, level, option, value))
     return b""

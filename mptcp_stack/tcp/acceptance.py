@@ -231,6 +231,8 @@ def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
         return False
     on_acknowledgement(subflow, acknowledgement, segment.options, False, now_us)
     subflow.change_state(Event.HANDSHAKE_ACKNOWLEDGED)
+    if subflow.fin_position is not None:
+        subflow.change_state(Event.FIN_SENT)
     subflow.on_handshake_end()
     # RFC 7323 §2.2: the window of a segment with SYN is never scaled.
     subflow.snd_wnd = segment.window << (0 if segment.flags & SYN else subflow.snd_wnd_scale)
@@ -240,7 +242,17 @@ def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> 
     subflow.snd_wl1 = subflow.rcv_nxt - 1
     subflow.snd_wl2 = acknowledgement
     subflow.on_established(now_us)
-    return subflow.state is not State.CLOSED
+    return subflow.state is not State.CLOSED and _take_early_acknowledgement(subflow, now_us)
+
+
+def _take_early_acknowledgement(subflow: Subflow, now_us: int) -> bool:
+    """What went before the third packet (RFC 7413) may be acknowledged by it."""
+    fin_position = subflow.fin_position
+    if fin_position is not None and subflow.snd_una > fin_position:
+        return _on_fin_acknowledged(subflow, now_us)
+    if subflow.snd_una > subflow.snd_iss + 1:
+        subflow.on_acknowledged(now_us)
+    return True
 
 
 def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mptcp_stack.counters import Counters
     from mptcp_stack.settings import StackSettings
     from mptcp_stack.tcp.environment import Environment
+    from mptcp_stack.tcp.socket_options import SocketOptions
     from mptcp_stack.tcp.subflow import Subflow
     from mptcp_stack.wire.tcp_segment import TcpSegment
 
@@ -87,17 +88,22 @@ class FastOpen:
             self._drawn = (self._random_bytes(KEY_BYTES),)
         return self._drawn
 
-    def judge(self, settings: StackSettings, local: bytes, remote: bytes, syn: TcpSegment) -> Opening | None:
+    def keys(self, settings: StackSettings, options: SocketOptions) -> tuple[bytes, ...]:
+        """The listener's own, the host's, or one that was drawn."""
+        return options.fast_open_keys or settings.tcp_fastopen_keys or self.drawn_keys
+
+    def judge(
+        self, settings: StackSettings, options: SocketOptions, local: bytes, remote: bytes, syn: TcpSegment
+    ) -> Opening | None:
         """What a listener with room does with a SYN. Only with a passive opening is its data to be taken."""
         cookie = syn.options.fast_open_cookie
         if cookie is None and not len(syn.payload):
             return None
-        if settings.tcp_fastopen & Mode.SERVER_WITHOUT_COOKIE:
+        if needs_no_cookie(settings, options, Mode.SERVER_WITHOUT_COOKIE):
             return self._accept(syn, None)
         if cookie is None:
             return None
-        keys = settings.tcp_fastopen_keys or self.drawn_keys
-        valid = [cookie_for(key, local, remote) for key in keys]
+        valid = [cookie_for(key, local, remote) for key in self.keys(settings, options)]
         if cookie == valid[0]:
             return self._accept(syn, None)
         if cookie in valid:
@@ -174,7 +180,11 @@ class FastOpenQueue:
             self.pending -= 1
 
 
-def may_begin(environment: Environment, local: bytes, remote: bytes) -> bool:
+def needs_no_cookie(settings: StackSettings, options: SocketOptions, mode: Mode) -> bool:
+    return bool(settings.tcp_fastopen & mode) or options.fast_open_no_cookie
+
+
+def may_begin(environment: Environment, options: SocketOptions, local: bytes, remote: bytes) -> bool:
     """Whether a SYN may take data along now."""
     settings, host = environment.settings, environment.fast_open
     now_us = environment.timers.clock_us
@@ -183,7 +193,7 @@ def may_begin(environment: Environment, local: bytes, remote: bytes) -> bool:
     if host.is_disabled(settings.tcp_fastopen_blackhole_timeout_us, now_us):
         return False
     has_cookie = host.remembered(local, remote) is not None
-    return has_cookie or bool(settings.tcp_fastopen & Mode.CLIENT_WITHOUT_COOKIE)
+    return has_cookie or needs_no_cookie(settings, options, Mode.CLIENT_WITHOUT_COOKIE)
 
 
 def prepare(subflow: Subflow, data: bytes, now_us: int) -> None:
@@ -197,7 +207,7 @@ def prepare(subflow: Subflow, data: bytes, now_us: int) -> None:
     remembered = host.remembered(subflow.local, subflow.remote)
     if remembered is not None:
         mss = remembered[1]
-    if not settings.tcp_fastopen & Mode.CLIENT_WITHOUT_COOKIE:
+    if not needs_no_cookie(settings, subflow.socket_options, Mode.CLIENT_WITHOUT_COOKIE):
         longest = LONGEST_COOKIE_BESIDE_MPTCP if subflow.syn_options() else LONGEST_COOKIE
         if remembered is None or len(remembered[0]) > longest:
             opening.asked = b""

@@ -34,6 +34,10 @@ class SocketOptions:
     """Of a listener: how many connections may begin with data in their SYN (TCP_FASTOPEN); 0: none."""
     fast_open_connect: bool = False
     """The SYN waits for the first write, to take it along (TCP_FASTOPEN_CONNECT)."""
+    fast_open_no_cookie: bool = False
+    """Data goes with the SYN, or is taken from one, without any cookie (TCP_FASTOPEN_NO_COOKIE)."""
+    fast_open_keys: tuple[bytes, ...] = ()
+    """A listener's own, as ``tcp_fastopen_keys`` of the host (TCP_FASTOPEN_KEY)."""
     congestion_control: str = ""
     """A name of ``settings.CONGESTION_CONTROLS``; empty: the host's (TCP_CONGESTION)."""
 

@@ -1,7 +1,8 @@
 """The TCP state machine of RFC 9293 §3.3.2 as data.
 
 Closing in SYN_RECEIVED waits for the handshake to end, as RFC 9293 §3.10.4 allows: the third packet has to
-prove more here than its acknowledgement number.
+prove more here than its acknowledgement number. A FIN may go before that to who was believed by a cookie
+(RFC 7413); the state follows when the third packet has come.
 
 Rule: a subflow changes its state through :func:`follow` only, so that every change stands in the table
 below. A pair that is missing is an error of this program, never silence. Whether a segment may be an event at

@@ -428,7 +428,7 @@ class Subflow(SubflowOwner):
             self.episode.on_new_data_sent(chunk.length)
         if chunk.payload:
             self.congestion.on_sent(self.retransmission_queue.bytes_in_flight, now_us)
-        if chunk.flags & FIN:
+        if chunk.flags & FIN and self.state is not State.SYN_RECEIVED:
             self.change_state(Event.FIN_SENT)
         output.send_chunk(self, chunk, now_us)
         retransmission_timer.on_sent(self, now_us)
@@ -453,8 +453,14 @@ class Subflow(SubflowOwner):
             if chunk is None:
                 break
             retransmission_timer.send_lost(self, chunk, now_us)
-        if self.fin_wanted and self.fin_position is None and self.state in CAN_SEND:
+        if self.fin_wanted and self.fin_position is None and self._may_end():
             self._send_fin(now_us)
+
+    def _may_end(self) -> bool:
+        """In SYN_RECEIVED (RFC 9293 §3.10.4) only to who was believed by a cookie (RFC 7413)."""
+        if self.state is State.SYN_RECEIVED:
+            return self.fast_open is not None and self.may_send_early()
+        return self.state in CAN_SEND
 
     def _send_fin(self, now_us: int) -> None:
         """It takes one byte of the window, like data."""

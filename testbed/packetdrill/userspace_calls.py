@@ -242,7 +242,13 @@ class SocketCalls:
             address = v4_mapped(address)
         local, local_port = endpoint.local_address, endpoint.bound[1] if endpoint.bound else 0
         connection = self._stack.connect(
-            address, port, protocol=endpoint.protocol, local=local, local_port=local_port, early=early
+            address,
+            port,
+            protocol=endpoint.protocol,
+            local=local,
+            local_port=local_port,
+            early=early,
+            options=endpoint.socket_options,
         )
         endpoint.attach(connection)
 

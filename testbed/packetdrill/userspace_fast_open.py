@@ -41,7 +41,7 @@ class FastOpenCalls:
         """Whether connect(2) leaves it to the first write to send the SYN."""
         if not endpoint.socket_options.fast_open_connect or endpoint.connection is not None:
             return False
-        if not self._stack.may_begin_early(remote[0], endpoint.local_address):
+        if not self._stack.may_begin_early(remote[0], endpoint.local_address, endpoint.socket_options):
             return False
         self._deferred[endpoint] = remote
         return True

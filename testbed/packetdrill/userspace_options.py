@@ -8,10 +8,18 @@ from dataclasses import replace
 from errno import EDOM, ENOPROTOOPT
 
 from mptcp_stack.mptcp.receive_tuning import window_of
-from mptcp_stack.sockets.common_options import INTEGER, SEND_BUFFER, TCP_MAXSEG, get_common, set_common
-from mptcp_stack.sockets.options import get_option, take_soft_error
+from mptcp_stack.sockets.common_options import (
+    INTEGER,
+    SEND_BUFFER,
+    TCP_FASTOPEN_KEY,
+    TCP_MAXSEG,
+    get_common,
+    set_common,
+)
+from mptcp_stack.sockets.options import get_option, set_option, take_soft_error
 from mptcp_stack.sockets.tcp_info import CLOSED, LISTENING, tcp_info
 from mptcp_stack.stack import Stack
+from mptcp_stack.tcp.fast_open import KEY_BYTES
 from testbed.packetdrill.stack_under_test import Value
 from testbed.packetdrill.userspace_attempts import Handler, Try, finished, number_argument
 from testbed.packetdrill.userspace_descriptors import DescriptorTable, StreamSocket
@@ -79,6 +87,9 @@ class SocketOptions:
         if name == (_TCP, int(socket.TCP_INFO)):
             info: dict[str, Value] = dict(tcp_info_of(endpoint))
             return finished(0, {3: info})
+        if name == TCP_FASTOPEN_KEY:
+            keys = get_common(endpoint.socket_options, self._stack.settings, *name, 2 * KEY_BYTES)
+            return finished(0, {3: keys, 4: [len(keys)]})
         if name == _CONGESTION:
             control = endpoint.socket_options.congestion_control
             text = (control or self._stack.settings.tcp_congestion_control).encode()
@@ -118,6 +129,9 @@ class SocketOptions:
             endpoint.options[name] = int(bool(number_argument(value, "value")))
         elif name == _QUICK_ACK and endpoint.connection is not None:
             endpoint.connection.acknowledge_quickly(bool(number_argument(value, "value")))
+        elif endpoint.connection is not None:
+            set_option(endpoint.connection, *name, _plain_bytes(value))
+            endpoint.socket_options = endpoint.connection.socket_options
         else:
             data = _plain_bytes(value)
             endpoint.set_socket_options(
