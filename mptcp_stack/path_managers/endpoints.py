@@ -2,8 +2,9 @@
 
 An endpoint with ``signal`` is announced to the peer (ADD_ADDR), one address at a time: the next when the
 echo came or the repetitions ended. One with ``subflow`` is used for a further subflow to the peer's initial
-address; with ``fullmesh`` to every address of the peer that is in use or announced. ``backup`` marks the
-subflows made from it. Addresses that the peer announces are connected to while the limits allow.
+address; with ``fullmesh`` to every address of the peer that is in use or announced; one with ``laminar`` for
+one address that the peer announces, in place of what the routes would choose. ``backup`` marks the subflows
+made from an endpoint. Addresses that the peer announces are connected to while the limits allow.
 """
 
 from __future__ import annotations
@@ -350,7 +351,7 @@ class EndpointPathManager:
             return
         opened = [
             self._open(connection, paths, local, self._table.at(local, 0), remote, option.address_id)
-            for local in own or self._sources_for(connection, option.address)
+            for local in own or self._sources_for(connection, paths, option.address)
             if paths.extra_subflows < self.limits.subflows
         ]
         if any(opened):
@@ -375,8 +376,8 @@ class EndpointPathManager:
         paths.used_endpoints |= {endpoint.identifier for endpoint in own}
         return [endpoint.address for endpoint in own]
 
-    def _sources_for(self, connection: Connection, remote: bytes) -> list[bytes]:
-        """Each fullmesh endpoint; without any, what the routes choose."""
+    def _sources_for(self, connection: Connection, paths: ConnectionPaths, remote: bytes) -> list[bytes]:
+        """Each fullmesh endpoint, else the next laminar one; without any of these, what the routes choose."""
         mesh = [
             endpoint.address
             for endpoint in self._table.all()
@@ -384,11 +385,25 @@ class EndpointPathManager:
         ]
         if mesh:
             return mesh
+        if self._table.count("laminar"):
+            return self._next_laminar(connection, paths, remote)
         local = self._environment.ip.select_source(remote)
         if local is not None and self._families_match(connection, local, remote):
             return [local]
         if len(remote) == 4 or connection.is_ipv6_socket:
             self._environment.counters.increment("MPTcpExtMPJoinSynTxConnectErr")
+        return []
+
+    def _next_laminar(self, connection: Connection, paths: ConnectionPaths, remote: bytes) -> list[bytes]:
+        """The first that is not in use yet, if there is one: each serves one address of the peer."""
+        for endpoint in self._table.all():
+            if (
+                "laminar" in endpoint.flags
+                and endpoint.identifier not in paths.used_endpoints
+                and self._families_match(connection, endpoint.address, remote)
+            ):
+                paths.used_endpoints |= {endpoint.identifier}
+                return [endpoint.address]
         return []
 
     def on_address_removed(self, connection: Connection, address_id: int, now_us: int) -> None:

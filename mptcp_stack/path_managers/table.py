@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.wire.addresses import format_address, is_unspecified
 
-FLAGS = frozenset({"signal", "subflow", "backup", "fullmesh"})
+FLAGS = frozenset({"signal", "subflow", "backup", "fullmesh", "laminar"})
 CHANGEABLE_FLAGS = frozenset({"backup", "fullmesh"})
 MAXIMUM_ENDPOINTS = 8
 """That of Linux 6.18; later kernels take more."""

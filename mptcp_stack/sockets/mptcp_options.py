@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from errno import EINVAL, ENOPROTOOPT, EOPNOTSUPP
+from errno import EINVAL, EOPNOTSUPP
 from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp.states import Mode
@@ -23,7 +23,7 @@ _BYTE_LIMIT = 255
 
 
 def get(connection: Connection, option: int, length: int, request: bytes) -> bytes:
-    """Raises OSError: EOPNOTSUPP after a fallback, EINVAL for a bad header, ENOPROTOOPT."""
+    """Raises OSError: EOPNOTSUPP after a fallback and for an unknown option, EINVAL for a bad header."""
     if not connection.is_mptcp:
         raise OSError(EOPNOTSUPP, "the connection is plain TCP")
     if option == MPTCP_INFO:
@@ -34,7 +34,7 @@ def get(connection: Connection, option: int, length: int, request: bytes) -> byt
         return _get_array([_addresses(each) for each in connection.subflows], length, request)
     if option == MPTCP_FULL_INFO:
         return _get_full_info(connection, length, request)
-    raise OSError(ENOPROTOOPT, f"SOL_MPTCP has no option {option}")
+    raise OSError(EOPNOTSUPP, f"SOL_MPTCP has no option {option}")
 
 
 def mptcp_info(connection: Connection) -> MptcpInfo:

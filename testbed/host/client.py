@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 from collections.abc import Iterable
@@ -20,6 +22,7 @@ from testbed.host.messages import (
 from testbed.host.path_control import COMMANDS, PathCommand
 from testbed.host.processes import unix_address
 from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
+from testbed.host.socket_options import GetOption, SetOption
 
 REQUEST_TIMEOUT_S = 10.0
 """For requests that the agent answers at once."""
@@ -228,6 +231,21 @@ class RunningWorkload:
         answer = self._host.request("result", {"id": self.id})
         return [from_json(ConnectionResult, result) for result in answer]
 
+    def get_option(
+        self, level: int, option: int, length: int, *, request: bytes = b"", connection: int = 0
+    ) -> bytes:
+        """``getsockopt`` of a connection; ``request`` is what the buffer holds on its way in.
+
+        Raises OSError where the stack refuses, and HostError.
+        """
+        asked = GetOption(self.id, connection, level, option, length, request.hex())
+        return _option_value(self._host.request("get_option", to_json(asked)))
+
+    def set_option(self, level: int, option: int, value: bytes, *, connection: int = 0) -> bytes:
+        """``setsockopt`` of a connection. Raises OSError where the stack refuses, and HostError."""
+        asked = SetOption(self.id, connection, level, option, value.hex())
+        return _option_value(self._host.request("set_option", to_json(asked)))
+
     def finish(self) -> None:
         """End holding: the connections go on to their close."""
         self._host.request("finish", {"id": self.id})
@@ -235,3 +253,10 @@ class RunningWorkload:
     def stop(self) -> None:
         """Abort what still runs; returns when it has ended."""
         self._host.request("stop", {"id": self.id})
+
+
+def _option_value(answer: dict[str, str]) -> bytes:
+    if "errno" in answer:
+        number = getattr(errno, answer["errno"], errno.EIO)
+        raise OSError(number, os.strerror(number))
+    return bytes.fromhex(answer["value"])

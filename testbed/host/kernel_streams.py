@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from testbed.host.data import Buffer
 from testbed.host.kernel_traffic import mptcp_subflows, plain_subflow
+from testbed.host.socket_options import get_kernel_option
 from testbed.host.streams import SubflowTraffic
 
 IPPROTO_MPTCP: Final = 262
@@ -114,6 +115,13 @@ class KernelStream:
         if self._is_open:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
             self._end()
+
+    def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
+        return get_kernel_option(self._socket, level, option, length, request)
+
+    def set_option(self, level: int, option: int, value: bytes) -> bytes:
+        self._socket.setsockopt(level, option, value)
+        return b""
 
     def describe(self) -> dict[str, object]:
         state: dict[str, object] = {"local": self.local, "remote": self.remote, "is_mptcp": self.is_mptcp}

@@ -12,6 +12,8 @@ from testbed.host.messages import from_json, to_json
 from testbed.host.path_control import PathRequests
 from testbed.host.protocol import EndpointRequest, Workload
 from testbed.host.rpc_server import RequestError
+from testbed.host.socket_options import OptionRequests
+from testbed.host.streams import Stream
 from testbed.host.workloads import RunningWorkload, WorkloadError
 
 MAXIMUM_WORKLOADS = 1024
@@ -92,6 +94,7 @@ class RequestHandler:
             "set_endpoint_flags": self._set_endpoint_flags,
             "set_interface": self._set_interface,
             **PathRequests(stack.paths).methods(),
+            **OptionRequests(self._stream).methods(),
         }
 
     async def handle(self, method: str, parameters: Parameters) -> object:
@@ -144,6 +147,9 @@ class RequestHandler:
         if identifier not in self._workloads:
             raise RequestError(f"no workload {identifier}")
         return self._workloads[identifier]
+
+    def _stream(self, identifier: int, number: int) -> Stream:
+        return self._workload(identifier).stream(number)
 
     async def _progress(self, parameters: Parameters) -> object:
         return to_json(self._workload(from_json(_Identified, parameters).id).progress())

@@ -51,6 +51,12 @@ class Stream(Protocol):
     def abort(self) -> None:
         """MP_FASTCLOSE, or RST on plain TCP. Harmless on a connection that has ended."""
 
+    def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
+        """``getsockopt`` with a buffer that holds ``request`` on its way in."""
+
+    def set_option(self, level: int, option: int, value: bytes) -> bytes:
+        """``setsockopt``; empty but for options that answer in the same buffer."""
+
     def describe(self) -> dict[str, object]:
         """The connection's state, for diagnostics."""
 

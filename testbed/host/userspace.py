@@ -13,6 +13,7 @@ from mptcp_stack.errors import ConfigurationError, StackError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.run_loop import RunLoop, keep_freed_memory
+from mptcp_stack.sockets import options
 from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket, listen, open_connection
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import format_address, parse_address, unmap
@@ -70,6 +71,18 @@ class UserspaceStream:
 
     def abort(self) -> None:
         self._socket.abort()
+
+    def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
+        return options.get_option(self._connection(), level, option, length, request)
+
+    def set_option(self, level: int, option: int, value: bytes) -> bytes:
+        return options.set_option(self._connection(), level, option, value)
+
+    def _connection(self) -> Connection:
+        connection = self._socket.connection
+        if not isinstance(connection, Connection):
+            raise OSError(errno.ENOTCONN, "no connection")
+        return connection
 
     def describe(self) -> dict[str, object]:
         for connection in self._stack.connections():

@@ -94,6 +94,12 @@ class RunningWorkload:
         self._opening = asyncio.create_task(self._open_connections())
         self._task = asyncio.create_task(self._run(self._opening))
 
+    def stream(self, number: int) -> Stream:
+        """Of a connection that was established, in the order of that. Raises WorkloadError."""
+        if not 0 <= number < len(self._exchanges):
+            raise WorkloadError(f"there is no connection {number}: {len(self._exchanges)} came so far")
+        return self._exchanges[number].stream
+
     def progress(self) -> WorkloadProgress:
         established = len(self._exchanges)
         return WorkloadProgress(

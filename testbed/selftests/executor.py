@@ -161,6 +161,8 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
             lab.raise_failed()
     except RunTimeout:
         outcome, reason = Outcome.FAIL, f"did not end within {timeout_s:g} s"
+    except CapabilityError as error:
+        outcome, reason = Outcome.SKIP, str(error)
     except (CaseAbortedError, HostError) as error:
         outcome, reason = Outcome.FAIL, str(error)
     except Exception as error:

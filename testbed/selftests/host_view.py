@@ -7,9 +7,10 @@ made-up hosts as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from testbed.host.protocol import ConnectionResult, Workload, WorkloadProgress
+from testbed.host.path_control import PathCommand
+from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
 from testbed.middlebox.settings import BoxSettings
 from testbed.topology.model import Node
 
@@ -29,6 +30,12 @@ class RunningWorkload(Protocol):
     def port(self) -> int: ...
 
     def wait_for(self, milestone: str, timeout_s: float) -> WorkloadProgress: ...
+
+    def get_option(
+        self, level: int, option: int, length: int, *, request: bytes = b"", connection: int = 0
+    ) -> bytes: ...
+
+    def set_option(self, level: int, option: int, value: bytes, *, connection: int = 0) -> bytes: ...
 
     def finish(self) -> None: ...
 
@@ -64,6 +71,16 @@ class HostAgent(Protocol):
         self, flags: Sequence[str], *, identifier: int | None = None, address: str | None = None
     ) -> None: ...
 
+    def endpoints(self) -> list[EndpointRequest]: ...
+
+    def watch_paths(self) -> None: ...
+
+    def path_events(self) -> list[dict[str, Any]]: ...
+
+    def command_paths(self, command: PathCommand) -> None: ...
+
+    def limits(self) -> tuple[int, int]: ...
+
     def sockets(self) -> str: ...
 
 
@@ -84,6 +101,13 @@ class NetworkControl(Protocol):
 
     def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
         """Received and transmitted bytes since the interface was made."""
+        ...
+
+    def filter(self, router: str, rules: Sequence[str], hook: str) -> None:
+        """What a router shall do with some packets, in the words of nftables; no rules let everything pass.
+
+        ``hook`` is "forward", or "prerouting" for what it may know no way for. Raises CapabilityError.
+        """
         ...
 
 
@@ -154,6 +178,19 @@ class CaseHost:
         )
         named = f"{address} port {port}" if port else address
         self._tell(f"{self.name}: endpoint {named} dev {interface} {' '.join(flags)}".rstrip())
+
+    def endpoint_at(
+        self, address: str, *flags: str, identifier: int | None = None, port: int | None = None
+    ) -> int:
+        """``ip mptcp endpoint add`` for any address, without a device. Returns its id."""
+        chosen = self.agent.add_endpoint(address, flags=flags, identifier=identifier, port=port)
+        self._tell(f"{self.name}: endpoint {address} {' '.join(flags)}")
+        return chosen
+
+    def remove_endpoint_id(self, identifier: int, address: str | None = None) -> None:
+        """``ip mptcp endpoint delete id``."""
+        self.agent.delete_endpoint(identifier, address)
+        self._tell(f"{self.name}: endpoint {identifier} removed")
 
     def change_endpoint(self, interface: str, *, backup: bool = False, fullmesh: bool = False) -> None:
         """``ip mptcp endpoint change``: exactly these flags from now on. Raises KeyError."""

@@ -126,11 +126,13 @@ class CaseLab(CaseNetwork):
         chunk_bytes: int = 0,
         pause_us: int = 0,
         timeout_s: float = 30.0,
+        listen_at: str | None = None,
     ) -> Iterator[Transfer]:
         """Data both ways at once while the body acts on the connection, which outlives the last byte.
 
         When the body is done, all data must arrive within ``timeout_s``; the counters come to rest; then both
-        sides close. With ``chunk_bytes`` each side writes that much, then waits ``pause_us``.
+        sides close. With ``chunk_bytes`` each side writes that much, then waits ``pause_us``. The server
+        listens at all its addresses unless ``listen_at`` names one.
         """
         sizes = TransferSizes(client_bytes, client_bytes if server_bytes is None else server_bytes)
         workload = Workload(
@@ -143,7 +145,9 @@ class CaseLab(CaseNetwork):
             hold_open_after=True,
         )
         transfer = self._open(
-            replace(workload, protocol=client_protocol), replace(workload, protocol=server_protocol), sizes
+            replace(workload, protocol=client_protocol),
+            replace(workload, protocol=server_protocol, address=listen_at or ""),
+            sizes,
         )
         yield transfer
         transfer.wait_until_all_arrived(timeout_s)
@@ -180,7 +184,7 @@ class CaseLab(CaseNetwork):
             replace(
                 server,
                 role=Role.LISTEN,
-                address=anywhere,
+                address=server.address or anywhere,
                 send_bytes=sizes.server,
                 send_seed=self.random.getrandbits(32),
             )

@@ -12,6 +12,7 @@ from typing import Self
 from testbed.backend.lab import Lab
 from testbed.backend.namespaces import NamespaceBackend
 from testbed.backend.ownership import clean_fragments, read_labs, undo
+from testbed.errors import CapabilityError, LabError
 from testbed.middlebox.settings import BoxSettings
 from testbed.selftests.capture import captured_links
 from testbed.selftests.case import Case
@@ -133,6 +134,22 @@ class NamespaceNetwork:
         devices = self._lab.run_in(node, ["cat", "/proc/net/dev"], timeout=10.0).stdout
         columns = parse_device_statistics(devices)[interface]
         return columns[_RECEIVED_BYTES_COLUMN], columns[_TRANSMITTED_BYTES_COLUMN]
+
+    def filter(self, router: str, rules: Sequence[str], hook: str) -> None:
+        """See :meth:`testbed.selftests.host_view.NetworkControl.filter`. Raises CapabilityError."""
+        commands = ["flush ruleset"]
+        if rules:
+            commands += [
+                "add table inet testbed",
+                f"add chain inet testbed rules {{ type filter hook {hook} priority 0 ; }}",
+                *(f"add rule inet testbed rules {rule}" for rule in rules),
+            ]
+        try:
+            finished = self._lab.run_in(router, ["nft", "; ".join(commands)], timeout=10.0)
+        except LabError as error:
+            raise CapabilityError(f"no packet filter: {error}") from None
+        if finished.returncode:
+            raise CapabilityError(f"no such packet filter here: {finished.stderr.strip()}")
 
 
 def parse_device_statistics(text: str) -> dict[str, list[int]]:

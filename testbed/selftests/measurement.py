@@ -46,9 +46,18 @@ class Measurement:
         self.client.must_count(**nothing)
         self.server.must_count(**nothing)
 
-    def must_join(self, subflows: int, *, attempted: int | None = None, rejected: int = 0) -> None:
-        """The client opened ``attempted`` subflows; the server accepted ``subflows`` and rejected the rest.
+    def must_join(
+        self,
+        subflows: int,
+        *,
+        attempted: int | None = None,
+        rejected: int = 0,
+        bind_errors: int = 0,
+        connect_errors: int = 0,
+    ) -> None:
+        """The client opened ``attempted`` subflows; the server accepted ``subflows`` and rejected some.
 
+        The two kinds of errors are of subflows of the client that came to nothing before their SYN.
         Both sides also agree that every HMAC was right and that nothing fell back.
         """
         sent = subflows + rejected if attempted is None else attempted
@@ -59,8 +68,8 @@ class Measurement:
             MPJoinSynAckHMacFailure=0,
             MPJoinSynAckNoMPJoin=0,
             MPJoinSynTxCreatSkErr=0,
-            MPJoinSynTxBindErr=0,
-            MPJoinSynTxConnectErr=0,
+            MPJoinSynTxBindErr=bind_errors,
+            MPJoinSynTxConnectErr=connect_errors,
         )
         self.server.must_count(
             MPJoinSynRx=answered,
@@ -73,11 +82,12 @@ class Measurement:
         )
         self.must_not_fall_back()
 
-    def must_announce(self, addresses: int) -> None:
-        """The server announced this many addresses, perhaps repeatedly, and the client echoed each."""
+    def must_announce(self, addresses: int, *, by: CaseHost | None = None) -> None:
+        """``by``, the server, announced this many addresses, perhaps repeatedly, and its peer echoed each."""
+        announcer, peer = self._sides(by or self.server.host)
         repeated = at_least(addresses) if addresses else exactly(0)
-        self.server.must_count(AddAddrTx=repeated, EchoAdd=addresses, AddAddrTxDrop=0)
-        self.client.must_count(AddAddr=repeated, EchoAddTx=repeated, AddAddrDrop=0)
+        announcer.must_count(AddAddrTx=repeated, EchoAdd=addresses, AddAddrTxDrop=0)
+        peer.must_count(AddAddr=repeated, EchoAddTx=repeated, AddAddrDrop=0)
 
     def must_remove(self, *, by: CaseHost, addresses: int, subflows: int) -> None:
         """``by`` withdrew addresses, its peer heard of each; ``by`` closed the subflows that used them."""

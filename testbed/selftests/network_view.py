@@ -62,6 +62,15 @@ class CaseNetwork:
         if self._failed:
             raise self._failed[0]
 
+    def filter(self, router: str, *rules: str, hook: str = "forward") -> None:
+        """What a router does with some packets, in the words of nftables; no rules let everything pass.
+
+        ``hook`` is "prerouting" for packets that the router may know no way for. Raises CapabilityError,
+        which makes the run a SKIP, where there is no filter.
+        """
+        self._network.filter(router, rules, hook)
+        self.tell(f"{router}: {'; '.join(rules) or 'lets everything pass'}")
+
     def set_link(self, node: str, interface: str, *, up: bool) -> None:
         """Raise or cut a link at one of its ends."""
         self._network.set_link(node, interface, up)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from mptcp_stack.sockets import structures
+from mptcp_stack.sockets.mptcp_options import MPTCP_INFO, SOL_MPTCP
+from mptcp_stack.sockets.structures import MptcpInfo
 from testbed.host.protocol import ConnectionResult
 from testbed.selftests.clock import Clock
 from testbed.selftests.host_view import EVENT_LIMIT_S, CaseAbortedError, CaseHost, RunningWorkload
@@ -96,6 +99,35 @@ class Transfer:
         ends = (("client", self._client_result), ("server", self._server_result))
         return tuple(_record(host, result, began_us) for host, result in ends if result is not None)
 
+    def client_info(self) -> MptcpInfo:
+        """MPTCP_INFO of the client's socket. Raises OSError after a fallback, and HostError."""
+        return _info(self._client)
+
+    def server_info(self) -> MptcpInfo:
+        return _info(self._server)
+
+    def must_use(
+        self,
+        subflows: int,
+        *,
+        announced: int | None = None,
+        accepted: int | None = None,
+        with_initial: bool = True,
+    ) -> None:
+        """Both ends count so many extra subflows now, and the first one unless it is gone.
+
+        The server has announced so many addresses, and the client taken up so many.
+        """
+        client, server = self.client_info(), self.server_info()
+        total = subflows + 1 if with_initial else subflows
+        for name, info in (("client", client), ("server", server)):
+            self._verdict.must_be_equal(f"{name}: extra subflows", subflows, info.subflows)
+            self._verdict.must_be_equal(f"{name}: subflows in all", total, info.subflows_total)
+        if announced is not None:
+            self._verdict.must_be_equal("server: addresses announced", announced, server.add_addr_signal)
+        if accepted is not None:
+            self._verdict.must_be_equal("client: addresses accepted", accepted, client.add_addr_accepted)
+
     @property
     def client(self) -> ConnectionResult:
         """Raises CaseAbortedError before the transfer has ended."""
@@ -158,6 +190,11 @@ class Transfer:
             observed=arrived,
             holds=arrived < whole,
         )
+
+
+def _info(workload: RunningWorkload) -> MptcpInfo:
+    workload.wait_for("connected", EVENT_LIMIT_S)
+    return MptcpInfo.unpack(workload.get_option(SOL_MPTCP, MPTCP_INFO, structures.MPTCP_INFO.size))
 
 
 def _record(host: str, result: ConnectionResult, began_us: int) -> TransferRecord:

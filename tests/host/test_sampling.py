@@ -44,6 +44,12 @@ class FakeStream:
     def abort(self) -> None:
         """Nothing was open."""
 
+    def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
+        return bytes(length)
+
+    def set_option(self, level: int, option: int, value: bytes) -> bytes:
+        return b""
+
     def describe(self) -> dict[str, object]:
         return {}
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from mptcp_stack.sockets import structures
+from mptcp_stack.sockets.mptcp_options import MPTCP_INFO, SOL_MPTCP
+from mptcp_stack.sockets.structures import MptcpInfo
 from testbed.counters.nstat import subtract
 from testbed.errors import HostError
 from testbed.host.client import HostClient
@@ -280,3 +286,27 @@ def test_announced_port_is_joined(pair: Pair) -> None:
     assert (of_client["MPTcpExtPortAdd"], of_client["MPTcpExtMPJoinPortSynAckRx"]) == (1, 1)
     assert (of_server["MPTcpExtMPJoinPortSynRx"], of_server["MPTcpExtMPJoinPortAckRx"]) == (1, 1)
     assert (of_server["MPTcpExtMismatchPortSynRx"], of_server["MPTcpExtMPJoinAckRx"]) == (0, 1)
+
+
+def test_socket_options_of_both_ends(pair: Pair) -> None:
+    """MPTCP_INFO names the same connection as long as it is open; an option that is none is refused."""
+    listening = Workload(WorkloadKind.HOLD, Role.LISTEN, "0.0.0.0", 0)
+    server = pair.server.start(listening)
+    client = pair.client.start(
+        replace(listening, role=Role.CONNECT, address=SERVER_ADDRESSES[0], port=server.port)
+    )
+    for end in (client, server):
+        end.wait_for("holding", 10)
+        info = MptcpInfo.unpack(end.get_option(SOL_MPTCP, MPTCP_INFO, structures.MPTCP_INFO.size))
+        assert (info.subflows, info.subflows_total) == (0, 1)
+        assert info.token != 0
+        end.set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, struct.pack("=i", 1))
+        assert end.get_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, 4) == struct.pack("=i", 1)
+        with pytest.raises(OSError, match="not supported") as refused:
+            end.get_option(SOL_MPTCP, 99, 4)
+        assert refused.value.errno == errno.EOPNOTSUPP
+    with pytest.raises(HostError, match="no connection 1"):
+        client.get_option(SOL_MPTCP, MPTCP_INFO, 4, connection=1)
+    client.finish()
+    server.finish()
+    assert client.result(10)[0].error is None

@@ -347,3 +347,14 @@ def test_names_are_not_resolved(address: str) -> None:
             start(replace(LISTENER, address=address))
 
     asyncio.run(run())
+
+
+def test_a_connection_that_never_came_has_no_stream() -> None:
+    async def run() -> None:
+        running = start(LISTENER)
+        with pytest.raises(WorkloadError, match="no connection 0: 0 came"):
+            running.stream(0)
+        running.stop()
+        await running.ended()
+
+    asyncio.run(run())

@@ -227,7 +227,7 @@ def test_add_addr_is_repeated_without_an_echo() -> None:
     ("flags", "identifier", "problem"),
     [
         ({"fullmesh", "signal"}, None, "fullmesh exclude each other"),
-        ({"laminar"}, None, "laminar"),
+        ({"circular"}, None, "circular"),
         ({"subflow"}, 256, "1 to 255"),
         ({"subflow"}, 7, "id 7 is taken"),
     ],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
 
 from mptcp_stack.counters import ALL_NAMES
-from testbed.host.protocol import ConnectionResult, Workload, WorkloadProgress
+from testbed.host.path_control import PathCommand
+from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
 from testbed.middlebox.settings import BoxSettings
 from testbed.selftests.results import Outcome, Run, RunResult
 from testbed.topology.model import Interface, Node, NodeKind, StackKind, Topology
@@ -73,6 +75,15 @@ class FakeWorkload:
             raise self.agent.fail_wait
         return WorkloadProgress("holding", self.port, 1, 0, 0)
 
+    def get_option(
+        self, level: int, option: int, length: int, *, request: bytes = b"", connection: int = 0
+    ) -> bytes:
+        return self.agent.options.get((level, option), bytes(length))
+
+    def set_option(self, level: int, option: int, value: bytes, *, connection: int = 0) -> bytes:
+        self.agent.options[level, option] = value
+        return b""
+
     def finish(self) -> None:
         self.has_finished = True
 
@@ -106,6 +117,7 @@ class FakeAgent:
     workload: FakeWorkload | None = None
     waited_for: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    options: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     def start(self, workload: Workload) -> FakeWorkload:
         self.calls.append(f"start {workload.role} {workload.address} {workload.port} {workload.protocol}")
@@ -143,6 +155,21 @@ class FakeAgent:
     ) -> None:
         self.calls.append(f"endpoint {identifier} {','.join(flags)}")
 
+    def endpoints(self) -> list[EndpointRequest]:
+        return []
+
+    def limits(self) -> tuple[int, int]:
+        return 2, 0
+
+    def watch_paths(self) -> None:
+        self.calls.append("watch paths")
+
+    def path_events(self) -> list[dict[str, Any]]:
+        return []
+
+    def command_paths(self, command: PathCommand) -> None:
+        self.calls.append(f"command {command}")
+
     def sockets(self) -> str:
         return "ESTAB 1\nTIME-WAIT 2"
 
@@ -172,6 +199,9 @@ class FakeNetwork:
     def interface_bytes(self, node: str, interface: str) -> tuple[int, int]:
         self.looks += 1
         return self.looks * 1000, self.looks * 1000
+
+    def filter(self, router: str, rules: Sequence[str], hook: str) -> None:
+        self.calls.append(f"{router} {hook} {'; '.join(rules)}")
 
 
 def connected_agents() -> tuple[FakeAgent, FakeAgent]:

@@ -193,6 +193,15 @@ def test_a_machine_that_lacks_something_is_a_skip_with_the_reason(play: Player) 
     assert (result.outcome, result.reason) == (Outcome.SKIP, "this kernel has no tbf")
 
 
+def test_a_case_that_finds_something_lacking_is_a_skip_with_the_reason(play: Player) -> None:
+    def body(lab: CaseLab) -> None:
+        good(lab)
+        raise CapabilityError("no packet filter")
+
+    result = play(body)
+    assert (result.outcome, result.reason) == (Outcome.SKIP, "no packet filter")
+
+
 @pytest.mark.parametrize("body", [good, bad])
 def test_a_lab_that_cannot_be_undone_is_an_error_whatever_the_case_said(play: Player, body: Body) -> None:
     @contextmanager

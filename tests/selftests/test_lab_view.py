@@ -51,6 +51,27 @@ def test_an_address_that_is_not_there() -> None:
         Bench().lab.client.address("eth9")
 
 
+def test_endpoints_at_any_address() -> None:
+    bench = Bench()
+    assert bench.lab.server.endpoint_at("10.9.9.9", "signal", identifier=5) == 5
+    bench.lab.server.remove_endpoint_id(5)
+    assert bench.server.calls == ["endpoint 10.9.9.9 signal None", "delete endpoint 5"]
+
+
+def test_a_listener_may_be_at_one_address() -> None:
+    bench = Bench()
+    with bench.lab.start_transfer(1, listen_at="10.0.0.1"):
+        pass
+    assert bench.server.calls[0] == "start listen 10.0.0.1 0 mptcp"
+
+
+def test_routers_filter() -> None:
+    bench = Bench()
+    bench.lab.filter("r1", "tcp dport 1 drop", "udp drop", hook="prerouting")
+    bench.lab.filter("r1")
+    assert bench.network.calls == ["r1 prerouting tcp dport 1 drop; udp drop", "r1 forward "]
+
+
 def test_links_are_cut_by_the_network() -> None:
     bench = Bench()
     bench.lab.set_link("r1", "eth1", up=False)

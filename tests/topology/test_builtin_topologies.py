@@ -18,7 +18,7 @@ from testbed.topology.schema import SCHEMA_FILE
 from testbed.topology.template import render
 from tests.topology.path_walker import walk_everything
 
-LABS = ("one-path", "two-paths", "four-links", "chain")
+LABS = ("one-path", "two-paths", "four-links", "four-paths", "chain")
 WITH_TWO_HOSTS = (*LABS, "wifi-and-lte")
 
 
@@ -27,7 +27,15 @@ def addresses(topology: Topology, node: str, interface: str) -> list[str]:
 
 
 def test_all_are_found_by_name() -> None:
-    assert builtin_names() == ("chain", "four-links", "one-path", "star", "two-paths", "wifi-and-lte")
+    assert builtin_names() == (
+        "chain",
+        "four-links",
+        "four-paths",
+        "one-path",
+        "star",
+        "two-paths",
+        "wifi-and-lte",
+    )
 
 
 @pytest.mark.parametrize("name", builtin_names())
@@ -64,7 +72,7 @@ def test_both_directions_take_the_rate_once(name: str) -> None:
     topology = load_topology(name, {"rate": "20mbit"})
     rates = [link.forward.rate_bit_s for link in topology.links]
     rates += [link.backward.rate_bit_s for link in topology.links]
-    paths = {"one-path": 1, "two-paths": 2, "four-links": 4, "chain": 1}[name]
+    paths = {"one-path": 1, "two-paths": 2, "four-links": 4, "four-paths": 4, "chain": 1}[name]
     assert sorted(rate for rate in rates if rate is not None) == [20_000_000] * 2 * paths
 
 

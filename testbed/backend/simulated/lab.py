@@ -98,6 +98,10 @@ class SimulatedLab:
             self._carried.get((outgoing.name, "sent"), 0),
         )
 
+    def filter(self, router: str, rules: Sequence[str], hook: str) -> None:
+        """Raises CapabilityError: a simulated router has no packet filter."""
+        raise CapabilityError("no packet filter on a simulated router")
+
     def wires(self, end: LinkEnd) -> tuple[tuple[Wire, Direction], tuple[Wire, Direction]]:
         """Both directions of the link at ``end``, as seen from there; UsageError for an unknown end."""
         link = self._link(end.node, end.interface)
