@@ -94,6 +94,9 @@ class PathManager(Protocol):
     def on_echo(self, connection: Connection, address_id: int, now_us: int) -> None:
         """The peer has our ADD_ADDR."""
 
+    def on_announcement_dropped(self, connection: Connection, address_id: int) -> None:
+        """There is no room for our ADD_ADDR beside TCP's own options, nor will there be."""
+
     def on_address_removed(self, connection: Connection, address_id: int, now_us: int) -> None:
         """REMOVE_ADDR came in."""
 

@@ -76,6 +76,8 @@ def _next_signal(subflow: MptcpSubflow) -> MptcpOption | None:
         if isinstance(signal, AddAddr):
             name = "MPTcpExtEchoAddTx" if signal.echo else "MPTcpExtAddAddrTx"
             counters.increment(name if fits else name + "Drop")
+            if not fits and not signal.echo:
+                subflow.connection.path_manager.on_announcement_dropped(subflow.connection, signal.address_id)
         elif isinstance(signal, RemoveAddr):
             counters.increment("MPTcpExtRmAddrTx", len(signal.address_ids))
         elif isinstance(signal, MpPrio):

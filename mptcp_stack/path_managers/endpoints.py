@@ -28,7 +28,7 @@ from mptcp_stack.path_managers.announcing import (
 from mptcp_stack.path_managers.ports import PortListeners
 from mptcp_stack.path_managers.table import Endpoint, EndpointTable
 from mptcp_stack.tcp.environment import Environment
-from mptcp_stack.wire.addresses import is_multicast
+from mptcp_stack.wire.addresses import is_multicast, unmap
 from mptcp_stack.wire.mptcp_options import AddAddr, MpPrio, RemoveAddr
 
 MAXIMUM_LIMIT = 8
@@ -54,6 +54,8 @@ class ConnectionPaths:
     announced_ends: frozenset[tuple[bytes, int]] = frozenset()
     accepted_ids: frozenset[int] = frozenset()
     announcement: Announcement | None = None
+    initial_endpoint: int = 0
+    """That of the first subflow: marked as announced, which it was not."""
     is_confirmed: bool = False
 
 
@@ -99,6 +101,7 @@ class EndpointPathManager:
         port: int | None = None,
     ) -> int:
         """Returns the id. Raises ConfigurationError, with the kernel's rules for what goes together."""
+        address = unmap(address)
         self._table.check(address, flags, identifier, port)
         listener = None if port is None else self.port_listeners.open(address, port)
         chosen = self._table.add(address, flags, interface, identifier, port)
@@ -113,6 +116,7 @@ class EndpointPathManager:
         Id 0 with an address means the initial subflows from there. Raises ConfigurationError when unknown.
         """
         now_us = self._environment.timers.clock_us
+        address = None if address is None else unmap(address)
         if identifier == 0:
             for connection in self._open_connections():
                 if address is None or connection.local[0] == address:
@@ -187,6 +191,7 @@ class EndpointPathManager:
             # The initial subflow's address needs neither a subflow nor an announcement of its own.
             paths.used_endpoints |= {endpoint.identifier}
             paths.announced |= {endpoint.identifier}
+            paths.initial_endpoint = endpoint.identifier
             if "backup" in endpoint.flags:
                 for subflow in connection.subflows:
                     self._set_priority(subflow, True, now_us)
@@ -305,7 +310,9 @@ class EndpointPathManager:
                     continue
                 if endpoint.port is not None:
                     paths.announced_ends |= {(endpoint.address, endpoint.port)}
-                option = signed_address(connection, endpoint.identifier, endpoint.address, endpoint.port)
+                # The first subflow's address has the id 0, though it be added again (RFC 8684 §3.2).
+                address_id = 0 if endpoint.is_at(*connection.local) else endpoint.identifier
+                option = signed_address(connection, address_id, endpoint.address, endpoint.port)
                 timer = self._environment.timers.timer(lambda at_us: self._repeat(connection, at_us))
                 paths.announcement = Announcement(option, timer)
                 send_announcement(connection, paths.announcement, now_us)
@@ -332,6 +339,14 @@ class EndpointPathManager:
             paths.announcement = None
             self._use_paths(connection, now_us)
 
+    def on_announcement_dropped(self, connection: Connection, address_id: int) -> None:
+        paths = self._paths_of(connection)
+        announcement = paths.announcement
+        if announcement is not None and announcement.option.address_id == address_id:
+            announcement.timer.cancel()
+            paths.announcement = None
+            connection.request_path_review()
+
     # --- addresses of the peer ---
 
     def takes_announcements(self, connection: Connection) -> bool:
@@ -341,20 +356,23 @@ class EndpointPathManager:
         paths = self._paths_of(connection)
         if not connection.is_open_for_joins or option.address_id in paths.accepted_ids:
             return
-        own = self._endpoints_for_denying_peer(connection, paths, option.address)
+        # Linux may announce an address of IPv4 in the form of IPv6.
+        address = unmap(option.address)
+        own = self._endpoints_for_denying_peer(connection, paths, address)
         if not own and paths.add_addr_accepted >= self.limits.add_addr_accepted:
             return
         if paths.extra_subflows >= self.limits.subflows:
             return
-        remote = (option.address, option.port if option.port is not None else connection.remote[1])
+        remote = (address, option.port if option.port is not None else connection.remote[1])
         if any((subflow.remote, subflow.remote_port) == remote for subflow in connection.subflows):
             return
         opened = [
             self._open(connection, paths, local, self._table.at(local, 0), remote, option.address_id)
-            for local in own or self._sources_for(connection, paths, option.address)
+            for local in own or self._sources_for(connection, paths, address)
             if paths.extra_subflows < self.limits.subflows
         ]
-        if any(opened):
+        # The initial address is none that was taken up in addition, though it be announced again.
+        if any(opened) and option.address_id:
             paths.add_addr_accepted += 1
             paths.accepted_ids |= {option.address_id}
 
@@ -424,7 +442,8 @@ class EndpointPathManager:
         now_us: int,
         endpoint_id: int | None = None,
     ) -> None:
-        was_announced = _forget(self._paths_of(connection), local_id if endpoint_id is None else endpoint_id)
+        paths = self._paths_of(connection)
+        was_announced = _forget(paths, local_id if endpoint_id is None else endpoint_id, local_id)
         leaving = [subflow for subflow in connection.subflows if subflow.local_id == local_id]
         is_told = (was_announced and local_id != 0) or (bool(leaving) and is_forced)
         self._remove(connection, (local_id,) if is_told else (), leaving, now_us)
@@ -436,6 +455,8 @@ class EndpointPathManager:
         carrier = signalling_subflow(connection, besides=leaving) if address_ids else None
         if carrier is not None:
             carrier.signal(RemoveAddr(address_ids), now_us)
+            # Before the FINs: a Linux that sees these first does not count the address as given back.
+            carrier.flush_acknowledgement(now_us)
         for subflow in leaving:
             self._environment.counters.increment("MPTcpExtRmSubflow")
             close_removed(connection, subflow)
@@ -473,7 +494,7 @@ class EndpointPathManager:
 
         return PathCounts(
             extra_subflows=paths.extra_subflows,
-            add_addr_signal=len(paths.announced),
+            add_addr_signal=len(paths.announced - {paths.initial_endpoint}),
             add_addr_accepted=paths.add_addr_accepted,
             local_addr_used=len(paths.used_endpoints),
             extra_subflows_limit=self.limits.subflows,
@@ -485,13 +506,18 @@ class EndpointPathManager:
         )
 
 
-def _forget(paths: ConnectionPaths, endpoint_id: int) -> bool:
-    """Makes nothing of the endpoint's any more; returns whether it had been announced."""
+def _forget(paths: ConnectionPaths, endpoint_id: int, address_id: int | None = None) -> bool:
+    """Makes nothing of the endpoint's any more; returns whether it had been announced.
+
+    ``address_id``: what it has on the connection, if that may be another.
+    """
     was_announced = endpoint_id in paths.announced
     paths.announced -= {endpoint_id}
     paths.used_endpoints -= {endpoint_id}
+    if paths.initial_endpoint == endpoint_id:
+        paths.initial_endpoint = 0
     announcement = paths.announcement
-    if announcement is not None and announcement.option.address_id == endpoint_id:
+    if announcement is not None and announcement.option.address_id in (endpoint_id, address_id):
         announcement.timer.cancel()
         paths.announcement = None
     return was_announced

@@ -218,6 +218,9 @@ class UserspacePathManager:
         if announcement is not None:
             announcement.timer.cancel()
 
+    def on_announcement_dropped(self, connection: Connection, address_id: int) -> None:
+        self.on_echo(connection, address_id, self._environment.timers.clock_us)
+
     def on_address_removed(self, connection: Connection, address_id: int, now_us: int) -> None:
         self._environment.counters.increment("MPTcpExtRmAddr")
         close_subflows_to(connection, address_id)

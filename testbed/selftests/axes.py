@@ -13,6 +13,7 @@ from testbed.selftests.results import DEFAULT
 
 ADDRESSINGS = ("4", "6", "4-mapped", "mixed")
 """IPv4; IPv6; IPv4 on sockets of IPv6, as ::ffff:10.0.0.1; IPv6 at first, with endpoints of IPv4."""
+DEFAULT_FAMILIES = ("4", "6")
 FULL, QUICK = SELECTIONS = ("full", "quick")
 CONGESTION_NAMES = (DEFAULT, *CONGESTION_CONTROLS)
 CHECKSUMS = ("off", "on")
@@ -27,7 +28,7 @@ class Axes:
 
     select: tuple[str, ...] = ()
     """Names of cases, groups or runs, with ``*`` and ``?`` as wildcards; empty for all."""
-    families: tuple[str, ...] = ("4", "6")
+    families: tuple[str, ...] = DEFAULT_FAMILIES
     stacks: tuple[str, ...] = STACK_PAIRS
     repeat: int = 1
     backends: tuple[str, ...] = (NAMESPACES,)

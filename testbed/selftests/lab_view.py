@@ -126,15 +126,16 @@ class CaseLab(CaseNetwork):
         chunk_bytes: int = 0,
         pause_us: int = 0,
         timeout_s: float = 30.0,
-        listen_at: str | None = None,
+        listen_at: tuple[str, int] | None = None,
     ) -> Iterator[Transfer]:
         """Data both ways at once while the body acts on the connection, which outlives the last byte.
 
         When the body is done, all data must arrive within ``timeout_s``; the counters come to rest; then both
         sides close. With ``chunk_bytes`` each side writes that much, then waits ``pause_us``. The server
-        listens at all its addresses unless ``listen_at`` names one.
+        listens at all its addresses unless ``listen_at`` names one, and a port or 0.
         """
         sizes = TransferSizes(client_bytes, client_bytes if server_bytes is None else server_bytes)
+        where, port = listen_at or ("", 0)
         workload = Workload(
             kind=WorkloadKind.TRANSFER,
             role=Role.LISTEN,
@@ -146,7 +147,7 @@ class CaseLab(CaseNetwork):
         )
         transfer = self._open(
             replace(workload, protocol=client_protocol),
-            replace(workload, protocol=server_protocol, address=listen_at or ""),
+            replace(workload, protocol=server_protocol, address=where, port=port),
             sizes,
         )
         yield transfer

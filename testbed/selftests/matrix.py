@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from testbed.errors import UsageError
-from testbed.selftests.axes import ADDRESSINGS, QUICK, Axes, axis_problems, hint
+from testbed.selftests.axes import ADDRESSINGS, DEFAULT_FAMILIES, QUICK, Axes, axis_problems, hint
 from testbed.selftests.case import BACKENDS, SIMULATED, SLOW, STACK_PAIRS, Case
 from testbed.selftests.results import Run
 
@@ -64,7 +64,7 @@ def _runs_of(case: Case, axes: Axes) -> list[Run]:
         axes.checksums,
         axes.impairments,
         axes.stacks,
-        axes.families,
+        _families(case, axes),
     )
     runs = []
     for backend, scheduler, control, checksum, impairment, pair, family in itertools.product(
@@ -91,6 +91,12 @@ def _runs_of(case: Case, axes: Axes) -> list[Run]:
             )
         )
     return runs
+
+
+def _families(case: Case, axes: Axes) -> tuple[str, ...]:
+    """Those asked for; by default a case that runs with none of them runs with its own."""
+    is_default = axes.families == DEFAULT_FAMILIES
+    return case.families if is_default and not set(axes.families) & set(case.families) else axes.families
 
 
 def _quick(runs: Sequence[Run], cases: Sequence[Case]) -> list[Run]:

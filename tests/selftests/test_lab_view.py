@@ -60,9 +60,9 @@ def test_endpoints_at_any_address() -> None:
 
 def test_a_listener_may_be_at_one_address() -> None:
     bench = Bench()
-    with bench.lab.start_transfer(1, listen_at="10.0.0.1"):
+    with bench.lab.start_transfer(1, listen_at=("10.0.0.1", 77)):
         pass
-    assert bench.server.calls[0] == "start listen 10.0.0.1 0 mptcp"
+    assert bench.server.calls[0] == "start listen 10.0.0.1 77 mptcp"
 
 
 def test_routers_filter() -> None:

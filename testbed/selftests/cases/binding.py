@@ -1,0 +1,99 @@
+"""Listeners at one address, and ports of announced addresses: the kernel's bind tests and more port tests."""
+
+from __future__ import annotations
+
+from testbed.host.protocol import Role, Workload, WorkloadKind
+from testbed.selftests.case import case
+from testbed.selftests.cases.ports import WITHOUT_TIMESTAMPS
+from testbed.selftests.host_view import EVENT_LIMIT_S
+from testbed.selftests.judgement import at_least
+from testbed.selftests.lab_view import CaseLab
+
+FAMILIES = ("4", "6")
+PORT = 10100
+
+
+def _announce_second(lab: CaseLab) -> None:
+    lab.server.limits(subflows=2)
+    lab.client.limits(subflows=2, add_addr_accepted=2)
+    lab.server.endpoint("eth1", signal=True)
+
+
+@case(topology="four-links", groups=("bind", "signal"), families=FAMILIES)
+def bind_main_address_no_join(lab: CaseLab) -> None:
+    """The server listens at its first address only: a join to another is refused."""
+    _announce_second(lab)
+    with lab.measure() as run, lab.start_transfer(1 << 16, listen_at=(lab.server.address(), 0)) as transfer:
+        lab.wait_for_count(run.client, "MPJoinSynTx", 1)
+    transfer.must_be_intact()
+    run.must_join(0, attempted=1)
+    run.must_announce(1)
+
+
+@case(topology="four-links", groups=("bind", "signal"), families=FAMILIES)
+def multiple_bind_to_allow_joins(lab: CaseLab) -> None:
+    """Another listener at the announced address and the same port lets the join in."""
+    _announce_second(lab)
+    listener = Workload(
+        WorkloadKind.HOLD, Role.LISTEN, lab.server.address("eth1"), 0, timeout_us=round(EVENT_LIMIT_S * 1e6)
+    )
+    second = lab.server.agent.start(listener)
+    with (
+        lab.measure() as run,
+        lab.start_transfer(1 << 16, listen_at=(lab.server.address(), second.port)) as transfer,
+    ):
+        lab.wait_for_count(run.server, "MPJoinAckRx", 1)
+    second.stop()
+    transfer.must_be_intact()
+    run.must_join(1)
+    run.must_announce(1)
+
+
+@case(topology="four-links", groups=("port", "signal"), families=FAMILIES)
+def port_based_signal_endpoint_must_not_accept_mpc(lab: CaseLab) -> None:
+    """The listener of an endpoint with a port is for joins: a new connection is reset at once."""
+    lab.server.endpoint("eth1", signal=True, port=PORT)
+    with lab.measure() as run:
+        connecting = lab.client.agent.start(
+            Workload(WorkloadKind.TRANSFER, Role.CONNECT, lab.server.address("eth1"), PORT, send_bytes=1000)
+        )
+        (result,) = connecting.result(EVENT_LIMIT_S)
+    lab.verdict.must_be_equal("client: error", "ECONNREFUSED", result.error)
+    run.client.must_count(MPCapableSYNTX=1, MPCapableSYNACKRX=0)
+    run.server.must_count(MPCapableEndpAttempt=1, MPCapableSYNRX=at_least(0), MPCapableACKRX=0)
+
+
+@case(topology="four-links", groups=("port", "flush", "signal", "subflow"), variables=WITHOUT_TIMESTAMPS)
+def flush_subflows_and_signal_with_port(lab: CaseLab) -> None:
+    """The server flushes what it announced, with a port, while the client withdraws both its endpoints."""
+    lab.server.limits(subflows=3)
+    lab.client.limits(subflows=3, add_addr_accepted=1)
+    lab.server.endpoint("eth1", signal=True, port=PORT)
+    lab.client.endpoint("eth2", subflow=True)
+    lab.client.endpoint("eth3", subflow=True)
+    with lab.measure() as run, lab.slow_transfer() as transfer:
+        lab.wait_for_count(run.server, "MPJoinAckRx", 3)
+        lab.server.flush_endpoints()
+        lab.wait_for_count(run.client, "RmAddr", 1)
+        lab.client.remove_endpoint("eth2")
+        lab.client.remove_endpoint("eth3")
+        lab.wait_for_count(run.server, "RmAddr", 2)
+    transfer.must_be_intact()
+    run.must_join(3)
+    run.must_announce(1)
+    run.client.must_count(RmAddr=1)
+    run.must_remove_at_once(3)
+
+
+@case(topology="four-links", groups=("port", "signal"), families=("6",))
+def signal_addr_list_progresses_after_tx_drop(lab: CaseLab) -> None:
+    """An ADD_ADDR that finds no room beside timestamps is dropped and counted; the next one is sent."""
+    lab.server.limits(subflows=2)
+    lab.client.limits(subflows=0, add_addr_accepted=1)
+    lab.server.endpoint("eth1", signal=True, port=PORT)
+    lab.server.endpoint("eth2", signal=True)
+    with lab.measure() as run, lab.slow_transfer() as transfer:
+        lab.wait_for_count(run.server, "EchoAdd", 1)
+    transfer.must_be_intact()
+    run.client.must_count(AddAddr=1, EchoAddTx=1, PortAdd=0)
+    run.server.must_count(AddAddrTx=1, EchoAdd=1, AddAddrTxDrop=1)
