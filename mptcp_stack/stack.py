@@ -7,7 +7,7 @@ sent, and call again at the next deadline. Nothing here waits, reads a clock or 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENFILE
+from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENFILE, ENOPROTOOPT
 from functools import partial
 
 from mptcp_stack.counters import Counters
@@ -210,7 +210,9 @@ class Stack:
     def _speaks_mptcp(self, protocol: str) -> bool:
         if protocol not in PROTOCOLS:
             raise OSError(EINVAL, f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-        return protocol == "mptcp" and self.settings.mptcp_enabled
+        if protocol == "mptcp" and not self.settings.mptcp_enabled:
+            raise OSError(ENOPROTOOPT, "net.mptcp.enabled is 0")
+        return protocol == "mptcp"
 
     def _local_address_for(self, remote: bytes, local: bytes | None) -> bytes:
         if local is not None and not is_unspecified(local):

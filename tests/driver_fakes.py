@@ -42,6 +42,9 @@ class FakeConnection:
         if self.on_change is not None:
             self.on_change()
 
+    def peek(self, max_bytes: int) -> bytes:
+        return bytes(self.incoming[:max_bytes])
+
     def read(self, max_bytes: int) -> bytes:
         data = bytes(self.incoming[:max_bytes])
         del self.incoming[:max_bytes]

@@ -207,6 +207,10 @@ class Connection:
             self._after_reading()
         return data
 
+    def peek(self, max_bytes: int) -> bytes:
+        """What ``read`` would give; it stays to be read (MSG_PEEK)."""
+        return self.receive_buffer.peek(max_bytes)
+
     def _after_reading(self) -> None:
         now_us = self.environment.timers.clock_us
         is_emptied = not self.receive_buffer.readable_bytes

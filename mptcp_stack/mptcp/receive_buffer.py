@@ -146,6 +146,12 @@ class ReceiveBuffer:
             return parts[0]
         return b"".join(parts)
 
+    def peek(self, limit: int) -> bytes:
+        """What ``read`` would give, which stays."""
+        if self._ready.length < limit:
+            self._flush_gathered()
+        return self._ready.peek(limit)
+
     def clear(self) -> None:
         self._ready.clear()
         self._gathered = None

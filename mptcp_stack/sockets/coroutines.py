@@ -132,6 +132,21 @@ class StreamSocket:
             raise _os_error(connection.error)
         return b"" if connection.end_of_stream or connection.is_closed else None
 
+    async def peek(self, max_bytes: int) -> bytes:
+        """As ``read``, but what it gives stays to be read (MSG_PEEK)."""
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes is {max_bytes}, expected at least 1")
+        while True:
+            self._check_open()
+            connection = self._connection
+            if data := connection.peek(max_bytes):
+                return data
+            if connection.error is not None:
+                raise _os_error(connection.error)
+            if connection.end_of_stream or connection.is_closed:
+                return b""
+            await self._change.wait()
+
     async def read_exactly(self, byte_count: int) -> bytes:
         """Wait for exactly so many bytes. Raises asyncio.IncompleteReadError when the stream ends before."""
         parts: list[bytes] = []

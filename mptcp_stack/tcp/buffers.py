@@ -51,6 +51,15 @@ class ByteQueue:
             self._parts.append(part)
             self.length += length
 
+    def peek(self, limit: int) -> bytes:
+        """A copy of up to ``limit`` bytes from the front, which stay."""
+        found = bytearray()
+        for part in self._parts or ():
+            found += part[: limit - len(found)]
+            if len(found) >= limit:
+                break
+        return bytes(found)
+
     def take(self, limit: int) -> Parts:
         """Up to ``limit`` bytes from the front."""
         result: list[Buffer] = []

@@ -12,6 +12,8 @@ from testbed.host.data import CHUNK_BYTES, Buffer, ConstantSource, FileSource, S
 from testbed.host.protocol import CloseKind, Role, Workload, WorkloadKind
 from testbed.host.streams import Stream
 
+EARLY_BYTES = 1000
+"""Of the data that goes with a SYN: less than any segment takes."""
 _ENDLESS_BYTES = 1 << 62
 
 
@@ -65,6 +67,9 @@ class Exchange:
         """To the orderly end, or to the abort that was asked for. Raises OSError."""
         try:
             self._abort_if_due()
+            if self._workload.fast_open and self._workload.role is Role.CONNECT:
+                # The connection began with it.
+                self._account_sent(self._source.next_chunk(EARLY_BYTES))
             await self._play()
             self.before_close()
             await self.stream.close()
@@ -120,12 +125,18 @@ class Exchange:
             raise _AbortConnectionError
 
     async def _receive_all(self) -> None:
-        while data := await self.stream.read():
+        while data := await self._read():
             self._account_received(data)
         self._peer_has_ended = True
         self._receive_progress.set()
         if self._workload.close is CloseKind.ABORT and self._workload.abort_after_bytes is not None:
             raise _AbortConnectionError
+
+    async def _read(self) -> Buffer:
+        peek = self._workload.peek
+        if peek:
+            return await self.stream.read_peeking(keep_first=peek == "with")
+        return await self.stream.read()
 
     async def _echo(self) -> None:
         while data := bytes(await self.stream.read()):
@@ -215,6 +226,15 @@ class Exchange:
             return
         if self.bytes_sent >= limit or self.bytes_received >= limit:
             raise _AbortConnectionError
+
+
+def early_data(workload: Workload, index: int) -> bytes:
+    """The first bytes that a connection of a workload sends, which are to go with its SYN. Raises OSError."""
+    source = _make_source(workload, index)
+    try:
+        return bytes(source.next_chunk(EARLY_BYTES))
+    finally:
+        source.close()
 
 
 def _do_nothing() -> None:

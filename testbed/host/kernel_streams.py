@@ -10,6 +10,7 @@ import struct
 from typing import Any, Final
 
 from testbed.host.data import Buffer
+from testbed.host.kernel_moving import KernelMover
 from testbed.host.kernel_traffic import mptcp_subflows, plain_subflow
 from testbed.host.socket_options import get_kernel_option
 from testbed.host.streams import SubflowTraffic
@@ -22,6 +23,9 @@ _MPTCP_INFO_BYTES = 96
 _LINGER_RESET = struct.pack("=ii", 1, 0)
 
 _READ_BYTES = 512 * 1024
+_PEEKED_BYTES = 64 * 1024
+_FAST_OPEN_QUEUE = 16
+_TCP_FASTOPEN_CONNECT = 30
 _YIELD_BYTES = 4 * 1024 * 1024
 """A stream that never has to wait lets others run after this much."""
 
@@ -64,6 +68,7 @@ class KernelStream:
         self._since_yield = 0
         self._last_is_mptcp = False
         self._is_open = True
+        self._mover: KernelMover | None = None
         self.local = _format_name(connection.getsockname())
         self.remote = _format_name(remote_name)
 
@@ -73,7 +78,13 @@ class KernelStream:
             self._last_is_mptcp = is_mptcp(self._socket)
         return self._last_is_mptcp
 
+    def set_way(self, way: str) -> None:
+        if way != "write":
+            self._mover = KernelMover(self._socket, way, _readable, _writable)
+
     async def read(self) -> Buffer:
+        if self._mover is not None and self._mover.reads:
+            return await self._mover.read()
         await self._yield_sometimes()
         while True:
             try:
@@ -85,7 +96,20 @@ class KernelStream:
                 self._since_yield += count
                 return self._buffer[:count]
 
+    async def read_peeking(self, *, keep_first: bool) -> Buffer:
+        while True:
+            try:
+                seen = self._socket.recv(_PEEKED_BYTES, socket.MSG_PEEK)
+            except BlockingIOError:
+                await _readable(self._socket)
+            else:
+                read = self._socket.recv(len(seen)) if seen else b""
+                return seen if keep_first else read
+
     async def write(self, data: Buffer) -> None:
+        if self._mover is not None:
+            await self._mover.write(data)
+            return
         await self._yield_sometimes()
         remaining = memoryview(data)
         while remaining:
@@ -145,6 +169,8 @@ class KernelStream:
             self._last_is_mptcp = is_mptcp(self._socket)
             self._is_open = False
             self._socket.close()
+            if self._mover is not None:
+                self._mover.close()
 
     async def _yield_sometimes(self) -> None:
         if self._since_yield >= _YIELD_BYTES:
@@ -179,13 +205,17 @@ class KernelNetwork:
         """Without ``speaks_mptcp`` every socket is plain TCP, whatever is asked for."""
         self._speaks_mptcp = speaks_mptcp
 
-    def listen(self, address: str, port: int, *, protocol: str, backlog: int) -> KernelListener:
+    def listen(
+        self, address: str, port: int, *, protocol: str, backlog: int, fast_open: bool = False
+    ) -> KernelListener:
         family, name = _resolve(address, port)
         listening = self._socket(family, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if fast_open:
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
             listening.bind(name)
             listening.listen(backlog)
             return KernelListener(listening)
@@ -193,14 +223,20 @@ class KernelNetwork:
             listening.close()
             raise
 
-    async def connect(self, address: str, port: int, *, protocol: str, local: str | None) -> KernelStream:
+    async def connect(
+        self, address: str, port: int, *, protocol: str, local: str | None, early: bytes | None = None
+    ) -> KernelStream:
         family, name = _resolve(address, port)
         connection = self._socket(family, protocol)
         try:
             if local is not None:
                 _, local_name = _resolve(local, 0)
                 connection.bind(local_name)
+            if early is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, _TCP_FASTOPEN_CONNECT, 1)
             await _connect(connection, name)
+            if early is not None:
+                await _write_early(connection, early)
             return KernelStream(connection, name)
         except BaseException:
             connection.close()
@@ -234,6 +270,20 @@ async def _connect(connection: socket.socket, name: Any) -> None:
         number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             raise OSError(number, os.strerror(number)) from None
+
+
+async def _write_early(connection: socket.socket, data: bytes) -> None:
+    """The first write, which is what connects if there is a cookie; all of it, once connected."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[connection.send(rest) :]
+        except BlockingIOError:
+            # EINPROGRESS too: without a cookie the SYN goes alone
+            await _writable(connection)
+            if number := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(number, os.strerror(number)) from None
+    await _writable(connection)
 
 
 async def _readable(waited_for: socket.socket) -> None:

@@ -78,6 +78,12 @@ class Workload:
     """Keep connections open after the data until told to "finish", so that a test can act on them."""
     timeout_us: int = 60_000_000
     """The watchdog: the workload fails with its state when it is not done by then."""
+    peek: str = ""
+    """What is received is peeked at first. "with": what was seen then counts; "after": what is read then."""
+    way: str = "write"
+    """How data goes into and out of the kernel's sockets: "write", "mmap", "sendfile" or "splice"."""
+    fast_open: bool = False
+    """The first data goes with the SYN, once the peer's cookie is known (RFC 7413)."""
     verify: bool = True
     """False: constant data and no hashing (the hashes stay empty), to measure nothing but the stacks."""
 

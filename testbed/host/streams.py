@@ -39,6 +39,12 @@ class Stream(Protocol):
         The buffer is valid until the caller awaits something else.
         """
 
+    async def read_peeking(self, *, keep_first: bool) -> Buffer:
+        """What is there, peeked at and then read. ``keep_first``: what was seen at first is given."""
+
+    def set_way(self, way: str) -> None:
+        """How bytes are moved from now on: one of ``workloads.WAYS``. Only kernel sockets have others."""
+
     async def write(self, data: Buffer) -> None:
         """Returns when the stack has taken all of ``data``, which must not change afterwards."""
 
@@ -79,8 +85,12 @@ class StreamListener(Protocol):
 class StreamNetwork(Protocol):
     """Where streams come from: the kernel, or the bundled stack."""
 
-    def listen(self, address: str, port: int, *, protocol: str, backlog: int) -> StreamListener:
+    def listen(
+        self, address: str, port: int, *, protocol: str, backlog: int, fast_open: bool
+    ) -> StreamListener:
         """Raises OSError. "::" takes IPv4 as well."""
 
-    async def connect(self, address: str, port: int, *, protocol: str, local: str | None) -> Stream:
-        """Raises OSError."""
+    async def connect(
+        self, address: str, port: int, *, protocol: str, local: str | None, early: bytes | None
+    ) -> Stream:
+        """Raises OSError. ``early`` is written first; if it may go with the SYN, it does (RFC 7413)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -12,9 +13,10 @@ from mptcp_stack.device.packet_socket import PacketSocket
 from mptcp_stack.errors import ConfigurationError, StackError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop, keep_freed_memory
 from mptcp_stack.sockets import options
-from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket, listen, open_connection
+from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import format_address, parse_address, unmap
 from testbed.host.data import Buffer
@@ -27,6 +29,8 @@ from testbed.host.userspace_paths import UserspacePaths
 from testbed.host.userspace_set_up import InterfaceFields, add_interface, make_stack
 
 _READ_BYTES = 1 << 20
+_PEEKED_BYTES = 64 * 1024
+_FAST_OPEN_QUEUE = 16
 
 Answer = TypeVar("Answer")
 
@@ -59,6 +63,14 @@ class UserspaceStream:
 
     async def read(self) -> Buffer:
         return await self._socket.read(_READ_BYTES)
+
+    async def read_peeking(self, *, keep_first: bool) -> Buffer:
+        seen = await self._socket.peek(_PEEKED_BYTES)
+        read = await self._socket.read(len(seen)) if seen else b""
+        return seen if keep_first else read
+
+    def set_way(self, way: str) -> None:
+        """The bundled stack has one way only: it takes any buffer as it is."""
 
     async def write(self, data: Buffer) -> None:
         await self._socket.write(data)
@@ -128,18 +140,29 @@ class UserspaceNetwork:
         self._driver = driver
         self._stack = stack
 
-    def listen(self, address: str, port: int, *, protocol: str, backlog: int) -> UserspaceListener:
-        socket = listen(self._driver, _parse(address), port, protocol=protocol, backlog=backlog)
-        return UserspaceListener(socket, self._stack)
+    def listen(
+        self, address: str, port: int, *, protocol: str, backlog: int, fast_open: bool = False
+    ) -> UserspaceListener:
+        listener = self._stack.listen(_parse(address), port, protocol=protocol, backlog=backlog)
+        if fast_open:
+            listener.socket_options = replace(listener.socket_options, fast_open_queue=_FAST_OPEN_QUEUE)
+        return UserspaceListener(ListeningSocket(listener, self._driver.wake), self._stack)
 
-    async def connect(self, address: str, port: int, *, protocol: str, local: str | None) -> UserspaceStream:
-        socket = await open_connection(
-            self._driver,
-            _parse(address),
-            port,
-            protocol=protocol,
-            local=_parse(local) if local is not None else None,
-        )
+    async def connect(
+        self, address: str, port: int, *, protocol: str, local: str | None, early: bytes | None = None
+    ) -> UserspaceStream:
+        source = _parse(local) if local is not None else None
+        connection = self._stack.connect(_parse(address), port, protocol=protocol, local=source, early=early)
+        socket = StreamSocket(connection, self._driver.wake)
+        taken = bytes_taken(connection)
+        self._driver.wake()
+        try:
+            await socket.wait_established()
+            if early is not None and taken < len(early):
+                await socket.write(early[taken:])
+        except BaseException:
+            socket.abort()
+            raise
         return UserspaceStream(socket, self._stack)
 
 

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from testbed.host.exchange import Exchange
+from testbed.host.exchange import Exchange, early_data
 from testbed.host.protocol import ConnectionResult, Role, Workload, WorkloadKind, WorkloadProgress
 from testbed.host.sampling import TrafficSampler
 from testbed.host.streams import Stream, StreamListener, StreamNetwork
 
 MAXIMUM_CONNECTIONS = 10_000
+PEEKS = ("", "with", "after")
+WAYS = ("write", "mmap", "sendfile", "splice")
 SAMPLED_CONNECTIONS = 4
 """Of each workload: the first ones are sampled while they run."""
 MAXIMUM_TIMEOUT_US = 24 * 3600 * 1_000_000
@@ -49,6 +51,9 @@ def check_workload(workload: Workload) -> None:
     ]
     if workload.protocol not in ("mptcp", "tcp"):
         problems.append(f'protocol is {workload.protocol!r}, neither "mptcp" nor "tcp"')
+    for name, value, known in (("peek", workload.peek, PEEKS), ("way", workload.way, WAYS)):
+        if value not in known:
+            problems.append(f"{name} is {value!r}, none of {', '.join(map(repr, known))}")
     if workload.receive_file is not None and workload.connections > 1:
         problems.append("receive_file holds the data of one connection only")
     if workload.kind is WorkloadKind.REQUEST_RESPONSE and workload.send_bytes == 0:
@@ -90,6 +95,7 @@ class RunningWorkload:
                 self._workload.port,
                 protocol=self._workload.protocol,
                 backlog=min(self._workload.connections + 16, 4096),
+                fast_open=self._workload.fast_open,
             )
         self._opening = asyncio.create_task(self._open_connections())
         self._task = asyncio.create_task(self._run(self._opening))
@@ -158,7 +164,7 @@ class RunningWorkload:
         workload = self._workload
         if self._listener is None:
             for index in range(workload.connections):
-                self._add_connection(index, self._connect)
+                self._add_connection(index, partial(self._connect, index))
             return
         try:
             for index in range(workload.connections):
@@ -167,10 +173,14 @@ class RunningWorkload:
         except OSError as error:
             self._end_reason, self._error = _describe_error(error)
 
-    async def _connect(self) -> Stream:
+    async def _connect(self, index: int) -> Stream:
         workload = self._workload
         return await self._network.connect(
-            workload.address, workload.port, protocol=workload.protocol, local=workload.local_address
+            workload.address,
+            workload.port,
+            protocol=workload.protocol,
+            local=workload.local_address,
+            early=early_data(workload, index) if workload.fast_open else None,
         )
 
     def _add_connection(self, index: int, opening: Callable[[], Awaitable[Stream]]) -> None:
@@ -187,6 +197,7 @@ class RunningWorkload:
         detail = ""
         try:
             stream = await opening()
+            stream.set_way(self._workload.way)
             exchange = Exchange(self._workload, index, stream, self._finish, self._changed)
             self._exchanges.append(exchange)
             if index < SAMPLED_CONNECTIONS:

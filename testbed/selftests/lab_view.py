@@ -33,6 +33,8 @@ from testbed.topology.model import Topology
 SETTLED_AFTER_S = 0.15
 """Nothing moved for this long: joins and announcements on an idle veth take a few milliseconds."""
 SETTLE_LIMIT_S = 5.0
+PLAIN = Workload(kind=WorkloadKind.TRANSFER, role=Role.LISTEN, address="", port=0)
+"""As fast as it goes, with nothing special."""
 
 
 class CaseLab(CaseNetwork):
@@ -156,6 +158,28 @@ class CaseLab(CaseNetwork):
         self.settle()
         transfer.finish(timeout_s)
 
+    def exchange(
+        self,
+        client_bytes: int,
+        server_bytes: int | None = None,
+        *,
+        client: Workload = PLAIN,
+        server: Workload = PLAIN,
+        connector: CaseHost | None = None,
+        listener: CaseHost | None = None,
+        address: str | None = None,
+    ) -> Transfer:
+        """Both ways at once, then close at once; the counters may not have come to rest then.
+
+        The two workloads say how each side goes about it. The connection goes from ``connector`` to
+        ``listener`` at an address of its own: by default from the client to the server.
+        """
+        sizes = TransferSizes(client_bytes, client_bytes if server_bytes is None else server_bytes)
+        hosts = connector or self.client, listener or self.server
+        transfer = self._open(client, server, sizes, hosts=hosts, address=address)
+        transfer.wait_for_end(EVENT_LIMIT_S)
+        return transfer
+
     def paced_transfer(self) -> Transfer:
         """256 KiB both ways over about 160 ms, so that subflows are joined while data flows."""
         with self.start_transfer(kib(256), chunk_bytes=kib(16), pause_us=10_000) as transfer:
@@ -177,11 +201,24 @@ class CaseLab(CaseNetwork):
         transfer.wait_for_end(EVENT_LIMIT_S)
         return transfer
 
-    def _open(self, client: Workload, server: Workload, sizes: TransferSizes) -> Transfer:
-        """Start the server's listener, then the client's connection to its first address."""
+    def _open(
+        self,
+        client: Workload,
+        server: Workload,
+        sizes: TransferSizes,
+        *,
+        hosts: tuple[CaseHost, CaseHost] | None = None,
+        address: str | None = None,
+    ) -> Transfer:
+        """Start the server's listener, then the client's connection to its first address or ``address``."""
+        connecting, listening = hosts or (self.client, self.server)
         anywhere = "0.0.0.0" if self.family == 4 and not self._is_mapped else "::"
-        address = f"::ffff:{self.server.address()}" if self._is_mapped else self.server.address()
-        listener = self.server.agent.start(
+        if address is not None and ":" in address:
+            anywhere = "::"
+        address = address or listening.address()
+        if self._is_mapped:
+            address = f"::ffff:{address}"
+        listener = listening.agent.start(
             replace(
                 server,
                 role=Role.LISTEN,
@@ -192,10 +229,10 @@ class CaseLab(CaseNetwork):
         )
         listener.wait_for("listening", EVENT_LIMIT_S)
         self.tell(
-            f"client connects to {address} port {listener.port}:"
+            f"{connecting.name} connects to {address} port {listener.port}:"
             f" {sizes.client} bytes out, {sizes.server} back"
         )
-        connector = self.client.agent.start(
+        connector = connecting.agent.start(
             replace(
                 client,
                 role=Role.CONNECT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,19 @@ def test_a_join_is_counted_on_both_hosts(pair: Pair) -> None:
     before = pair.client.counters(), pair.server.counters()
     listening = pair.server.start(Workload(WorkloadKind.HOLD, Role.LISTEN, "::", 0))
     connecting = pair.client.start(
-        Workload(WorkloadKind.TRANSFER, Role.CONNECT, "10.8.0.2", listening.port, send_bytes=100_000)
+        Workload(
+            WorkloadKind.TRANSFER,
+            Role.CONNECT,
+            "10.8.0.2",
+            listening.port,
+            send_bytes=100_000,
+            hold_open_after=True,
+        )
     )
+    deadline = time.monotonic() + 10
+    while not subtract(pair.server.counters(), before[1])["MPTcpExtMPJoinAckRx"]:
+        assert time.monotonic() < deadline, "no join"
+    connecting.finish()
     connecting.result()
     listening.result()
     client = subtract(pair.client.counters(), before[0])

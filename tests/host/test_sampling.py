@@ -32,6 +32,12 @@ class FakeStream:
     async def read(self) -> Buffer:
         return b""
 
+    async def read_peeking(self, *, keep_first: bool) -> Buffer:
+        return b""
+
+    def set_way(self, way: str) -> None:
+        """There is none."""
+
     async def write(self, data: Buffer) -> None:
         """Nothing is sent."""
 

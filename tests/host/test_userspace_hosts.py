@@ -266,7 +266,9 @@ def test_sysctls_reach_the_stack(bare_namespaces: tuple[str, str], tmp_path: Pat
         agents = launcher.spawn(configurations)
         hosts = [HostClient(agent.host, agent.control_socket, "userspace") for agent in agents]
         pair = Pair(hosts[0], hosts[1], *names)
-        client, server = transfer(pair, "10.8.0.2", 1000, 1000, protocols=MPTCP)
+        with pytest.raises(HostError, match="enabled is 0"):
+            hosts[1].start(Workload(WorkloadKind.HOLD, Role.LISTEN, "10.8.0.2", 0))
+        client, server = transfer(pair, "10.8.0.2", 1000, 1000, protocols=("mptcp", "tcp"))
         assert_intact(client, server, 1000, 1000)
         assert not client.is_mptcp
         assert pair.client.counters()["MPTcpExtMPCapableFallbackSYNACK"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -67,6 +68,30 @@ def test_transfer_both_ways() -> None:
     assert connector.sha256_sent == listener.sha256_received
     assert not listener.is_mptcp
     assert (listener.local, listener.remote) == (connector.remote, connector.local)
+
+
+@pytest.mark.parametrize(
+    ("way", "peek"), [("mmap", ""), ("sendfile", ""), ("splice", ""), ("write", "with"), ("write", "after")]
+)
+def test_other_ways_to_move_bytes(way: str, peek: str) -> None:
+    """More than any buffer holds, so that each way has to wait for room."""
+    listener, connector = (
+        dataclasses.replace(one, send_bytes=9_000_000, send_seed=seed, way=way, peek=peek)
+        for seed, one in enumerate((LISTENER, CONNECTOR))
+    )
+    (first,), (second,) = play(listener, connector)
+    assert (first.error, second.error) == (None, None)
+    assert (first.sha256_sent, second.sha256_sent) == (second.sha256_received, first.sha256_received)
+
+
+def test_early_data_is_the_first_that_is_sent() -> None:
+    """Whether or not the kernel lets it go with the SYN."""
+    listener, connector = (
+        dataclasses.replace(one, send_bytes=5000, fast_open=True) for one in (LISTENER, CONNECTOR)
+    )
+    (first,), (second,) = play(listener, connector)
+    assert (first.error, second.error) == (None, None)
+    assert (first.sha256_sent, second.sha256_sent) == (second.sha256_received, first.sha256_received)
 
 
 def test_an_ipv6_listener_serves_ipv4() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from testbed.errors import HostError
 from testbed.selftests.host_view import CaseAbortedError
-from testbed.selftests.lab_view import CaseLab, kib, mib
+from testbed.selftests.lab_view import PLAIN, CaseLab, kib, mib
 from tests.selftests.fakes import FakeAgent, FakeNetwork, connected_agents, make_topology
 
 
@@ -56,6 +58,16 @@ def test_endpoints_at_any_address() -> None:
     assert bench.lab.server.endpoint_at("10.9.9.9", "signal", identifier=5) == 5
     bench.lab.server.remove_endpoint_id(5)
     assert bench.server.calls == ["endpoint 10.9.9.9 signal None", "delete endpoint 5"]
+
+
+def test_an_exchange_may_go_from_any_host_to_any_address() -> None:
+    bench = Bench()
+    how = dataclasses.replace(PLAIN, protocol="tcp")
+    bench.lab.exchange(
+        1, client=how, connector=bench.lab.server, listener=bench.lab.client, address="fd00:0:0:1::2"
+    )
+    assert bench.client.calls == ["start listen :: 0 mptcp"]
+    assert bench.server.calls == ["start connect fd00:0:0:1::2 4321 tcp"]
 
 
 def test_a_listener_may_be_at_one_address() -> None:

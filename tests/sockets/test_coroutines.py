@@ -51,6 +51,22 @@ async def fails_with(number: int, awaitable: Coroutine[Any, Any, Any] | asyncio.
     assert caught.value.errno == number
 
 
+def test_what_is_peeked_at_stays() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        task = await started(rig.stream.peek(2))
+        rig.connection.incoming += b"abc"
+        rig.connection.change()
+        assert await task == b"ab"
+        assert await rig.stream.read(100) == b"abc"
+        with pytest.raises(ValueError, match="at least 1"):
+            await rig.stream.peek(0)
+        rig.connection.error = errno.ECONNRESET
+        await fails_with(errno.ECONNRESET, rig.stream.peek(1))
+
+    run(scenario())
+
+
 def test_read_waits_for_data() -> None:
     async def scenario() -> None:
         rig = Rig()

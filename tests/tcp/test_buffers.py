@@ -27,6 +27,7 @@ def test_queue_is_first_in_first_out(steps: list[bytes | int]) -> None:
             queue.append(step)
             model += step
         else:
+            assert queue.peek(step) == model[:step]
             taken = queue.take(step)
             assert b"".join(taken) == model[:step]
             assert len(taken) <= 16
