@@ -240,6 +240,10 @@ class Simulator:
             self._advance_to(end_us)
         return True
 
+    def serve(self) -> None:
+        """Let the stacks send what they have, and receive what they send to themselves; no time passes."""
+        self._flush()
+
     def next_event_us(self) -> int | None:
         """When something happens next; None when nothing ever will."""
         times = [stack.next_deadline_us() for stack in self._stacks.values()]

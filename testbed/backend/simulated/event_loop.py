@@ -9,8 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+from collections.abc import Callable
+from contextvars import Context
+from typing import TypeVarTuple, Unpack
 
 from mptcp_stack.simulator import SimulationError, Simulator
+
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -18,7 +23,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
-        super().__init__(_VirtualSelector(simulator))
+        self._waiting = _VirtualSelector(simulator)
+        super().__init__(self._waiting)
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Arguments]], object],
+        *args: *_Arguments,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        self._waiting.is_wanted = True
+        return super().call_soon(callback, *args, context=context)
 
     def time(self) -> float:
         return self._simulator.now_us / 1_000_000
@@ -28,10 +43,17 @@ class _VirtualSelector(selectors.SelectSelector):
     def __init__(self, simulator: Simulator) -> None:
         super().__init__()
         self._simulator = simulator
+        self.is_wanted = False
+        """Something is to run before time goes on."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Raises SimulationError where nothing could ever end the wait."""
         if timeout is not None and timeout <= 0:
+            return []
+        # Where a host talks to itself, nothing but this gives an application something to do.
+        self.is_wanted = False
+        self._simulator.serve()
+        if self.is_wanted:
             return []
         # a difference of two times in seconds is off by less than a thousandth of a microsecond
         wait_us = None if timeout is None else math.ceil(timeout * 1_000_000 - 0.001)
