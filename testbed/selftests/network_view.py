@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from testbed.errors import UsageError
 from testbed.middlebox.settings import BoxSettings, box_text
-from testbed.selftests.clock import Clock
+from testbed.selftests.clock import Clock, RealClock
 from testbed.selftests.host_view import NetworkControl
 from testbed.selftests.observations import TimelineEvent
 from testbed.topology.impairments import split_words
@@ -29,6 +29,11 @@ class CaseNetwork:
         self._clock = clock
         self._began_us = clock.now_us()
         self._failed: list[Exception] = []
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether time passes only when something waits for it."""
+        return not isinstance(self._clock, RealClock)
 
     def now(self) -> float:
         """Seconds since the case began, by the clock of its lab: cases ask no other."""

@@ -32,6 +32,7 @@ def test_all_are_found_by_name() -> None:
         "four-links",
         "four-paths",
         "one-path",
+        "simult-flows",
         "star",
         "two-paths",
         "wifi-and-lte",
@@ -132,7 +133,7 @@ def test_a_star_has_one_subnet_with_room_for_all(hosts: int, prefix: int) -> Non
 def test_the_schema_accepts_it(name: str, variables: Mapping[str, str]) -> None:
     source = load_topology(name).source
     assert source is not None
-    if name in {"star", "wifi-and-lte"}:
+    if name in {"simult-flows", "star", "wifi-and-lte"}:
         variables = {}
     problems = ProblemCollector(name)
     text, _ = render(source.read_text("utf-8"), variables, problems)
