@@ -162,7 +162,9 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     except RunTimeout:
         outcome, reason = Outcome.FAIL, f"did not end within {timeout_s:g} s"
     except CapabilityError as error:
-        outcome, reason = Outcome.SKIP, str(error)
+        # What was found before counts.
+        has_failed = lab.verdict.outcome is Outcome.FAIL
+        outcome, reason = Outcome.FAIL if has_failed else Outcome.SKIP, str(error)
     except (CaseAbortedError, HostError) as error:
         outcome, reason = Outcome.FAIL, str(error)
     except Exception as error:

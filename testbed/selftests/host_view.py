@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from testbed.errors import CapabilityError
 from testbed.host.path_control import PathCommand
 from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
 from testbed.middlebox.settings import BoxSettings
@@ -21,6 +22,14 @@ EVENT_LIMIT_S = 15.0
 
 class CaseAbortedError(Exception):
     """What a case waited for did not come: it ends here, as failed."""
+
+
+def counted(host: CaseHost, full_name: str) -> int:
+    """A counter of a host to wait for. Raises CapabilityError where there is none of that name."""
+    counters = host.agent.counters()
+    if full_name not in counters:
+        raise CapabilityError(f"the kernel of {host.name} has no counter {full_name} to wait for")
+    return counters[full_name]
 
 
 class RunningWorkload(Protocol):

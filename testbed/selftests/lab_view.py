@@ -21,6 +21,7 @@ from testbed.selftests.host_view import (
     CaseHost,
     HostAgent,
     NetworkControl,
+    counted,
 )
 from testbed.selftests.judgement import Verdict
 from testbed.selftests.measurement import HostMeasurement, Measurement
@@ -277,7 +278,7 @@ class CaseLab(CaseNetwork):
         """Until a host has exactly so many established MPTCP connections (the gauge MPCurrEstab)."""
         self.wait_for(
             f"{host.name}: {count} established",
-            lambda: host.agent.counters().get("MPTcpExtMPCurrEstab") == count,
+            lambda: counted(host, "MPTcpExtMPCurrEstab") == count,
         )
 
     @contextmanager

@@ -6,7 +6,7 @@ selftests state; they hold for every pair of stacks.
 
 from __future__ import annotations
 
-from testbed.selftests.host_view import CaseAbortedError, CaseHost
+from testbed.selftests.host_view import CaseHost, counted
 from testbed.selftests.judgement import (
     FALLBACK_NAMES,
     Expectation,
@@ -162,9 +162,6 @@ class HostMeasurement:
         judge_counters(self.verdict, self.host.name, self.delta(), expected)
 
     def grown(self, name: str) -> int:
-        """What a counter has gained since the start. Raises CaseAbortedError where there is no such one."""
+        """What a counter has gained since the start. Raises CapabilityError where there is none."""
         full_name = full_counter_name(name)
-        now = self.host.agent.counters()
-        if full_name not in now:
-            raise CaseAbortedError(f"{self.host.name} has no counter {full_name} to wait for")
-        return now[full_name] - self.before.get(full_name, 0)
+        return counted(self.host, full_name) - self.before.get(full_name, 0)

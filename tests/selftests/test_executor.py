@@ -98,6 +98,18 @@ def test_a_case_that_cannot_go_on_fails_with_what_it_checked_before(play: Player
     assert len(result.checks) == 1
 
 
+@pytest.mark.parametrize(("before", "outcome"), [(good, Outcome.SKIP), (bad, Outcome.FAIL)])
+def test_a_case_that_turns_out_to_be_impossible_is_a_skip_unless_something_was_wrong(
+    play: Player, before: Callable[[CaseLab], None], outcome: Outcome
+) -> None:
+    def body(lab: CaseLab) -> None:
+        before(lab)
+        raise CapabilityError("no such counter")
+
+    result = play(body)
+    assert (result.outcome, result.reason) == (outcome, "no such counter")
+
+
 def test_a_mistake_in_a_case_is_an_error_with_its_traceback(play: Player) -> None:
     def body(_lab: CaseLab) -> None:
         raise ZeroDivisionError("oh")

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from testbed.errors import HostError
+from testbed.errors import CapabilityError, HostError
 from testbed.selftests.host_view import CaseAbortedError
 from testbed.selftests.lab_view import PLAIN, CaseLab, kib, mib
 from tests.selftests.fakes import FakeAgent, FakeNetwork, connected_agents, make_topology
@@ -114,9 +114,12 @@ def test_waiting_in_vain_ends_the_case_and_says_for_what() -> None:
 
 def test_waiting_for_a_counter_that_the_kernel_lacks() -> None:
     bench = Bench()
-    del bench.client.values["MPTcpExtRmAddr"]
-    with bench.lab.measure() as run, pytest.raises(CaseAbortedError, match="no counter MPTcpExtRmAddr"):
+    for name in ("MPTcpExtRmAddr", "MPTcpExtMPCurrEstab"):
+        bench.client.values.pop(name, None)
+    with bench.lab.measure() as run, pytest.raises(CapabilityError, match="no counter MPTcpExtRmAddr"):
         bench.lab.wait_for_count(run.client, "RmAddr", 1)
+    with pytest.raises(CapabilityError, match="no counter MPTcpExtMPCurrEstab"):
+        bench.lab.wait_for_connections(bench.lab.client, 0)
 
 
 class RestlessAgent(FakeAgent):
