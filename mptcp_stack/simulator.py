@@ -172,6 +172,22 @@ class Simulator:
         """Cut or mend a link. Raises KeyError for an unknown name."""
         self._links[name].set_up(up)
 
+    def replug(self, name: str, old: Interface, stack: str, new: Interface) -> None:
+        """Pull the end of a link at ``old`` out and plug it into ``new``, an interface of ``stack``.
+
+        What is on its way is lost. Raises KeyError for an unknown link, ConfigurationError for a taken end.
+        """
+        link = self._links[name]
+        if new in self._outgoing or stack not in self._stacks:
+            raise ConfigurationError(f"link {name}: nothing can be plugged into {stack}:{new.name}")
+        outgoing = self._outgoing.pop(old)
+        self._outgoing[new] = outgoing
+        for attachment in self._attachments:
+            if attachment.interface is old and attachment.wire in (link.forward, link.backward):
+                attachment.stack, attachment.interface = self._stacks[stack], new
+        for wire in (link.forward, link.backward):
+            wire.clear()
+
     def add_tap(self, tap: Tap) -> None:
         """Call ``tap`` for every packet that enters or leaves a wire."""
         self._taps.append(tap)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "list": "show the labs",
     "show": "show a lab's nodes and links",
     "link": "show or change what a lab's links do to packets",
+    "events": "let happen what a topology's timeline says",
     "calibrate": "measure links against what was asked of them",
     "exec": "run a program on a node of a lab",
     "shell": "open a shell on a node of a lab",

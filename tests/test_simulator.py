@@ -287,3 +287,17 @@ def test_same_seed_same_packets_byte_for_byte() -> None:
 
     assert trace(3) == trace(3)
     assert trace(3) != trace(4)
+
+
+def test_a_cable_that_is_plugged_in_elsewhere_leads_there() -> None:
+    rig = Rig(WireSettings(delay_us=10))
+    third, port = FakeStack(), interface("c0")
+    rig.simulator.add_stack("c", third)
+    rig.send(b"lost")
+    rig.simulator.run_for(5)
+    rig.simulator.replug("wire", rig.far, "c", port)
+    rig.send(b"frame")
+    rig.simulator.run_until(rig.arrived(1))
+    assert (rig.second.received, len(third.received)) == ([], 1)
+    with pytest.raises(ConfigurationError, match="nothing can be plugged into c:c0"):
+        rig.simulator.replug("wire", rig.near, "c", port)

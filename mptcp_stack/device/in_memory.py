@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 from mptcp_stack.device.interface import LARGEST_GSO_PAYLOAD, DeviceCounters, LinkLayer
-from mptcp_stack.device.link_model import LinkCounters, LinkModel, LinkSettings, Passage, flip_bit
+from mptcp_stack.device.link_model import LinkCounters, LinkModel, LinkSettings, flip_bit
 from mptcp_stack.device.segmentation import segment_frame
 from mptcp_stack.errors import DeviceError, MalformedPacketError
 from mptcp_stack.wire.frame import Frame
@@ -158,9 +158,12 @@ class Wire:
         return not packet.gso_size or packet.gso_size > self._mtu
 
     def _enqueue(self, packet: Frame, now_us: int) -> None:
-        passages = self._model.carry(len(packet), now_us)
-        if self.observer is not None:
-            self._tell(packet, now_us, ", ".join(_in_words(passage) for passage in passages) or "lost")
+        if self.observer is None:
+            passages = self._model.carry(len(packet), now_us)
+        else:
+            passages, decisions = self._model.carry_and_tell(len(packet), now_us)
+            arrivals = [f"arrives at {passage.arrival_us / 1_000_000:.6f}" for passage in passages]
+            self._tell(packet, now_us, ", ".join([*decisions, *arrivals]))
         for arrival_us, flipped_bit in passages:
             frame = packet
             if flipped_bit is not None:
@@ -194,11 +197,6 @@ class Wire:
         self.counters.lost += len(self._in_flight)
         self._in_flight.clear()
         self._model.clear()
-
-
-def _in_words(passage: Passage) -> str:
-    damage = "" if passage.flipped_bit is None else f" with bit {passage.flipped_bit} flipped"
-    return f"arrives at {passage.arrival_us / 1_000_000:.6f}{damage}"
 
 
 class InMemoryDevice:

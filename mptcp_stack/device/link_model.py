@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum, auto
 from statistics import NormalDist
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from mptcp_stack.errors import ConfigurationError
 
@@ -256,6 +256,16 @@ class LinkCounters:
     """Sent ahead of others on purpose; overtaking by jitter is not counted."""
 
 
+OVERFLOWED: Final = "dropped by a full queue"
+_DECISIONS: Final = {
+    "lost": "lost",
+    "overflowed": OVERFLOWED,
+    "duplicated": "duplicated",
+    "reordered": "sent ahead of others",
+}
+"""Counters of decisions, and how people are told of each."""
+
+
 class Passage(NamedTuple):
     """A packet, or one copy of it, that comes out at the other end."""
 
@@ -353,6 +363,22 @@ class LinkModel:
                 arrival_us = self._slots.release_us(arrival_us, length, self._chance("slot").stream)
             passages.append(Passage(arrival_us, self._flipped_bit(length)))
         return passages
+
+    def carry_and_tell(self, length: int, now_us: int) -> tuple[list[Passage], list[str]]:
+        """:meth:`carry`, and in words what was decided; none where the packet just goes on."""
+        counters = self.counters
+        before = [getattr(counters, name) for name in _DECISIONS]
+        passages = self.carry(length, now_us)
+        decisions = []
+        for (name, words), earlier in zip(_DECISIONS.items(), before, strict=True):
+            times = getattr(counters, name) - earlier
+            if times:
+                # Of a packet and its copy.
+                decisions.append(words if times == 1 else f"{words} twice")
+        bits = [str(passage.flipped_bit) for passage in passages if passage.flipped_bit is not None]
+        if bits:
+            decisions.append(f"bit {' and '.join(bits)} flipped")
+        return passages, decisions
 
     def clear(self) -> None:
         """As when a cable is cut: nothing waits any more."""

@@ -22,6 +22,9 @@ _COMMON_SYSCTLS: tuple[tuple[str, str], ...] = (
     # An address survives its link going down and up again, as IPv4 addresses do.
     ("net/ipv6/conf/all/keep_addr_on_down", "1"),
     ("net/ipv6/conf/default/keep_addr_on_down", "1"),
+    # An address that was there first takes others of its network along only if it is told to.
+    ("net/ipv4/conf/all/promote_secondaries", "1"),
+    ("net/ipv4/conf/default/promote_secondaries", "1"),
     # Several paths to one host are the point here: the reverse path is often another one.
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),

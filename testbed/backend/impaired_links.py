@@ -41,7 +41,7 @@ class ImpairedLink:
 
     @property
     def name(self) -> str:
-        return str(self.link.first)
+        return self.link.built_as or str(self.link.first)
 
 
 @dataclass(frozen=True, slots=True)

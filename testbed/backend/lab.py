@@ -21,6 +21,16 @@ from testbed.backend.links import LinkPlan, link_state_request, route_requests
 from testbed.backend.netem_links import NetemRealiser
 from testbed.backend.netlink import NetlinkSocket, Request
 from testbed.backend.ownership import LabRecord, node_namespace, open_namespace
+from testbed.backend.reconfiguration import (
+    Replugging,
+    kernel_requests,
+    network_change,
+    node_changes,
+    plug_requests,
+    repluggings,
+    unplug_request,
+)
+from testbed.backend.stored_topology import store_topology
 from testbed.backend.system import network_namespace
 from testbed.errors import LabError, UsageError
 from testbed.topology.model import LinkEnd, NodeKind, StackKind, Topology
@@ -125,6 +135,43 @@ class Lab:
         if up and owner.kind is not NodeKind.SWITCH and owner.stack is not StackKind.USERSPACE:
             requests += route_requests(self._plan, owner, end.interface)
         self._run_requests(end.node, requests)
+
+    def reconfigure(self, topology: Topology) -> None:
+        """Make of this lab's topology another one: see :mod:`testbed.topology.changes`.
+
+        Raises UsageError where it cannot be done; RequestError or HostError, and the lab is between the two.
+        """
+        before, after = self.topology, topology
+        old_plan = self._plan
+        built = cut_links(topology)
+        plan = LinkPlan(built.topology)
+        replugged = list(repluggings(self._built.topology, built.topology))
+        self._check_not_shaped(replugged)
+        for replugging in replugged:
+            with self._namespace(replugging.new.node) as descriptor:
+                request = unplug_request(replugging, old_plan, plan, descriptor)
+                self._run_requests(replugging.old.node, [request])
+            self._run_requests(replugging.new.node, plug_requests(replugging, plan))
+        self.topology, self._built, self._plan = topology, built, plan
+        for change in node_changes(before, after):
+            if change.after.stack is StackKind.USERSPACE:
+                self.hosts[change.after.name].change_network(network_change(change))
+            else:
+                self._run_requests(change.after.name, kernel_requests(plan, change))
+        store_topology(topology, self.directory)
+
+    def _check_not_shaped(self, replugged: Sequence[Replugging]) -> None:
+        shaped = {end for shaper in self._shapers for end in (shaper.sender, shaper.receiver)}
+        for each in replugged:
+            if each.old in shaped:
+                raise UsageError(
+                    f"{each.stays} cannot be moved: its rate is enforced where the cable ends; write"
+                    " 'emulated: true' at the link in the topology"
+                )
+
+    def another(self) -> Lab:
+        """This lab once more, with connections of its own: for another thread."""
+        return Lab(self._record, self.topology, shapers=self._shapers)
 
     def set_rate(self, node: str, interface: str, rate_bit_s: int) -> None:
         """Change the rate of what ``node:interface`` sends. The link must have been given a rate at first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -114,6 +115,17 @@ class LinkControl:
             _shaped_state(link.second, link.first, shapers.get(link.second)),
         )
 
+    def capturer(self, link: Link) -> Callable[[Path | None], None] | None:
+        """What writes all that a link carries, with what befalls it, into a file until it is told None.
+
+        None for a link in whose middle nobody could.
+        """
+        impaired = self._built.link_at(link.first)
+        realiser = self._realiser
+        if impaired is None or not isinstance(realiser, EmulatorRealiser):
+            return None
+        return partial(realiser.capture, impaired)
+
     def states(self) -> list[LinkState]:
         return [self.state(link) for link in self._links]
 
@@ -138,9 +150,14 @@ class LinkControl:
         directions = [way for way, is_meant in ((outgoing, sent), (incoming, received)) if is_meant]
         return self.change(link, words, directions)
 
-    def put(self, link: Link, forward: Impairment, backward: Impairment) -> LinkState:
-        """Let these impairments take the place of what is in force. Raises UsageError."""
-        return self._put(link, {FORWARD: forward, BACKWARD: backward})
+    def put(self, link: Link, forward: Impairment | None, backward: Impairment | None) -> LinkState:
+        """Let these impairments take the place of what is in force; None leaves it. Raises UsageError."""
+        both = {FORWARD: forward, BACKWARD: backward}
+        return self._put(link, {way: each for way, each in both.items() if each is not None})
+
+    def put_at(self, end: str, forward: Impairment | None, backward: Impairment | None) -> LinkState:
+        """:meth:`put` for the link with an end ``node:interface``; forward is its own first end's way."""
+        return self.put(self.link_at(end), forward, backward)
 
     def put_boxes(self, link: Link, boxes: Sequence[BoxSettings]) -> LinkState:
         """Let these boxes, new ones, take the place of those on the link; none switches all off.
@@ -206,6 +223,12 @@ class EmulatorRealiser:
     def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
         with self._emulator() as emulator:
             emulator.request(method="set_boxes", link=impaired.name, boxes=boxes_to_objects(boxes))
+
+    def capture(self, impaired: ImpairedLink, path: Path | None) -> None:
+        """Write what a link carries into a pcapng file from now on; None ends it. Raises HostError."""
+        where = {"path": str(path.absolute()), "interface": str(impaired.link.first)} if path else {}
+        with self._emulator() as emulator:
+            emulator.request(method="capture", link=impaired.name, **where)
 
     def put(self, impaired: ImpairedLink, wanted: Mapping[str, Impairment]) -> None:
         with self._emulator() as emulator:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pyroute2.netlink.rtnl.tcmsg import cls_u32
 
-from testbed.backend.links import LinkPlan, bridge_index
+from testbed.backend.links import BRIDGE_INDEX, LinkPlan
 from testbed.backend.netlink import (
     NLM_F_CREATE,
     NLM_F_REPLACE,
@@ -115,7 +115,7 @@ def plan_shapers(plan: LinkPlan) -> list[Shaper]:
             number = redirected.get(receiver.node, 0)
             redirected[receiver.node] = number + 1
             place, node = ShaperPlace.RECEIVER_IN_THE_MIDDLE, receiver.node
-            device = bridge_index(receiving_node) + 1 + number
+            device = BRIDGE_INDEX + 1 + number
         else:
             place, node, device = ShaperPlace.SENDING_HOST, sender.node, indices[sender]
         shapers.append(Shaper(sender, receiver, place, node, device, rate_bit_s, mtu))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,9 @@ from testbed.topology.model import (
 
 LOOPBACK_INDEX = 1
 FIRST_INDEX = 2
+BRIDGE_INDEX = 20_000
+"""Of a switch's bridge, and further ones of a router's shaping devices: beyond all ends of links, those
+included that are plugged in while the lab runs."""
 BRIDGE_NAME = "br0"
 
 _IFF_UP = 0x1
@@ -36,8 +40,9 @@ _RT_SCOPE_LINK = 253
 _RTPROT_STATIC = 4
 _RTN_UNICAST = 1
 _FR_ACT_TO_TBL = 1
-_FIRST_SOURCE_TABLE = 1000
-"""Routing tables for one source address each; their rules have the same numbers as priorities."""
+_SOURCE_TABLES = 1 << 24
+_SOURCE_RULE_PRIORITY = 1000
+"""Of the rules that lead to the routing tables for one source address each: before the main table's."""
 
 
 class LinkPlan:
@@ -70,11 +75,6 @@ class LinkPlan:
         return self.indices[LinkEnd(node.name, interface)]
 
 
-def bridge_index(node: Node) -> int:
-    """The index of a switch's bridge, after all of its ports."""
-    return FIRST_INDEX + len(node.interfaces)
-
-
 def creation_requests(plan: LinkPlan, descriptors: Mapping[str, int]) -> dict[str, list[Request]]:
     """First round, by node: loopback up, bridges, and links with both of their ends.
 
@@ -89,7 +89,7 @@ def creation_requests(plan: LinkPlan, descriptors: Mapping[str, int]) -> dict[st
     for here, there in plan.pairs:
         fields = _end_fields(plan, here)
         if topology.node(here.node).kind is NodeKind.SWITCH:
-            fields["attrs"].append(["IFLA_MASTER", bridge_index(topology.node(here.node))])
+            fields["attrs"].append(["IFLA_MASTER", BRIDGE_INDEX])
         peer = _end_fields(plan, there)
         # A veth end does not come up before it has its partner: the maker's end may, this one must wait.
         peer["flags"] = peer["change"] = 0
@@ -121,20 +121,26 @@ def configuration_requests(plan: LinkPlan, node: Node) -> list[Request]:
     if node.stack is StackKind.USERSPACE:
         return requests
     requests += [
-        _address_request(address, plan.index(node, interface.name), f"{node.name}:{interface.name}")
+        address_request(address, plan.index(node, interface.name), f"{node.name}:{interface.name}")
         for interface in node.interfaces
         for address in interface.addresses
     ]
     return requests + route_requests(plan, node)
 
 
-def route_requests(plan: LinkPlan, node: Node, interface: str | None = None) -> list[Request]:
-    """A node's routes (those of one interface, if named), and a rule for each source address.
+def route_requests(
+    plan: LinkPlan,
+    node: Node,
+    interface: str | None = None,
+    *,
+    tables: Mapping[IpAddress, int] | None = None,
+) -> list[Request]:
+    """A node's routes (those of one interface, if named), and a rule for each source address with its table.
 
     Sending them again restores those that the kernel dropped when the interface went down. Routes without a
     gateway come first: the others may need them.
     """
-    tables = source_tables(node)
+    tables = source_tables(node) if tables is None else tables
     requests = [rule_request(source, table, node.name) for source, table in tables.items()]
     routes = [route for route in node.routes if interface in {None, route.interface}]
     for route in sorted(routes, key=lambda route: route.gateway is not None):
@@ -144,9 +150,17 @@ def route_requests(plan: LinkPlan, node: Node, interface: str | None = None) -> 
 
 
 def source_tables(node: Node) -> dict[IpAddress, int]:
-    """A routing table of its own for every source address that a route names."""
-    sources = dict.fromkeys(route.source for route in node.routes if route.source is not None)
-    return {source: _FIRST_SOURCE_TABLE + number for number, source in enumerate(sources)}
+    """A routing table of its own for every source address that a route names.
+
+    Its number follows from the address, so that it stays when others come and go.
+    """
+    tables: dict[IpAddress, int] = {}
+    for source in dict.fromkeys(route.source for route in node.routes if route.source is not None):
+        number = zlib.crc32(source.packed) % _SOURCE_TABLES
+        while _SOURCE_TABLES + number in tables.values():
+            number = (number + 1) % _SOURCE_TABLES
+        tables[source] = _SOURCE_TABLES + number
+    return tables
 
 
 def link_state_request(end: LinkEnd, index: int, *, up: bool) -> Request:
@@ -179,7 +193,7 @@ def _bridge_request(node: Node) -> Request:
     """A bridge that forwards at once: no spanning tree, no wait for multicast listeners."""
     options = [["IFLA_BR_STP_STATE", 0], ["IFLA_BR_FORWARD_DELAY", 0], ["IFLA_BR_MCAST_SNOOPING", 0]]
     fields = {
-        "index": bridge_index(node),
+        "index": BRIDGE_INDEX,
         "flags": _IFF_UP,
         "change": _IFF_UP,
         "attrs": [
@@ -195,7 +209,7 @@ def _bridge_request(node: Node) -> Request:
 
 def _join_request(end: LinkEnd, index: int, node: Node) -> Request:
     """A port of a switch that another switch made joins the bridge once it exists."""
-    fields = {"index": index, "attrs": [["IFLA_MASTER", bridge_index(node)]]}
+    fields = {"index": index, "attrs": [["IFLA_MASTER", BRIDGE_INDEX]]}
     return Request(RTM_NEWLINK, fields, f"join {end} to the switch", flags=0)
 
 
@@ -203,7 +217,7 @@ def _family(version: int) -> int:
     return int(socket.AF_INET if version == 4 else socket.AF_INET6)
 
 
-def _address_request(address: IpInterface, index: int, end: str) -> Request:
+def address_request(address: IpInterface, index: int, end: str) -> Request:
     fields = {
         "family": _family(address.version),
         "prefixlen": address.network.prefixlen,
@@ -219,7 +233,8 @@ def rule_request(source: IpAddress, table: int, node: str) -> Request:
         "family": _family(source.version),
         "src_len": source.max_prefixlen,
         "action": _FR_ACT_TO_TBL,
-        "attrs": [["FRA_SRC", str(source)], ["FRA_TABLE", table], ["FRA_PRIORITY", table]],
+        "table": _RT_TABLE_COMPAT,
+        "attrs": [["FRA_SRC", str(source)], ["FRA_TABLE", table], ["FRA_PRIORITY", _SOURCE_RULE_PRIORITY]],
     }
     return Request(
         RTM_NEWRULE,

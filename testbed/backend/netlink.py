@@ -25,8 +25,11 @@ from testbed.errors import LabError
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
 RTM_NEWADDR = 20
+RTM_DELADDR = 21
 RTM_NEWROUTE = 24
+RTM_DELROUTE = 25
 RTM_NEWRULE = 32
+RTM_DELRULE = 33
 RTM_NEWQDISC = 36
 RTM_DELQDISC = 37
 RTM_GETQDISC = 38
@@ -59,8 +62,11 @@ _MESSAGE_CLASSES: dict[int, type[Any]] = {
     RTM_NEWLINK: ifinfmsg,
     RTM_DELLINK: ifinfmsg,
     RTM_NEWADDR: ifaddrmsg,
+    RTM_DELADDR: ifaddrmsg,
     RTM_NEWROUTE: rtmsg,
+    RTM_DELROUTE: rtmsg,
     RTM_NEWRULE: fibmsg,
+    RTM_DELRULE: fibmsg,
     RTM_NEWQDISC: tcmsg,
     RTM_DELQDISC: tcmsg,
     RTM_GETQDISC: tcmsg,

@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"  {node.name:<16} {node.stack or node.kind:<10} {lab.namespace_path(node.name).name}")
             for line in impaired_lines(lab.links.states()):
                 print(f"  {line}")
+            if topology.events:
+                print(f"  {len(topology.events)} events wait for 'testbed events run {lab_name}'")
     except KeyboardInterrupt:
         # Too late for the backend to undo it, too early for the user to know that it is up.
         ownership.undo_own_labs()

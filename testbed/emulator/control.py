@@ -1,9 +1,13 @@
 """What can be asked of a running emulator: one JSON message a packet over a sequenced-packet Unix socket.
 
-``{"method": "show", "link": NAME}`` answers with both directions' settings and counters; ``{"method": "set",
-"link": NAME, "direction": "->", "settings": {…}}`` exchanges settings (with ``seed``, the randomness begins
-anew); ``{"method": "set_boxes", "link": NAME, "boxes": […]}`` exchanges its boxes; ``{"method": "names"}``
-lists the links. An answer is ``{"result": …}`` or ``{"error": text}``.
+* ``{"method": "names"}`` lists the links.
+* ``{"method": "show", "link": NAME}`` answers with both directions' settings and counters, and its boxes.
+* ``{"method": "set", "link": NAME, "direction": "->", "settings": {…}}`` exchanges settings (with ``seed``,
+  the randomness begins anew), ``{"method": "set_boxes", "link": NAME, "boxes": […]}`` its boxes.
+* ``{"method": "capture", "link": NAME, "path": FILE, "interface": TEXT}`` begins a capture; without a path it
+  ends the one that is running.
+
+An answer is ``{"result": …}`` or ``{"error": text}``.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mptcp_stack.errors import ConfigurationError
+from testbed.emulator.capture import LinkCapture
 from testbed.emulator.configuration import settings_from_object, settings_to_object
 from testbed.emulator.direction import LinkDirection
 from testbed.emulator.loop import EmulatedLink, Emulator
@@ -40,6 +45,7 @@ class ControlServer:
         """Raises OSError."""
         self._emulator = emulator
         self._clients: dict[int, socket.socket] = {}
+        self._captures: dict[str, LinkCapture] = {}
         self._listening = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
@@ -87,7 +93,7 @@ class ControlServer:
             if not isinstance(request, dict):
                 raise RefusedError("a request is an object")
             return {"result": self._carry_out(request)}
-        except (RefusedError, ConfigurationError) as error:
+        except (RefusedError, ConfigurationError, HostError) as error:
             return {"error": str(error)}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             return {"error": f"a damaged request: {type(error).__name__}: {error}"}
@@ -96,18 +102,31 @@ class ControlServer:
         method = request.get("method")
         if method == "names":
             return list(self._emulator.links)
-        if method not in ("show", "set", "set_boxes"):
+        if method not in ("show", "set", "set_boxes", "capture"):
             raise RefusedError(f"unknown method {method!r}")
         link = self._emulator.links.get(request["link"])
         if link is None:
             raise RefusedError(f"no link {request['link']!r}")
         if method == "set":
             _set(link, request)
+        elif method == "capture":
+            self._capture(link, request)
         elif method == "set_boxes":
             link.put_boxes(boxes_from_objects(request["boxes"]))
         return _shown(link)
 
+    def _capture(self, link: EmulatedLink, request: dict[str, Any]) -> None:
+        running = self._captures.pop(link.name, None)
+        if running is not None:
+            running.close()
+        if (path := request.get("path")) is not None:
+            self._captures[link.name] = LinkCapture(link, Path(path), str(request["interface"]))
+
     def close(self) -> None:
+        for capture in self._captures.values():
+            # Nobody is left who could be told.
+            with suppress(HostError):
+                capture.close()
         for client in self._clients.values():
             client.close()
         self._listening.close()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from mptcp_stack.device.link_model import LinkCounters, LinkModel, LinkSettings, flip_bit
+from mptcp_stack.device.link_model import OVERFLOWED, LinkCounters, LinkModel, LinkSettings, flip_bit
 from mptcp_stack.device.segmentation import complete_checksum, segment_frame
 from mptcp_stack.device.virtio_header import FLAG_NEEDS_CHECKSUM, HEADER_LENGTH, decode, encode
 from mptcp_stack.errors import MalformedPacketError
@@ -26,12 +26,17 @@ MAXIMUM_BYTES_IN_FLIGHT: Final = 64 << 20
 _BOOKKEEPING_BYTES: Final = 256
 """What a frame in flight costs beyond its bytes."""
 _NO_OFFLOAD: Final = bytes(HEADER_LENGTH)
+DROPPED_BY_A_BOX: Final = "dropped by a middlebox"
 
 FrameFunction = Callable[[Frame, int], Iterable[Frame]]
 """What a box on the path does: given a frame and the time in us, the frames that go on in its place.
 
 It sees packets as on a real wire, before the link model; it mends the checksums of what it changes, and may
 complete unfinished ones with :func:`mptcp_stack.device.segmentation.complete_checksum`.
+"""
+Observer = Callable[[memoryview | bytes, int, str], None]
+"""Told of every frame that is offered: its bytes behind their virtio-net header, valid during the call; the
+time in us; and in words what befell it beside being passed on.
 """
 Schedule = Callable[[int, "LinkDirection", bytes], None]
 """Takes a frame that goes on at a time in us."""
@@ -74,6 +79,7 @@ class LinkDirection:
         "_send",
         "counters",
         "name",
+        "observer",
     )
 
     def __init__(
@@ -87,6 +93,7 @@ class LinkDirection:
         self.counters = DirectionCounters()
         self._send = send
         self._schedule = schedule
+        self.observer: Observer | None = None
         self._function: FrameFunction | None = None
         self._frames_in_flight = 0
         self._bytes_in_flight = 0
@@ -132,6 +139,8 @@ class LinkDirection:
             self.counters.malformed += 1
         elif self._is_transparent and not self._frames_in_flight:
             self.counters.offered += 1
+            if self.observer is not None:
+                self.observer(data, now_us, "")
             self.pass_on(data)
         elif self._function is not None or (self._needs_packets and data[1]):
             self._offer_packets(data, now_us)
@@ -148,7 +157,10 @@ class LinkDirection:
                 return
             for packet in packets:
                 remaining = list(self._function(packet, now_us))
-                self.counters.filtered += not remaining
+                if not remaining:
+                    self.counters.filtered += 1
+                    if self.observer is not None:
+                        self.observer(encode(packet) + packet.to_bytes(), now_us, DROPPED_BY_A_BOX)
                 for frame in remaining:
                     self._carry(encode(frame) + frame.to_bytes(), now_us)
         except MalformedPacketError:
@@ -159,8 +171,15 @@ class LinkDirection:
         counters.offered += 1
         if self._bytes_in_flight > MAXIMUM_BYTES_IN_FLIGHT:
             counters.overflowed += 1
+            if self.observer is not None:
+                self.observer(data, now_us, OVERFLOWED)
             return
-        for arrival_us, flipped_bit in self._model.carry(len(data) - HEADER_LENGTH, now_us):
+        if self.observer is None:
+            passages = self._model.carry(len(data) - HEADER_LENGTH, now_us)
+        else:
+            passages, decisions = self._model.carry_and_tell(len(data) - HEADER_LENGTH, now_us)
+            self.observer(data, now_us, ", ".join(decisions))
+        for arrival_us, flipped_bit in passages:
             copy = data if flipped_bit is None else _damaged(data, flipped_bit)
             self._frames_in_flight += 1
             self._bytes_in_flight += len(copy) + _BOOKKEEPING_BYTES

@@ -21,7 +21,13 @@ from testbed.host.messages import (
 )
 from testbed.host.path_control import COMMANDS, PathCommand
 from testbed.host.processes import unix_address
-from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
+from testbed.host.protocol import (
+    ConnectionResult,
+    EndpointRequest,
+    NetworkChange,
+    Workload,
+    WorkloadProgress,
+)
 from testbed.host.socket_options import GetOption, SetOption
 
 REQUEST_TIMEOUT_S = 10.0
@@ -97,6 +103,10 @@ class HostClient:
 
     def set_interface(self, name: str, *, up: bool) -> None:
         self.request("set_interface", {"name": name, "up": up})
+
+    def change_network(self, change: NetworkChange) -> None:
+        """Addresses and routes of a userspace stack."""
+        self.request("change_network", to_json(change))
 
     def watch_paths(self) -> None:
         """Keep the events of paths from now on; a "userspace" path manager lets joins in only then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from testbed.host.protocol import EndpointRequest
+from testbed.host.protocol import EndpointRequest, NetworkChange
 from testbed.host.streams import StreamNetwork
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class HostStack(Protocol):
         """Sets exactly these of "backup" and "fullmesh"."""
 
     def set_interface(self, name: str, up: bool) -> None: ...
+
+    def change_network(self, change: NetworkChange) -> None:
+        """Addresses and routes of a stack that has its own."""
 
     @property
     def paths(self) -> PathControl: ...

@@ -18,7 +18,7 @@ from testbed.host.kernel_paths import KernelPaths
 from testbed.host.kernel_streams import KernelNetwork
 from testbed.host.messages import MessageError, from_json
 from testbed.host.path_netlink import PathManagerError
-from testbed.host.protocol import AgentConfiguration, EndpointRequest
+from testbed.host.protocol import AgentConfiguration, EndpointRequest, NetworkChange
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP = 0x1
@@ -98,6 +98,9 @@ class KernelHost:
                 fcntl.ioctl(control, _SIOCSIFFLAGS, _INTERFACE_FLAGS.pack(name.encode()[:15], flags))
             except OSError as error:
                 raise HostStackError(f"interface {name!r}: {error.strerror}") from None
+
+    def change_network(self, change: NetworkChange) -> None:
+        raise HostStackError("the kernel's addresses are changed from outside, by rtnetlink")
 
     def close(self) -> None:
         self.paths.close()

@@ -149,6 +149,35 @@ class WorkloadProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address with the length of its network's prefix, on an interface: ``10.0.1.1/24``."""
+
+    interface: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFields:
+    """A route of a host; with ``source`` for packets from that address only."""
+
+    destination: str
+    interface: str
+    gateway: str | None = None
+    source: str | None = None
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChange:
+    """Addresses and routes of a host that come and go. What goes, goes first."""
+
+    removed_addresses: tuple[InterfaceAddress, ...] = ()
+    added_addresses: tuple[InterfaceAddress, ...] = ()
+    removed_routes: tuple[RouteFields, ...] = ()
+    added_routes: tuple[RouteFields, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointRequest:
     """``ip mptcp endpoint add|delete|change`` in words."""
 

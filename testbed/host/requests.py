@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from testbed.host.host_stack import HostStack, HostStackError
 from testbed.host.messages import from_json, to_json
 from testbed.host.path_control import PathRequests
-from testbed.host.protocol import EndpointRequest, Workload
+from testbed.host.protocol import EndpointRequest, NetworkChange, Workload
 from testbed.host.rpc_server import RequestError
 from testbed.host.socket_options import OptionRequests
 from testbed.host.streams import Stream
@@ -93,6 +93,7 @@ class RequestHandler:
             "endpoints": self._endpoints,
             "set_endpoint_flags": self._set_endpoint_flags,
             "set_interface": self._set_interface,
+            "change_network": self._change_network,
             **PathRequests(stack.paths).methods(),
             **OptionRequests(self._stream).methods(),
         }
@@ -229,4 +230,8 @@ class RequestHandler:
     async def _set_interface(self, parameters: Parameters) -> object:
         wanted = from_json(_SetInterface, parameters)
         self._stack.set_interface(wanted.name, wanted.up)
+        return {}
+
+    async def _change_network(self, parameters: Parameters) -> object:
+        self._stack.change_network(from_json(NetworkChange, parameters))
         return {}

@@ -23,10 +23,10 @@ from testbed.host.data import Buffer
 from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_host import read_endpoint
 from testbed.host.messages import MessageError
-from testbed.host.protocol import AgentConfiguration, EndpointRequest
+from testbed.host.protocol import AgentConfiguration, EndpointRequest, NetworkChange
 from testbed.host.streams import SubflowTraffic
 from testbed.host.userspace_paths import UserspacePaths
-from testbed.host.userspace_set_up import InterfaceFields, add_interface, make_stack
+from testbed.host.userspace_set_up import InterfaceFields, add_interface, change_network, make_stack
 
 _READ_BYTES = 1 << 20
 _PEEKED_BYTES = 64 * 1024
@@ -262,6 +262,12 @@ class UserspaceHost:
         if found is None:
             raise HostStackError(f"no interface {name!r}")
         self._change(lambda: self.stack.ip.set_up(found, up))
+
+    def change_network(self, change: NetworkChange) -> None:
+        try:
+            self._change(lambda: change_network(self.stack.ip, change))
+        except ValueError as error:
+            raise HostStackError(str(error)) from None
 
     def close(self) -> None:
         self.paths.close()

@@ -10,11 +10,12 @@ from functools import reduce
 from ipaddress import ip_address, ip_interface, ip_network
 
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
+from mptcp_stack.ip.layer import IpLayer
 from mptcp_stack.ip.routing import Route
 from mptcp_stack.settings import StackSettings, apply_sysctl
 from mptcp_stack.stack import Stack
 from testbed.host.messages import from_json
-from testbed.host.protocol import AgentConfiguration
+from testbed.host.protocol import AgentConfiguration, NetworkChange, RouteFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,6 @@ class InterfaceFields:
     mac: str = ""
     mtu: int = 0
     addresses: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _RouteFields:
-    """``AgentConfiguration.routes``."""
-
-    destination: str
-    interface: str
-    gateway: str | None = None
-    source: str | None = None
-    metric: int = 0
 
 
 AttachInterface = Callable[[Stack, InterfaceFields], Interface]
@@ -54,7 +44,7 @@ def make_stack(configuration: AgentConfiguration, attach: AttachInterface) -> St
     for fields in configuration.interfaces:
         attach(stack, from_json(InterfaceFields, fields))
     for route_fields in configuration.routes:
-        _add_route(stack, from_json(_RouteFields, route_fields))
+        stack.ip.routes.add(_route(stack.ip, from_json(RouteFields, route_fields)))
     return stack
 
 
@@ -80,17 +70,29 @@ def add_interface(
     )
 
 
-def _add_route(stack: Stack, fields: _RouteFields) -> None:
+def change_network(ip: IpLayer, change: NetworkChange) -> None:
+    """Raises ConfigurationError or ValueError for what makes no sense."""
+    for route in change.removed_routes:
+        ip.routes.remove(_route(ip, route))
+    for each in change.removed_addresses:
+        ip.remove_address(ip.interface(each.interface), ip_interface(each.address).ip.packed)
+    for each in change.added_addresses:
+        address = ip_interface(each.address)
+        added = InterfaceAddress(address.ip.packed, address.network.prefixlen)
+        ip.add_address(ip.interface(each.interface), added)
+    for route in change.added_routes:
+        ip.routes.add(_route(ip, route))
+
+
+def _route(ip: IpLayer, fields: RouteFields) -> Route:
     network = ip_network(fields.destination)
-    stack.ip.routes.add(
-        Route(
-            destination=network.network_address.packed,
-            prefix_length=network.prefixlen,
-            interface=stack.ip.interface(fields.interface),
-            gateway=_packed_or_none(fields.gateway),
-            source=_packed_or_none(fields.source),
-            metric=fields.metric,
-        )
+    return Route(
+        destination=network.network_address.packed,
+        prefix_length=network.prefixlen,
+        interface=ip.interface(fields.interface),
+        gateway=_packed_or_none(fields.gateway),
+        source=_packed_or_none(fields.source),
+        metric=fields.metric,
     )
 
 

@@ -1,7 +1,8 @@
-"""Packet captures of a lab: one pcapng file per link, taken at one of its ends in both directions.
+"""Packet captures of a lab: one pcapng file per link.
 
-Frames are written as they cross the veth: super-segments whole, unfinished checksums completed, times from
-the kernel, so that the order within a link is the order on the link.
+In the middle of an emulated link the emulator writes what it is offered, and what it decides. Any other is
+captured at one of its ends in both directions, as frames cross the veth: super-segments whole, unfinished
+checksums completed, times from the kernel, so that the order within a link is the order on the link.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from mptcp_stack.device.capture import CaptureWriter, Direction
 from mptcp_stack.device.virtio_header import HEADER_LENGTH, decode
 from mptcp_stack.errors import MalformedPacketError
 from testbed.backend.lab import Lab
 from testbed.backend.system import network_namespace
+from testbed.emulator.port import LINK_IS_DOWN
+from testbed.errors import HostError
 from testbed.selftests.capture_files import CaptureError, LinkFile, capture_files
+from testbed.selftests.captured_frames import captured_frames
 from testbed.selftests.key_log import KeyLog
-from testbed.topology.model import LinkEnd
+from testbed.topology.model import Link, LinkEnd
 
 # Constants that the socket module does not name (linux/if_packet.h, asm/socket.h).
 _SOL_PACKET = 263
@@ -57,6 +62,11 @@ class _Tap:
             )
         except BlockingIOError:
             return False
+        except OSError as error:
+            # Told once when the interface goes down, which may be what the run is about, or moves away.
+            if error.errno not in LINK_IS_DOWN:
+                raise
+            return True
         try:
             frame = decode(memoryview(data))
         except MalformedPacketError:
@@ -75,15 +85,61 @@ def captured_links(lab: Lab, directory: Path, stem: str) -> Iterator[tuple[str, 
     Raises CaptureError when a file cannot be written, at the end of the body at the latest.
     """
     with ExitStack() as closing:
-        files = closing.enter_context(capture_files(lab.topology.links, directory, stem))
+        emulated = closing.enter_context(_EmulatedCaptures(lab))
+        files = closing.enter_context(capture_files(lab.topology.links, directory, stem, emulated.begin))
         recorder = _Recorder([_open_tap(lab, file, files.keys, closing) for file in files.links])
         recorder.start()
         try:
             yield files.paths
         finally:
             recorder.stop()
+            emulated.end(files.keys)
         if recorder.error is not None:
             raise CaptureError(f"the capture in {directory} is incomplete: {recorder.error.strerror}")
+
+
+class _EmulatedCaptures:
+    """The captures that the emulator writes. Those that were not ended are with the ``with`` block."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._links = lab.links
+        self._running: dict[Path, Callable[[Path | None], None]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        # The emulator may be gone, and it is another failure that matters then.
+        with suppress(HostError):
+            self._stop()
+
+    def begin(self, link: Link, path: Path) -> bool:
+        """Whether the emulator captures a link. Raises CaptureError."""
+        capture = self._links.capturer(link)
+        if capture is None:
+            return False
+        try:
+            capture(path)
+        except HostError as error:
+            raise CaptureError(f"cannot capture {link.first}: {error}") from error
+        self._running[path] = capture
+        return True
+
+    def end(self, keys: KeyLog) -> None:
+        """Raises CaptureError."""
+        paths = list(self._running)
+        try:
+            self._stop()
+            for path in paths:
+                for frame in captured_frames(path):
+                    keys.look(frame)
+        except (HostError, OSError) as error:
+            raise CaptureError(f"a capture is incomplete: {error}") from error
+
+    def _stop(self) -> None:
+        while self._running:
+            _path, capture = self._running.popitem()
+            capture(None)
 
 
 def _open_tap(lab: Lab, file: LinkFile, keys: KeyLog, closing: ExitStack) -> _Tap:

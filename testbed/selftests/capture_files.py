@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,28 +32,42 @@ class CaptureFiles:
     """All files of one run. ``keys`` is written when the capture ends."""
 
     links: tuple[LinkFile, ...]
+    all_paths: tuple[Path, ...]
+    """In the order of the links, those included that somebody else writes."""
     keys: KeyLog
     keys_path: Path
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return (*(str(file.path) for file in self.links), str(self.keys_path))
+        return (*map(str, self.all_paths), str(self.keys_path))
 
 
 @contextmanager
-def capture_files(links: Iterable[Link], directory: Path, stem: str) -> Iterator[CaptureFiles]:
-    """A pcapng file for each link and a key log, closed at the end of the body. Raises CaptureError."""
+def capture_files(
+    links: Iterable[Link],
+    directory: Path,
+    stem: str,
+    write_elsewhere: Callable[[Link, Path], bool] = lambda _link, _path: False,
+) -> Iterator[CaptureFiles]:
+    """A pcapng file for each link and a key log, closed at the end of the body. Raises CaptureError.
+
+    ``write_elsewhere`` says whether somebody else writes the file of a link.
+    """
     with ExitStack() as closing:
-        files = []
+        files, paths = [], []
         for link in links:
             path = directory / f"{file_name(stem)}.{file_name(f'{link.first}-{link.second}')}.pcapng"
+            paths.append(path)
+            if write_elsewhere(link, path):
+                continue
             try:
                 writer = CaptureWriter(closing.enter_context(path.open("wb")))
                 writer.add_interface(str(link.first))
             except OSError as error:
                 raise CaptureError(f"cannot capture {link.first} into {path}: {error.strerror}") from error
             files.append(LinkFile(link, path, writer))
-        captured = CaptureFiles(tuple(files), KeyLog(), directory / f"{file_name(stem)}.keys")
+        keys_path = directory / f"{file_name(stem)}.keys"
+        captured = CaptureFiles(tuple(files), tuple(paths), KeyLog(), keys_path)
         try:
             yield captured
         finally:

@@ -157,6 +157,7 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     reason = ""
     try:
         with watchdog(timeout_s):
+            lab.play_events()
             case.function(lab)
             lab.raise_failed()
     except RunTimeout:

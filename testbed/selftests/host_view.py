@@ -13,7 +13,7 @@ from testbed.errors import CapabilityError
 from testbed.host.path_control import PathCommand
 from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
 from testbed.middlebox.settings import BoxSettings
-from testbed.topology.model import Node
+from testbed.topology.model import Impairment, Node, Topology
 
 POLL_INTERVAL_S = 0.02
 EVENT_LIMIT_S = 15.0
@@ -102,7 +102,17 @@ class NetworkControl(Protocol):
         self, node: str, interface: str, words: Mapping[str, str], *, sent: bool, received: bool
     ) -> None: ...
 
+    def put_impairments(
+        self, node: str, interface: str, forward: Impairment | None, backward: Impairment | None
+    ) -> None:
+        """In the place of those in force on a link, from its first end and from its second."""
+        ...
+
     def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None: ...
+
+    def reconfigure(self, topology: Topology) -> None:
+        """Addresses, routes and cables as in another topology with the same nodes and links."""
+        ...
 
     def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
         """Call ``action``, which raises nothing, after so long in the lab's time, unless the lab is gone."""

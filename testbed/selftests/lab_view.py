@@ -54,9 +54,8 @@ class CaseLab(CaseNetwork):
         settled_after_s: float = SETTLED_AFTER_S,
     ) -> None:
         self.family = family
-        self.topology = topology
         self._is_mapped = addressing == "4-mapped"
-        super().__init__(network, clock or RealClock())
+        super().__init__(topology, network, clock or RealClock())
         self.client = CaseHost("client", topology.node("client"), agents["client"], family, self.tell)
         self.server = CaseHost("server", topology.node("server"), agents["server"], family, self.tell)
         self.random = random.Random(seed)
@@ -67,6 +66,10 @@ class CaseLab(CaseNetwork):
         self._settled_after_s = settled_after_s
         self._measurements: list[Measurement] = []
         self._transfers: list[Transfer] = []
+
+    def _changed(self) -> None:
+        for host in (self.client, self.server):
+            host.node = self.topology.node(host.node.name)
 
     @contextmanager
     def measure(self) -> Iterator[Measurement]:

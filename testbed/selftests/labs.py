@@ -20,6 +20,7 @@ from testbed.selftests.executor import BuiltLab, LabOpener
 from testbed.selftests.observations import Realised
 from testbed.selftests.results import Run
 from testbed.selftests.run_topology import run_topology
+from testbed.topology.model import Impairment, Topology
 
 LOG_LINES = 200
 """Of each agent's log, at the end."""
@@ -96,7 +97,8 @@ class NamespaceNetwork:
     """The network between the hosts of a namespace lab. What was scheduled ends with its ``with`` block."""
 
     def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+        # With connections of its own: the case may be waiting for a host when something scheduled is due.
+        self._lab = lab.another()
         self._timers: list[threading.Timer] = []
 
     def __enter__(self) -> Self:
@@ -107,6 +109,7 @@ class NamespaceNetwork:
             timer.cancel()
         for timer in self._timers:
             timer.join()
+        self._lab.close()
 
     def set_link(self, node: str, interface: str, up: bool) -> None:
         self._lab.set_link(node, interface, up)
@@ -117,13 +120,22 @@ class NamespaceNetwork:
         """Raises UsageError."""
         self._lab.links.change_at(f"{node}:{interface}", words, sent=sent, received=received)
 
+    def put_impairments(
+        self, node: str, interface: str, forward: Impairment | None, backward: Impairment | None
+    ) -> None:
+        """Raises UsageError."""
+        self._lab.links.put_at(f"{node}:{interface}", forward, backward)
+
     def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
         """Raises UsageError."""
         links = self._lab.links
         links.put_boxes(links.link_at(f"{node}:{interface}"), boxes)
 
+    def reconfigure(self, topology: Topology) -> None:
+        self._lab.reconfigure(topology)
+
     def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
-        """In a thread of its own: the case may be waiting for a host then."""
+        """In a thread of its own."""
         timer = threading.Timer(delay_s, action)
         timer.daemon = True
         timer.start()

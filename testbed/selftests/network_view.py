@@ -6,14 +6,20 @@ topology files. Everything goes into the run's timeline at the moment when it ha
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address, ip_interface
 
 from testbed.errors import UsageError
 from testbed.middlebox.settings import BoxSettings, box_text
 from testbed.selftests.clock import Clock, RealClock
 from testbed.selftests.host_view import NetworkControl
 from testbed.selftests.observations import TimelineEvent
+from testbed.topology import changes
+from testbed.topology.events import event_text, topology_after
 from testbed.topology.impairments import split_words
+from testbed.topology.model import BoxesChanged, Event, LinkEnd, LinkImpaired, LinkSet, Topology
 
 MAXIMUM_EVENTS = 1000
 """In the timeline of a run."""
@@ -23,12 +29,15 @@ NO_IMPAIRMENT = "none"
 class CaseNetwork:
     """The network of a case's lab, its clock and its timeline."""
 
-    def __init__(self, network: NetworkControl, clock: Clock) -> None:
+    def __init__(self, topology: Topology, network: NetworkControl, clock: Clock) -> None:
+        self.topology = topology
         self.events: list[TimelineEvent] = []
         self._network = network
         self._clock = clock
         self._began_us = clock.now_us()
         self._failed: list[Exception] = []
+        # What is scheduled may be carried out by another thread.
+        self._reconfiguring = threading.Lock()
 
     @property
     def is_virtual(self) -> bool:
@@ -113,3 +122,58 @@ class CaseNetwork:
         self._network.set_middlebox(node, interface, boxes)
         shown = ", ".join(map(box_text, boxes)) or "switched off"
         self.tell(f"middlebox on {node}:{interface}: {shown}")
+
+    def add_address(self, node: str, interface: str, address: str) -> None:
+        """Give an interface one more address, ``10.0.1.7/24``, of its network. Raises UsageError."""
+        end = LinkEnd(node, interface)
+        self._reconfigure(lambda topology: changes.with_address(topology, end, ip_interface(address)))
+        self.tell(f"{end}: address {address} added")
+
+    def remove_address(self, node: str, interface: str, address: str) -> None:
+        """Take an address, ``10.0.1.7``, from an interface. Raises UsageError."""
+        end = LinkEnd(node, interface)
+        self._reconfigure(lambda topology: changes.without_address(topology, end, ip_address(address)))
+        self.tell(f"{end}: address {address} removed")
+
+    def move(self, node: str, interface: str, switch: str, *addresses: str) -> None:
+        """Plug the cable of an interface, which is in a switch, into another one, and change its addresses.
+
+        Unless they are said it gets the lowest free one of each family. Raises UsageError.
+        """
+        end = LinkEnd(node, interface)
+        said = [ip_interface(address) for address in addresses] or None
+        self._reconfigure(lambda topology: changes.moved(topology, end, switch, said))
+        shown = ", ".join(str(each) for each in changes.interface_at(self.topology, end).addresses)
+        self.tell(f"{end} moved to {switch}: {shown}")
+
+    def play_events(self) -> None:
+        """From now on let happen what the topology says, each event when it is due."""
+        for event in self.topology.events:
+            self.at(event.at_us / 1_000_000, partial(self.play, event))
+
+    def play(self, event: Event) -> None:
+        """Let an event happen now. Raises UsageError where it cannot."""
+        node, interface = event.end.node, event.end.interface
+        match event:
+            case LinkSet():
+                self._network.set_link(node, interface, event.up)
+            case LinkImpaired():
+                self._network.put_impairments(node, interface, event.forward, event.backward)
+            case BoxesChanged():
+                self._network.set_middlebox(node, interface, event.boxes)
+            case _:
+                self._reconfigure(lambda topology: topology_after(topology, event))
+        self.tell(f"{event_text(event)} (due at {event.at_us / 1_000_000:.3f} s)")
+
+    def _reconfigure(self, change: Callable[[Topology], Topology]) -> None:
+        with self._reconfiguring:
+            try:
+                topology = change(self.topology)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+            self._network.reconfigure(topology)
+            self.topology = topology
+            self._changed()
+
+    def _changed(self) -> None:
+        """The topology is another one now."""

@@ -30,5 +30,5 @@ def _write(
 ) -> None:
     frame = Frame(data)
     keys.look(frame)
-    is_usual = fate.startswith("arrives at") and "," not in fate and "flipped" not in fate
+    is_usual = fate.startswith("arrives at") and "," not in fate
     writer.write(0, frame, now_us * 1000, direction, comment="" if is_usual else f"{wire.name}: {fate}")

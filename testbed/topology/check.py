@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from testbed.topology.addressing import Addresses, AddressSpaceError, derive_addresses
 from testbed.topology.check_addresses import check_addresses
+from testbed.topology.check_events import check_events
 from testbed.topology.check_hosts import check_hosts
 from testbed.topology.check_impairments import check_impairments
 from testbed.topology.document import DocumentNode, DocumentPath, Mapping, child
@@ -35,15 +36,12 @@ class CheckedFile:
 def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | None:
     """Notes every problem in ``problems``. What is returned is right only if there is none."""
     nodes = child(document, "nodes")
-    has_events = child(document, "events") is not None
     written_nodes = list(nodes.entries) if isinstance(nodes, Mapping) else []
     fitting = fit(document, problems)
     if fitting is None:
         return None
     file, is_whole = fitting.file, fitting.knows_interfaces()
     findings = Findings(document, problems)
-    if has_events:
-        findings.at_key(("events",), "'events' can't be realised yet", "remove them")
     check_impairments(file, findings)
     _check_interface_names(file, findings)
     links_are_right = _check_links(file, written_nodes, findings)
@@ -61,6 +59,8 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
         except AddressSpaceError as error:
             findings.at_key(("links",), str(error))
     check_hosts(file, addresses, findings)
+    said_whole = all(path[0] != "events" for path in fitting.removed)
+    check_events(file, wiring if is_whole and links_are_right else None, findings, said_whole=said_whole)
     return CheckedFile(file, wiring, addresses or {})
 
 

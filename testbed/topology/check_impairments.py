@@ -5,30 +5,37 @@ from __future__ import annotations
 from testbed.topology.document import DocumentPath
 from testbed.topology.findings import Findings
 from testbed.topology.impairments import combine, contradictions, said_twice
-from testbed.topology.raw import ImpairmentFile, TopologyFile
+from testbed.topology.raw import ImpairFile, ImpairmentFile, TopologyFile
 
 
 def check_impairments(file: TopologyFile, findings: Findings) -> None:
     """Notes what contradicts itself, at the word that does."""
     for index, link in enumerate(file.links):
-        path: DocumentPath = ("links", index, "impair")
-        directions = {"->": link.impair.forward, "<-": link.impair.backward}
-        _check_words(link.impair, path, findings)
-        for direction, impairment in directions.items():
-            if impairment is not None:
-                _check_words(impairment, (*path, direction), findings)
-        if any(directions.values()) and link.impair.said():
-            findings.at_key(
-                path,
-                "'impair' mixes both directions with each by itself",
-                "put all words under '->' and '<-'",
-            )
+        _check_impair(link.impair, ("links", index, "impair"), findings)
         if link.emulated and file.impairments == "netem":
             findings.at_key(
                 ("links", index, "emulated"),
                 "an emulated link where netem is to impair all links",
                 "let 'impairments' be 'auto'",
             )
+
+    for index, event in enumerate(file.events):
+        if event.impair is not None:
+            _check_impair(event.impair, ("events", index, "impair"), findings)
+
+
+def _check_impair(impair: ImpairFile, path: DocumentPath, findings: Findings) -> None:
+    directions = {"->": impair.forward, "<-": impair.backward}
+    _check_words(impair, path, findings)
+    for direction, impairment in directions.items():
+        if impairment is not None:
+            _check_words(impairment, (*path, direction), findings)
+    if any(directions.values()) and impair.said():
+        findings.at_key(
+            path,
+            "'impair' mixes both directions with each by itself",
+            "put all words under '->' and '<-'",
+        )
 
 
 def _check_words(impairment: ImpairmentFile, path: DocumentPath, findings: Findings) -> None:

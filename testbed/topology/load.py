@@ -10,7 +10,9 @@ from pathlib import Path
 
 from testbed.errors import TopologyError
 from testbed.topology.check import check
+from testbed.topology.check_events import check_timeline
 from testbed.topology.document import MAXIMUM_BYTES, parse_document
+from testbed.topology.findings import Findings
 from testbed.topology.model import Topology
 from testbed.topology.problems import Mark, ProblemCollector, did_you_mean, quoted
 from testbed.topology.resolve import resolve
@@ -44,9 +46,12 @@ def load_text(text: str, problems: ProblemCollector, path: Path | None = None) -
     document = parse_document(text, problems)
     checked = check(document, problems) if document is not None else None
     problems.raise_if_any()
-    if checked is None:
+    if checked is None or document is None:
         raise AssertionError("what cannot be read is a problem")
-    return resolve(checked, path)
+    topology = resolve(checked, path)
+    check_timeline(checked.file, topology, Findings(document, problems))
+    problems.raise_if_any()
+    return topology
 
 
 def _template_mark(mark: Mark, lines: list[int]) -> Mark:

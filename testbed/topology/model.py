@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
+from typing import Literal
 
 from mptcp_stack.device.link_model import FourStates, GilbertElliott, Slot
 from testbed.middlebox.settings import BoxSettings
@@ -174,6 +175,71 @@ class Link:
     """What changes or drops its packets, the first of them nearest to ``first``."""
     is_emulated: bool = False
     """Whether an emulator is in its middle even where nothing is asked of it yet."""
+    built_as: str = ""
+    """The first end that it had when the lab was built, where a cable has been plugged in elsewhere since."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSet:
+    """A link is cut, or mended, at one of its ends."""
+
+    at_us: int
+    """Since the lab began to run, as with every event."""
+    end: LinkEnd
+    up: bool
+    kind: Literal["set"] = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkImpaired:
+    """Other impairments take the place of those in force; None leaves a direction as it is."""
+
+    at_us: int
+    end: LinkEnd
+    forward: Impairment | None
+    backward: Impairment | None
+    kind: Literal["impair"] = "impair"
+
+
+@dataclass(frozen=True, slots=True)
+class BoxesChanged:
+    """Other boxes take the place of those on a link; none are all switched off."""
+
+    at_us: int
+    end: LinkEnd
+    boxes: tuple[BoxSettings, ...]
+    kind: Literal["middlebox"] = "middlebox"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressAdded:
+    at_us: int
+    end: LinkEnd
+    address: IpInterface
+    kind: Literal["add_address"] = "add_address"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRemoved:
+    at_us: int
+    end: LinkEnd
+    address: IpAddress
+    kind: Literal["remove_address"] = "remove_address"
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The cable of an interface is plugged into another switch."""
+
+    at_us: int
+    end: LinkEnd
+    switch: str
+    addresses: tuple[IpInterface, ...] | None = None
+    """What the interface has there; None: the lowest free ones."""
+    kind: Literal["move_to"] = "move_to"
+
+
+Event = LinkSet | LinkImpaired | BoxesChanged | AddressAdded | AddressRemoved | Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +251,8 @@ class Topology:
     """The file that it came from."""
     impairments: Realisation = Realisation.AUTO
     """What is to impair its links."""
+    events: tuple[Event, ...] = ()
+    """What happens while it runs, in the order of their times."""
     node_by_name: dict[str, Node] = field(
         init=False, repr=False, compare=False, hash=False, default_factory=dict
     )

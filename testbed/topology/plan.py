@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from testbed.middlebox.settings import box_text, boxes_to_objects
+from testbed.topology.events import event_text
 from testbed.topology.impairments import impairment_text
 from testbed.topology.model import Endpoint, Impairment, Interface, Link, MptcpSettings, Node, Route, Topology
 
@@ -27,6 +28,11 @@ def _lines(topology: Topology) -> Iterator[str]:
     yield "links"
     for link in topology.links:
         yield f"  {_link_text(link)}"
+    if topology.events:
+        yield ""
+        yield "events"
+        for event in topology.events:
+            yield f"  {event.at_us / 1_000_000:.3f} s  {event_text(event)}"
 
 
 def _lines_of_nodes(topology: Topology) -> Iterator[str]:

@@ -305,19 +305,23 @@ class LinkFile(_File):
     )
 
 
-def _event_form(value: object) -> str:
-    return "state" if isinstance(value, str) else "impair"
-
-
 class EventFile(_File):
-    """A change while the lab runs. Cannot be realised yet."""
+    """A change while the lab runs: of a link, or of a host's interface."""
 
-    at: DurationUs
-    link: str
-    set: Annotated[
-        Annotated[Literal["up", "down"], Tag("state")] | Annotated[Impair, Tag("impair")],
-        Discriminator(_event_form),
-    ]
+    at: DurationUs = Field(description="Since the lab began to run.")
+    link: str | None = Field(default=None, description="One of its ends, like 'client:eth0'.")
+    set: Literal["up", "down"] | None = None
+    impair: Impair | None = Field(default=None, description="Instead of what is in force; {} for nothing.")
+    middlebox: MiddleboxFile | None = Field(
+        default=None, description="Instead of the boxes that are there; {} for none."
+    )
+    interface: str | None = Field(default=None, description="Of a host, like 'client:eth0'.")
+    add_address: InterfaceAddress | None = None
+    remove_address: Address | None = None
+    move_to: NodeName | None = Field(default=None, description="A switch to plug the interface's cable into.")
+    addresses: list[InterfaceAddress] | None = Field(
+        default=None, max_length=64, description="With 'move_to': what the interface has there."
+    )
 
 
 class TopologyFile(_File):
@@ -330,4 +334,6 @@ class TopologyFile(_File):
     impairments: Literal["auto", "emulator", "netem"] = Field(
         default="auto", description="What impairs the links: the testbed's emulator or the kernel's netem."
     )
-    events: list[EventFile] = Field(default=[], max_length=4096)
+    events: list[EventFile] = Field(
+        default=[], max_length=4096, description="What changes while the lab runs."
+    )

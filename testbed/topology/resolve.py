@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 from mptcp_stack.settings import PATH_MANAGERS
 from testbed.topology.addressing import Addresses, derive_macs
 from testbed.topology.check import CheckedFile
-from testbed.topology.impairments import combine
+from testbed.topology.events import directions, in_order, needs_emulator, resolve_event
 from testbed.topology.model import (
     Endpoint,
     Impairment,
@@ -26,7 +27,7 @@ from testbed.topology.model import (
     StackKind,
     Topology,
 )
-from testbed.topology.raw import ImpairFile, LinkFile, MptcpFile, NodeFile, RouteFile, TopologyFile
+from testbed.topology.raw import LinkFile, MptcpFile, NodeFile, RouteFile, TopologyFile
 from testbed.topology.routing import Leg, derive_routes
 from testbed.topology.wiring import Port, Wiring
 
@@ -49,7 +50,11 @@ def resolve(checked: CheckedFile, source: Path | None = None) -> Topology:
         for name, node in file.nodes.items()
     )
     links = tuple(_link(file.links[index], *ends) for index, ends in _ends(wiring).items())
-    return Topology(file.name, nodes, links, source, Realisation(file.impairments))
+    events = in_order(map(resolve_event, file.events))
+    links = tuple(
+        replace(link, is_emulated=link.is_emulated or needs_emulator(link, events)) for link in links
+    )
+    return Topology(file.name, nodes, links, source, Realisation(file.impairments), events)
 
 
 def _stack(node: NodeFile) -> StackKind | None:
@@ -89,17 +94,16 @@ def _ends(wiring: Wiring) -> dict[int, tuple[LinkEnd, LinkEnd]]:
 
 
 def _link(link: LinkFile, first: LinkEnd, second: LinkEnd) -> Link:
-    forward, backward = _directions(link.impair)
-    return Link(first, second, link.mtu, forward, backward, link.middlebox.boxes(), link.emulated)
-
-
-def _directions(impair: ImpairFile) -> tuple[Impairment, Impairment]:
-    if impair.forward is None and impair.backward is None:
-        both = combine(impair.said())
-        return both, both
-    forward = combine(impair.forward.said()) if impair.forward else Impairment()
-    backward = combine(impair.backward.said()) if impair.backward else Impairment()
-    return forward, backward
+    forward, backward = directions(link.impair)
+    return Link(
+        first,
+        second,
+        link.mtu,
+        forward or Impairment(),
+        backward or Impairment(),
+        link.middlebox.boxes(),
+        link.emulated,
+    )
 
 
 def _mptcp(settings: MptcpFile, interfaces: list[Interface]) -> MptcpSettings:

@@ -65,7 +65,11 @@ _MODELS: tuple[tuple[tuple[str, ...], type[BaseModel]], ...] = (
     (("links", "*", "middlebox"), MiddleboxFile),
     *((("links", "*", "middlebox", kind), model) for kind, model in BOX_FILES.items()),
     (("events", "*"), EventFile),
-    (("events", "*", "set"), ImpairFile),
+    (("events", "*", "impair"), ImpairFile),
+    (("events", "*", "impair", "->"), ImpairmentFile),
+    (("events", "*", "impair", "<-"), ImpairmentFile),
+    (("events", "*", "middlebox"), MiddleboxFile),
+    *((("events", "*", "middlebox", kind), model) for kind, model in BOX_FILES.items()),
 )
 
 _NAME_RULES = {

@@ -13,7 +13,7 @@ import pytest
 from testbed.backend import agents, link_shaping, ownership
 from testbed.backend.agents import agent_configurations, control_socket
 from testbed.backend.link_shaping import Shaper, ShaperPlace, apply_shapers, plan_shapers
-from testbed.backend.links import LinkPlan, source_tables
+from testbed.backend.links import BRIDGE_INDEX, LinkPlan, source_tables
 from testbed.backend.netlink import NetlinkSocket, Request, RequestError
 from testbed.backend.ownership import Journal
 from testbed.backend.stored_topology import load_stored_topology, store_topology
@@ -50,9 +50,9 @@ def test_rates_go_to_the_middle_where_there_is_one() -> None:
     shapers = plan_shapers(LinkPlan(two_paths(rate_bit_s=10**7)))
     assert [(str(item.sender), item.place, item.node, item.device) for item in shapers] == [
         ("r1:far", ShaperPlace.SENDER_IN_THE_MIDDLE, "r1", 3),
-        ("server:eth1", ShaperPlace.RECEIVER_IN_THE_MIDDLE, "r1", 5),
+        ("server:eth1", ShaperPlace.RECEIVER_IN_THE_MIDDLE, "r1", BRIDGE_INDEX + 1),
         ("r2:far", ShaperPlace.SENDER_IN_THE_MIDDLE, "r2", 3),
-        ("server:eth2", ShaperPlace.RECEIVER_IN_THE_MIDDLE, "r2", 5),
+        ("server:eth2", ShaperPlace.RECEIVER_IN_THE_MIDDLE, "r2", BRIDGE_INDEX + 1),
     ]
 
 
@@ -102,14 +102,15 @@ def test_a_kernel_without_tbf_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         link_shaping.set_buckets([shaper(10**7)], MinimalKernel())
 
 
-def test_every_source_address_has_a_table_of_its_own() -> None:
-    tables = source_tables(two_paths().node("client"))
-    assert tables == {
-        ip_address("10.0.1.2"): 1000,
-        ip_address("fd00:1::2"): 1001,
-        ip_address("10.0.2.2"): 1002,
-        ip_address("fd00:2::2"): 1003,
-    }
+def test_every_source_address_has_a_table_of_its_own_that_stays() -> None:
+    client = two_paths().node("client")
+    tables = source_tables(client)
+    sources = ["10.0.1.2", "fd00:1::2", "10.0.2.2", "fd00:2::2"]
+    assert list(tables) == [ip_address(source) for source in sources]
+    assert len(set(tables.values())) == 4
+    assert min(tables.values()) > 255, "the kernel's own tables"
+    fewer = replace(client, routes=client.routes[-2:])
+    assert source_tables(fewer).items() < tables.items()
 
 
 def test_switches_make_their_links_and_join_those_that_other_switches_made() -> None:

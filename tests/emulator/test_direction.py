@@ -214,3 +214,52 @@ def test_a_box_sees_packets_with_finished_checksums() -> None:
         assert segment.to_bytes() == frame
     assert [frame_of(data).to_bytes() for _at_us, data in rig.scheduled] == seen[1:]
     assert rig.direction.counters.filtered == 1
+
+
+def test_an_observer_is_told_of_each_decision_that_is_counted() -> None:
+    settings = LinkSettings(
+        loss=0.1,
+        duplicate=0.1,
+        corrupt=0.1,
+        delay_us=5000,
+        reorder=0.1,
+        rate_bit_s=10**7,
+        queue_limit_packets=5,
+    )
+    watched, alone = Rig(settings, seed=3), Rig(settings, seed=3)
+    told: list[tuple[int, int, str]] = []
+
+    def observe(data: memoryview | bytes, now_us: int, fate: str) -> None:
+        told.append((number_of(bytes(data)), now_us, fate))
+
+    watched.direction.observer = observe
+    for number in range(500):
+        watched.direction.offer(plain(number), number * 60)
+        alone.direction.offer(plain(number), number * 60)
+    assert watched.scheduled == alone.scheduled, "who is watched decides as ever"
+    assert [(number, at_us) for number, at_us, _fate in told] == [
+        (number, number * 60) for number in range(500)
+    ]
+    counters = watched.direction.counters
+    for words, counted in (
+        ("lost", counters.lost),
+        ("dropped by a full queue", counters.overflowed),
+        ("duplicated", counters.duplicated),
+        ("sent ahead of others", counters.reordered),
+    ):
+        assert counted > 0
+        assert sum((words in fate) + (f"{words} twice" in fate) for _number, _at_us, fate in told) == counted
+    flips = [fate.partition("bit ")[2].count("and") + 1 for *_others, fate in told if " flipped" in fate]
+    assert sum(flips) == counters.corrupted > 0
+    assert any(fate == "" for _number, _at_us, fate in told)
+
+
+def test_an_observer_is_told_what_a_box_drops_and_what_passes_at_once() -> None:
+    rig = Rig(LinkSettings())
+    told: list[str] = []
+    rig.direction.observer = lambda _data, _now_us, fate: told.append(fate)
+    rig.direction.offer(plain(1), 0)
+    rig.direction.function = lambda frame, _now_us: [] if frame.to_bytes()[3] == 2 else [frame]
+    rig.direction.offer(plain(2), 10)
+    rig.direction.offer(plain(3), 20)
+    assert told == ["", "dropped by a middlebox", ""]

@@ -12,7 +12,8 @@ from testbed.host.path_control import PathCommand
 from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
 from testbed.middlebox.settings import BoxSettings
 from testbed.selftests.results import Outcome, Run, RunResult
-from testbed.topology.model import Interface, Node, NodeKind, StackKind, Topology
+from testbed.topology.impairments import impairment_text
+from testbed.topology.model import Impairment, Interface, Node, NodeKind, StackKind, Topology
 
 CLEAN = ConnectionResult(
     bytes_sent=0,
@@ -189,8 +190,17 @@ class FakeNetwork:
     ) -> None:
         self.calls.append(f"{node}:{interface} {dict(words)} {sent} {received}")
 
+    def put_impairments(
+        self, node: str, interface: str, forward: Impairment | None, backward: Impairment | None
+    ) -> None:
+        shown = [impairment_text(each) if each is not None else "as it is" for each in (forward, backward)]
+        self.calls.append(f"{node}:{interface} {shown}")
+
     def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
         self.calls.append(f"{node}:{interface} boxes {', '.join(box.kind for box in boxes)}")
+
+    def reconfigure(self, topology: Topology) -> None:
+        self.calls.append("reconfigured")
 
     def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
         self.calls.append(f"in {delay_s:.1f} s")

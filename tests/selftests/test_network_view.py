@@ -10,6 +10,7 @@ from testbed.backend.simulated.lab import SimulatedLab
 from testbed.errors import UsageError
 from testbed.middlebox.settings import DropMptcpSyns, Strip
 from testbed.selftests.lab_view import CaseLab
+from testbed.selftests.results import Outcome
 from testbed.topology.impairments import impairment_text
 from testbed.topology.load import load_topology
 from tests.selftests.fakes import FakeNetwork, connected_agents, make_topology
@@ -98,3 +99,47 @@ def test_a_box_is_switched_on_and_off_in_a_simulation(simulated: tuple[Simulated
     case.set_middlebox("r1", "eth0")
     assert lab.links.state(link).middlebox == ()
     assert (stripped.client.is_mptcp, case.transfer(1000).client.is_mptcp) == (False, True)
+
+
+def test_the_timeline_of_a_topology_is_played_and_recorded() -> None:
+    events = """[
+      {at: 2s, link: "client:wwan0", impair: {"<-": {delay: 5ms}}},
+      {at: 1s, interface: "client:wlan0", move_to: office},
+      {at: 3s, link: "client:wwan0", middlebox: {split: {}}},
+      {at: 4s, link: "client:wwan0", set: down},
+      {at: 9s, link: "client:wwan0", set: up},
+    ]"""
+    topology = load_topology("roaming", {"events": events})
+    with SimulatedLab(topology, 1) as lab:
+        case = CaseLab(topology, lab.hosts, lab, 4, seed=1, clock=lab.clock)
+        case.play_events()
+        case.wait_until(5.0)
+        state = lab.links.state(lab.links.link_at("client:wwan0"))
+        assert case.client.address("wlan0") == "10.0.3.2"
+    assert [(event.at_us // 1000, event.text) for event in case.events] == [
+        (1000, "client:wlan0 moved to office (due at 1.000 s)"),
+        (2000, "link client:wwan0: <- delay 5ms (due at 2.000 s)"),
+        (3000, "middlebox on client:wwan0: split {} (due at 3.000 s)"),
+        (4000, "link client:wwan0 down (due at 4.000 s)"),
+    ]
+    assert impairment_text(state.backward.impairment) == "delay 5ms"
+
+
+def test_addresses_and_cables_in_a_simulation() -> None:
+    topology = load_topology("roaming")
+    with SimulatedLab(topology, 1) as lab:
+        case = CaseLab(topology, lab.hosts, lab, 4, seed=1, clock=lab.clock)
+        case.transfer(1000).must_be_intact()
+        case.move("client", "wlan0", "office")
+        case.add_address("client", "wwan0", "10.0.5.50/24")
+        case.remove_address("client", "wwan0", "10.0.5.1")
+        assert case.client.address("wwan0") == "10.0.5.50"
+        transfer = case.transfer(1000)
+        transfer.must_be_intact()
+        assert transfer.client.local.startswith("10.0.3.2 ")
+        case.move("client", "wlan0", "home", "10.0.1.200/24")
+        assert case.transfer(1000).client.local.startswith("10.0.1.200 ")
+        with pytest.raises(UsageError, match="is in 'home' already"):
+            case.move("client", "wlan0", "home")
+        assert case.events[-1].text.startswith("all data arrived")
+    assert case.verdict.outcome is Outcome.PASS

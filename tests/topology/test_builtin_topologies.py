@@ -32,6 +32,7 @@ def test_all_are_found_by_name() -> None:
         "four-links",
         "four-paths",
         "one-path",
+        "roaming",
         "simult-flows",
         "star",
         "two-paths",

@@ -24,7 +24,7 @@ EXAMPLES = [text for language, text in BLOCKS if language in {"yaml", "jinja"}]
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -281,8 +281,105 @@ CASES = {
         ],
     ),
     "events": (
-        TWO_NODES + LINK + 'events:\n  - {at: 3s, link: "client:eth0", set: down}\n',
-        ["8:1: 'events' can't be realised yet — remove them"],
+        TWO_NODES
+        + LINK
+        + """events:
+  - {at: 3s, link: "client:eht0", set: down}
+  - {at: 1s, interface: "sever:eth0", remove_address: 10.0.1.2}
+  - {at: 1s, link: "client:eth0"}
+  - {at: 1s, link: "client:eth0", interface: "client:eth0", set: up}
+  - {at: 1s, set: up}
+  - {at: 1s, link: "client:eth0", add_address: 10.0.1.7/24}
+  - {at: 1s, link: "client:eth0", set: down, impair: {reorder: 5%}}
+  - {at: 1s, link: "client:eth0", set: up}
+  - {at: 1s, interface: "client:eth0", remove_address: 10.0.1.1, addresses: [10.0.1.3/24]}
+  - {at: 2s, link: "client:eth0", impair: {loss: 1%, "->": {delay: 1ms}}}
+impairments: netem
+""",
+        [
+            "9:20: no link ends at 'client:eht0' — did you mean 'client:eth0'?",
+            "10:25: no interface is called 'sever:eth0' — did you mean 'server:eth0'?",
+            "11:5: nothing happens to the link — say one of: set, impair, middlebox",
+            "12:5: an event is of a 'link' or of an 'interface' — say one of them",
+            "13:5: an event is of a 'link' or of an 'interface' — say one of them",
+            (
+                "14:35: 'add_address' does not happen to the 'link' of an event — these do: set, impair,"
+                " middlebox"
+            ),
+            "15:46: 'impair' while the lab runs needs the link emulator — let 'impairments' be 'auto'",
+            (
+                "15:46: an event is one change, not 'set' and 'impair' — write one event for each; they"
+                " may have the same time"
+            ),
+            "15:55: 'reorder' needs 'delay' — a packet overtakes others by going without their delay",
+            "16:35: 'set' is said twice of one time — line 15 says it too",
+            "17:66: 'addresses' is for 'move_to' — one comes with 'add_address'",
+            "18:35: 'impair' mixes both directions with each by itself — put all words under '->' and '<-'",
+            "18:35: 'impair' while the lab runs needs the link emulator — let 'impairments' be 'auto'",
+        ],
+    ),
+    "unfit events": (
+        TWO_NODES
+        + LINK
+        + """events:
+  - {at: 3, link: "client:eth0", set: down}
+  - {link: "client:eth0", set: dwn}
+  - {at: 5msms, link: "client:eth0", impair: {dely: 5ms, loss: -1%}}
+  - {at: 1s, interface: "client:eth0", add_address: 10.0.1.7, move: lan}
+  - {at: 1s, link: "client:eth0", middlebox: {stripe: {}, split: {payload_bytes: 0}}}
+""",
+        [
+            "9:10: a time needs a unit, like '5ms'",
+            "10:5: 'at' is missing",
+            "10:32: 'set' cannot be 'dwn' — did you mean 'down'?",
+            "11:10: unknown unit of time 'msms'; units are us, ms, s",
+            "11:47: unknown key 'dely' — did you mean 'delay'?",
+            "11:64: a share is never negative, unlike '-1%'; write it like '0.1%'",
+            "12:53: '10.0.1.7' needs a prefix length, like '10.0.1.1/24'",
+            "12:63: unknown key 'move' — did you mean 'move_to'?",
+            "13:47: unknown key 'stripe' — did you mean 'strip'?",
+            "13:82: 'payload_bytes' must be at least 1, not 0",
+        ],
+    ),
+    "events that cannot happen": (
+        """version: 1
+name: moving
+nodes: {client: {}, home: {kind: switch}, office: {kind: switch}, r: {kind: router}, server: {}}
+links:
+  - endpoints: [client, home]
+  - endpoints: [home, r]
+  - endpoints: [office, r]
+  - endpoints: [r, server]
+events:
+  - {at: 9s, interface: "client:eth0", add_address: 10.0.1.9/24}
+  - {at: 5s, interface: "client:eth0", move_to: office}
+  - {at: 6s, interface: "client:eth0", move_to: office}
+  - {at: 1s, interface: "client:eth0", add_address: 10.0.2.9/24}
+  - {at: 1s, interface: "client:eth0", add_address: 10.0.1.2/24}
+  - {at: 1s, interface: "client:eth0", remove_address: 10.0.1.2}
+  - {at: 1s, interface: "server:eth0", move_to: office}
+  - {at: 2s, interface: "client:eth0", move_to: offfice}
+  - {at: 3s, link: "client:eth0", set: down}
+  - {at: 4s, link: "home:eth0", set: down}
+  - {at: 1s, link: "r:eth0", set: up}
+""",
+        [
+            (
+                "10:53: 10.0.1.9/24 belongs to another network than client:eth0, which is in 10.0.2.0/24,"
+                " fd00:0:0:2::/64"
+            ),
+            "12:49: client:eth0 is in 'office' already",
+            (
+                "13:53: 10.0.2.9/24 belongs to another network than client:eth0, which is in 10.0.1.0/24,"
+                " fd00:0:0:1::/64"
+            ),
+            "14:53: r:eth0 has 10.0.1.2 already",
+            "15:56: client:eth0 does not have 10.0.1.2 (it has 10.0.1.1, fd00:0:0:1::1)",
+            "16:49: server:eth0 cannot be moved: its link goes to no switch, but to r:eth2",
+            "17:49: no switch is called 'offfice'; did you mean 'office'?",
+            "19:38: the link at home:eth0 is down already — since line 18",
+            "20:35: the link at r:eth0 is up already",
+        ],
     ),
     "path manager": (
         nodes("{mptcp: {path_manager: fullmesh}}"),

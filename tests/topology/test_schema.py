@@ -19,9 +19,15 @@ BEYOND_THE_SCHEMA = {
     *("unknown node", "self", "interface used twice", "interface name reserved", "isolated", "no host"),
     *("unreachable", "loop of switches", "stack of a router", "mptcp on plain TCP", "mtu below IPv6's"),
     *("impairment said twice", "impairments that contradict", "jitter beyond the delay", "slot"),
-    *("impair both ways and one way", "events", "value in impairments as text", "part of a mapping"),
+    *("impair both ways and one way", "value in impairments as text", "part of a mapping"),
     *("scheduler", "scheduler that the kernel lacks"),
-    *("path manager", "rate of zero", "events", "interface name reserved on switches"),
+    *(
+        "path manager",
+        "rate of zero",
+        "events",
+        "events that cannot happen",
+        "interface name reserved on switches",
+    ),
 }
 # What YAML itself or the tree's reader refuses.
 BEFORE_THE_SCHEMA = {"empty", "duplicate key", "syntax and nothing else"}

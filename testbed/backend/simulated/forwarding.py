@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mptcp_stack.counters import Counters
-from mptcp_stack.ip.interface import Interface
+from mptcp_stack.ip.interface import Interface, LinkType
 from mptcp_stack.ip.layer import IpLayer
 from mptcp_stack.wire import icmp
 from mptcp_stack.wire.addresses import is_link_local, is_multicast
@@ -129,9 +129,9 @@ def _decrement_hop_limit(head: bytearray, ether_type: int) -> None:
 class Switch:
     """A learning bridge (IEEE 802.1D). See :class:`mptcp_stack.driver.DrivenStack`."""
 
-    def __init__(self, interfaces: list[Interface]) -> None:
+    def __init__(self) -> None:
         self.counters = Counters()
-        self.interfaces = interfaces
+        self.interfaces: list[Interface] = []
         self._stations: dict[bytes, Interface] = {}
         self._outgoing: Outgoing = []
 
@@ -141,6 +141,16 @@ class Switch:
         known = self._stations.get(head[:6])
         targets = [known] if known is not None else self.interfaces
         self._outgoing += [(target, frame) for target in targets if target is not interface]
+
+    def add_port(self, name: str, mac: bytes, mtu: int) -> Interface:
+        """One more, to plug a cable into."""
+        port = Interface(len(self.interfaces) + 1, name, LinkType.ETHERNET, mac, mtu)
+        self.interfaces.append(port)
+        return port
+
+    def unplugged(self, interface: Interface) -> None:
+        """Nobody is behind this port any more."""
+        self._stations = {mac: port for mac, port in self._stations.items() if port is not interface}
 
     def frames_to_send(self, now_us: int) -> Outgoing:
         outgoing, self._outgoing = self._outgoing, []

@@ -16,6 +16,7 @@ from mptcp_stack.wire.frame import Frame
 from testbed.backend.agents import host_configuration
 from testbed.backend.impaired_links import Built, ImpairedLink, direction_seed
 from testbed.backend.link_control import FORWARD, LinkControl
+from testbed.backend.reconfiguration import Replugging, network_change, node_changes, repluggings
 from testbed.backend.simulated.clock import VirtualClock
 from testbed.backend.simulated.event_loop import VirtualTimeLoop
 from testbed.backend.simulated.forwarding import Router, Switch
@@ -23,9 +24,10 @@ from testbed.backend.simulated.hosts import SimulatedClient, simulated_host
 from testbed.backend.simulated.links import SimulatedRealiser, put_middlebox, wire_settings
 from testbed.errors import CapabilityError, LabError, UsageError
 from testbed.host.host_stack import HostStackError
+from testbed.host.userspace_set_up import change_network
 from testbed.middlebox.settings import BoxSettings
+from testbed.topology.model import Impairment, Link, LinkEnd, Node, NodeKind, StackKind, Topology
 from testbed.topology.model import Interface as TopologyInterface
-from testbed.topology.model import Link, LinkEnd, Node, NodeKind, StackKind, Topology
 
 
 class SimulatedLab:
@@ -42,12 +44,9 @@ class SimulatedLab:
         self._interfaces: dict[LinkEnd, Interface] = {}
         self._links: dict[LinkEnd, SimulatedLink] = {}
         self._carried: dict[tuple[str, str], int] = {}
-        self._neighbours = {
-            address.ip.packed: _mac(interface)
-            for node in topology.nodes
-            for interface in node.interfaces
-            for address in interface.addresses
-        }
+        self._switches: dict[str, Switch] = {}
+        self._routers: dict[str, Router] = {}
+        self._neighbours = _stations(topology)
         try:
             for node in topology.nodes:
                 self._add_node(node)
@@ -65,12 +64,42 @@ class SimulatedLab:
             put_middlebox(link.middlebox, added, self._seed_of(link, FORWARD))
             self._links[link.first] = self._links[link.second] = added
         self.simulator.add_tap(self._count)
+        self._realiser = SimulatedRealiser(self._links, self._seed_of)
+
+    @property
+    def links(self) -> LinkControl:
+        """What the links do to packets, and how to change it."""
+        topology = self.topology
         every = tuple(ImpairedLink(link, link.first, link.second) for link in topology.links)
-        realiser = SimulatedRealiser(self._links, self._seed_of)
-        self.links = LinkControl(Built(topology, every), topology.links, tuple, _no_rate, realiser)
+        return LinkControl(Built(topology, every), topology.links, tuple, _no_rate, self._realiser)
 
     def _seed_of(self, link: Link, direction: str) -> int:
-        return direction_seed(self._seed, str(link.first), direction)
+        return direction_seed(self._seed, link.built_as or str(link.first), direction)
+
+    def reconfigure(self, topology: Topology) -> None:
+        """Make of this lab's topology another one: see :mod:`testbed.topology.changes`."""
+        before, self.topology = self.topology, topology
+        for replugging in repluggings(before, topology):
+            self._replug(replugging)
+        self._neighbours.clear()
+        self._neighbours.update(_stations(topology))
+        for change in node_changes(before, topology):
+            node = change.after.name
+            if node in self.hosts:
+                self.hosts[node].host.change_network(network_change(change))
+            else:
+                change_network(self._routers[node].ip, network_change(change))
+
+    def _replug(self, replugging: Replugging) -> None:
+        old, new = replugging.old, replugging.new
+        switch = self._switches[new.node]
+        if new not in self._interfaces:
+            described = self.topology.node(new.node).interface(new.interface)
+            self._interfaces[new] = switch.add_port(described.name, _mac(described), described.mtu)
+        link = self._links.pop(old)
+        self.simulator.replug(link.name, self._interfaces[old], new.node, self._interfaces[new])
+        self._links[new] = link
+        self._switches[old.node].unplugged(self._interfaces[old])
 
     def set_link(self, node: str, interface: str, up: bool) -> None:
         """Cut a link, or mend it: packets on their way are lost. Raises UsageError for an unknown end."""
@@ -81,6 +110,12 @@ class SimulatedLab:
     ) -> None:
         """Raises UsageError."""
         self.links.change_at(f"{node}:{interface}", words, sent=sent, received=received)
+
+    def put_impairments(
+        self, node: str, interface: str, forward: Impairment | None, backward: Impairment | None
+    ) -> None:
+        """Raises UsageError."""
+        self.links.put_at(f"{node}:{interface}", forward, backward)
 
     def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
         """Raises UsageError for an unknown link."""
@@ -106,7 +141,7 @@ class SimulatedLab:
         """Both directions of the link at ``end``, as seen from there; UsageError for an unknown end."""
         link = self._link(end.node, end.interface)
         outgoing, incoming = link.forward, link.backward
-        if not outgoing.name.startswith(f"{end}->"):
+        if end in {each.second for each in self.topology.links}:
             outgoing, incoming = incoming, outgoing
         return (outgoing, Direction.OUTBOUND), (incoming, Direction.INBOUND)
 
@@ -145,7 +180,7 @@ class SimulatedLab:
         self.hosts[node.name] = SimulatedClient(host, node.name, self.loop)
 
     def _add_router(self, node: Node) -> None:
-        router = Router(self._neighbours)
+        router = self._routers[node.name] = Router(self._neighbours)
         for described in node.interfaces:
             self._interfaces[LinkEnd(node.name, described.name)] = router.ip.add_interface(
                 described.name,
@@ -171,13 +206,11 @@ class SimulatedLab:
         self.simulator.add_stack(node.name, router)
 
     def _add_switch(self, node: Node) -> None:
-        interfaces = [
-            Interface(number, described.name, LinkType.ETHERNET, _mac(described), described.mtu)
-            for number, described in enumerate(node.interfaces, 1)
-        ]
-        for interface in interfaces:
-            self._interfaces[LinkEnd(node.name, interface.name)] = interface
-        self.simulator.add_stack(node.name, Switch(interfaces))
+        switch = self._switches[node.name] = Switch()
+        for described in node.interfaces:
+            port = switch.add_port(described.name, _mac(described), described.mtu)
+            self._interfaces[LinkEnd(node.name, described.name)] = port
+        self.simulator.add_stack(node.name, switch)
 
     def _link(self, node: str, interface: str) -> SimulatedLink:
         end = LinkEnd(node, interface)
@@ -189,6 +222,16 @@ class SimulatedLab:
     def _count(self, _now_us: int, wire: str, direction: str, frame: Frame) -> None:
         key = (wire, direction)
         self._carried[key] = self._carried.get(key, 0) + len(frame)
+
+
+def _stations(topology: Topology) -> dict[bytes, bytes]:
+    """Packed address → MAC address of every interface."""
+    return {
+        address.ip.packed: _mac(interface)
+        for node in topology.nodes
+        for interface in node.interfaces
+        for address in interface.addresses
+    }
 
 
 def _no_rate(node: str, interface: str, rate_bit_s: int) -> None:

@@ -44,8 +44,9 @@ class SimulatedRealiser:
     def __init__(self, links: Mapping[LinkEnd, SimulatedLink], seed_of: Callable[[Link, str], int]) -> None:
         self._links = links
         self._seed_of = seed_of
-        self._impairments: dict[tuple[LinkEnd, str], Impairment] = {}
-        self._boxes: dict[LinkEnd, tuple[BoxSettings, ...]] = {}
+        self._impairments: dict[tuple[str, str], Impairment] = {}
+        """By the simulated link's name, which stays when a cable is plugged in elsewhere."""
+        self._boxes: dict[str, tuple[BoxSettings, ...]] = {}
 
     def state(self, impaired: ImpairedLink) -> LinkState:
         link = impaired.link
@@ -58,11 +59,11 @@ class SimulatedRealiser:
             states.append(
                 DirectionState(sender, receiver, impairment, SIMULATED, counters, wire.frames_in_flight)
             )
-        return LinkState(link, states[0], states[1], self._boxes.get(link.first, link.middlebox))
+        return LinkState(link, states[0], states[1], self._boxes.get(simulated.name, link.middlebox))
 
     def _in_force(self, link: Link, direction: str) -> Impairment:
         asked = link.forward if direction == FORWARD else link.backward
-        return self._impairments.get((link.first, direction), asked)
+        return self._impairments.get((self._links[link.first].name, direction), asked)
 
     def put(self, impaired: ImpairedLink, wanted: Mapping[str, Impairment]) -> None:
         link = impaired.link
@@ -70,9 +71,9 @@ class SimulatedRealiser:
         wires = {FORWARD: simulated.forward, BACKWARD: simulated.backward}
         for direction, impairment in wanted.items():
             wires[direction].settings = wire_settings(impairment, link.mtu)
-            self._impairments[link.first, direction] = impairment
+            self._impairments[simulated.name, direction] = impairment
 
     def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
         link = impaired.link
         put_middlebox(boxes, self._links[link.first], self._seed_of(link, FORWARD))
-        self._boxes[link.first] = tuple(boxes)
+        self._boxes[self._links[link.first].name] = tuple(boxes)

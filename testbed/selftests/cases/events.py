@@ -5,7 +5,7 @@ from __future__ import annotations
 from testbed.middlebox.settings import DropMptcpSyns, Strip
 from testbed.selftests.case import case
 from testbed.selftests.judgement import at_least
-from testbed.selftests.lab_view import CaseLab, mib
+from testbed.selftests.lab_view import CaseLab, kib, mib
 
 FAMILIES = ("4", "6")
 EMULATED = {"emulated": "true", "rate": "20mbit"}
@@ -71,3 +71,74 @@ def joins_blocked_until_the_box_goes(lab: CaseLab) -> None:
     transfer.must_speak_mptcp()
     run.client.must_count(MPJoinSynTx=at_least(1), MPJoinSynAckRx=1)
     run.server.must_count(MPJoinSynRx=1, MPJoinAckRx=1)
+
+
+FADING = """[
+  {at: 300ms, link: "client:eth1", impair: {"->": {rate: 20mbit, delay: 20ms, loss: 2%}}},
+  {at: 600ms, link: "client:eth1", impair: {"->": {rate: 10mbit, delay: 60ms, loss: 10%}}},
+  {at: 900ms, link: "client:eth1", set: down},
+  {at: 1400ms, link: "client:eth1", impair: {}},
+  {at: 1500ms, link: "client:eth1", set: up},
+]"""
+
+
+@case(
+    topology="two-paths",
+    groups=("events", "impairment"),
+    families=FAMILIES,
+    variables={"rate": "20mbit", "events": FADING},
+)
+def path_fades_by_the_timeline_of_its_topology(lab: CaseLab) -> None:
+    """The second path becomes bad, goes and comes back, as the topology says: everything arrives."""
+    lab.client.limits(subflows=1)
+    lab.server.limits(subflows=1)
+    lab.client.endpoint("eth1", subflow=True)
+    with lab.measure() as run, lab.start_transfer(mib(6), 0) as transfer:
+        lab.wait_until(1.6)
+    transfer.must_be_intact()
+    transfer.must_speak_mptcp()
+    run.must_not_fall_back()
+    due = [event for event in lab.events if "(due at" in event.text]
+    lab.verdict.must_be_equal("events that happened", 5, len(due))
+
+
+@case(topology="two-paths", groups=("events", "address"), families=FAMILIES, variables={"rate": "20mbit"})
+def address_replaced_by_another(lab: CaseLab) -> None:
+    """The client's second address goes while a subflow uses it, another one comes and is joined from."""
+    lab.client.limits(subflows=2)
+    lab.server.limits(subflows=2)
+    lab.client.endpoint("eth1", subflow=True)
+    old = lab.client.address("eth1")
+    new = {4: "10.0.3.77", 6: "fd00:0:0:3::77"}[lab.family]
+    with lab.measure() as run, lab.start_transfer(mib(6), 0) as transfer:
+        lab.wait_for_count(run.server, "MPJoinAckRx", 1)
+        lab.wait_for_received(transfer, lab.server, mib(1))
+        lab.remove_address("client", "eth1", old)
+        lab.client.remove_endpoint("eth1")
+        lab.add_address("client", "eth1", f"{new}/{24 if lab.family == 4 else 64}")
+        lab.client.endpoint("eth1", subflow=True)
+        lab.wait_for_count(run.server, "MPJoinAckRx", 2)
+    transfer.must_be_intact()
+    transfer.must_speak_mptcp()
+    run.must_not_fall_back()
+    run.client.must_count(MPJoinSynTx=at_least(2), MPJoinSynAckRx=2)
+
+
+@case(topology="roaming", groups=("events", "address"), families=FAMILIES, variables={"rate": "20mbit"})
+def host_moved_to_another_network(lab: CaseLab) -> None:
+    """The client's Wi-Fi goes from one network to another, with another address; LTE carries on meanwhile."""
+    lab.client.limits(subflows=2)
+    lab.server.limits(subflows=2)
+    lab.client.endpoint("wwan0", subflow=True)
+    with lab.measure() as run, lab.start_transfer(mib(6), 0) as transfer:
+        lab.wait_for_count(run.server, "MPJoinAckRx", 1)
+        lab.wait_for_received(transfer, lab.server, mib(1))
+        lab.move("client", "wlan0", "office")
+        lab.client.endpoint("wlan0", subflow=True)
+        lab.wait_for_count(run.server, "MPJoinAckRx", 2)
+        with lab.count_bytes(lab.client, "wlan0") as carried:
+            lab.wait_for_received(transfer, lab.server, mib(6))
+    transfer.must_be_intact()
+    transfer.must_speak_mptcp()
+    run.must_not_fall_back()
+    lab.verdict.must_be_within("bytes on wlan0 after the move", at_least(kib(256)), carried["wlan0"])
