@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp import crypto, handshake
 from mptcp_stack.mptcp.crypto import Key
-from mptcp_stack.tcp import output, syn_cookies
+from mptcp_stack.tcp import output, receive_window, syn_cookies
 from mptcp_stack.tcp.initial_sequence import SEQUENCE_MASK, packed
 from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinSyn, MpJoinSynAck, MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mptcp_stack.listener import Listener
     from mptcp_stack.mptcp.connection import Connection
     from mptcp_stack.tcp.environment import Environment, FourTuple
+    from mptcp_stack.tcp.socket_options import SocketOptions
 
 MAXIMUM_JOINS = 1024
 """Linux's COOKIE_JOIN_SLOTS. A newer join takes the slot of an older one."""
@@ -73,7 +74,7 @@ class StatelessAnswers:
             flags = handshake.flags_for(settings, settings.checksum_enabled)
             key = self._key(four_tuple, cookie)
             mptcp = (MpCapable(handshake.VERSION, flags, key.value, None, None, None),)
-        self._send(four_tuple, syn, cookie, mptcp, now_us)
+        self._send(listener.socket_options, four_tuple, syn, cookie, mptcp, now_us)
 
     def answer_join(
         self,
@@ -95,7 +96,7 @@ class StatelessAnswers:
         local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
         is_backup = connection.path_manager.is_backup(*four_tuple[:2])
         answer = MpJoinSynAck(is_backup, local_id, digest[: handshake.SYN_HMAC_BYTES], nonce)
-        self._send(four_tuple, syn, cookie, (answer,), now_us)
+        self._send(connection.socket_options, four_tuple, syn, cookie, (answer,), now_us)
 
     def _cookie(self, listener: Listener, four_tuple: FourTuple, syn: TcpSegment, now_us: int) -> int:
         listener.cookies_until_us = now_us + syn_cookies.VALID_US
@@ -116,6 +117,7 @@ class StatelessAnswers:
 
     def _send(
         self,
+        socket_options: SocketOptions,
         four_tuple: FourTuple,
         syn: TcpSegment,
         cookie: int,
@@ -129,13 +131,14 @@ class StatelessAnswers:
         if settings.tcp_timestamps and syn.options.timestamp_value is not None:
             options.sack_permitted = syn.options.sack_permitted and settings.tcp_sack
             scale = syn.options.window_scale if settings.tcp_window_scaling else None
-            options.window_scale = None if scale is None else settings.receive_window_scale
+            options.window_scale = None if scale is None else receive_window.scale(settings, socket_options)
             stamp = syn_cookies.encode_timestamp(now_us // 1000, scale, options.sack_permitted)
             offset = environment.numbers.timestamp_offset(local, remote)
             options.timestamp_value = (stamp + offset) & SEQUENCE_MASK
             options.timestamp_echo = syn.options.timestamp_value
         has_timestamps = options.timestamp_value is not None
-        window = settings.first_window((options.maximum_segment_size or 0) - 12 * has_timestamps)
+        segment_bytes = (options.maximum_segment_size or 0) - 12 * has_timestamps
+        window = receive_window.first_window(settings, socket_options, segment_bytes)
         acknowledgement = (syn.sequence + 1) & SEQUENCE_MASK
         answer = TcpSegment(local_port, remote_port, cookie, acknowledgement, SYN | ACK, window, options)
         environment.counters.increment("TcpOutSegs")

@@ -35,6 +35,7 @@ from mptcp_stack.mptcp.states import (
     follow,
 )
 from mptcp_stack.mptcp.subflow import MptcpSubflow, Role
+from mptcp_stack.tcp import receive_window
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -282,7 +283,7 @@ class Connection:
     def begin_with(self, options: SocketOptions) -> None:
         """Before there is a subflow: what its SYN says depends on some of them."""
         self.socket_options = options
-        receive_tuning.on_options(self)
+        self.receive_buffer.limit = receive_window.first_limit(self.environment.settings, options)
         send_tuning.on_options(self)
 
     def set_socket_options(self, options: SocketOptions) -> None:
@@ -422,6 +423,7 @@ class Connection:
         return self.mode is Mode.MPTCP and self.state in COUNTED_AS_ESTABLISHED and not self.forbids_joins
 
     def on_subflow_established(self, subflow: MptcpSubflow, now_us: int) -> None:
+        receive_tuning.on_established(self, subflow)
         send_tuning.on_established(self, subflow)
         if subflow.is_join:
             self.had_join |= subflow.is_passive

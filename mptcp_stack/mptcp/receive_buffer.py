@@ -27,11 +27,14 @@ class ReceiveBuffer:
         "fin_position",
         "fin_was_taken",
         "limit",
+        "offered_limit",
         "tuning",
     )
 
     def __init__(self, limit: int, counters: Counters) -> None:
         self.limit = limit
+        self.offered_limit = limit
+        """What is offered at most: it rises to ``limit`` with the data that comes."""
         self.tuning: ReceiveTuning | None = None
         self._counters = counters
         self._reassembly = Reassembly(1)
@@ -68,11 +71,19 @@ class ReceiveBuffer:
         """The first position that the peer may not send yet."""
         return self.next_position + self.window()
 
+    def begin(self, offered_bytes: int, offered_limit: int) -> None:
+        """The SYN has offered so much, and so much is offered from now on."""
+        self._right_edge = max(self._right_edge, 1 + offered_bytes)
+        self.offered_limit = min(self.limit, offered_limit)
+
     def window(self) -> int:
         """Bytes that the peer may send beyond ``next_position``."""
         readable = self._ready.length if self._gathered is None else self.readable_bytes
         next_position = self._reassembly.next_position + self.fin_was_taken
-        edge = next_position + max(0, self.limit - readable)
+        room = self.limit - readable
+        if room > self.offered_limit:
+            room = self.offered_limit
+        edge = next_position + room if room > 0 else next_position
         if edge > self._right_edge:
             self._right_edge = edge
         return self._right_edge - next_position
@@ -87,6 +98,8 @@ class ReceiveBuffer:
         if self.fin_position is not None and end > self.fin_position:
             counters.increment("MPTcpExtDSSNotMatching")
             return False
+        if self.tuning is not None and self.offered_limit < self.tuning.offered_target:
+            self.offered_limit = self.tuning.risen(self.offered_limit, len(data))
         merges = self._reassembly.merges
         placement, ready = self._reassembly.insert(position, data)
         if placement is not Placement.IN_ORDER:

@@ -9,20 +9,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcp_stack.tcp import output
+from mptcp_stack.tcp.receive_window import window_of
+
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
     from mptcp_stack.settings import StackSettings
 
 _FIRST_SEGMENTS = 10
 """What a sender may send at once (RFC 6928)."""
+_TINY_BYTES = 128
 
 
 class ReceiveTuning:
-    """Made when the first data is read."""
+    """Made when the first data is read. ``offered_target`` is where the window that is offered rises to.
 
-    __slots__ = ("_copied_bytes", "_per_round_trip", "_since_us")
+    It rises with the data that comes (tcp_grow_window), so that who sends in tiny packets, which take more
+    memory than they bring data, does not get all of a large window.
+    """
 
-    def __init__(self, expected_bytes: int, now_us: int) -> None:
+    __slots__ = ("_copied_bytes", "_per_round_trip", "_segment_bytes", "_since_us", "offered_target")
+
+    def __init__(self, expected_bytes: int, segment_bytes: int, now_us: int) -> None:
+        self._segment_bytes = segment_bytes
+        self.offered_target = 0
         self._per_round_trip = max(1, expected_bytes)
         self._copied_bytes = 0
         self._since_us = now_us
@@ -38,6 +49,12 @@ class ReceiveTuning:
         self._copied_bytes = 0
         self._since_us = now_us
 
+    def risen(self, offered_bytes: int, length: int) -> int:
+        """What is offered at most after a packet with so much data."""
+        if length < _TINY_BYTES:
+            return offered_bytes
+        return min(self.offered_target, offered_bytes + 2 * max(length, self._segment_bytes))
+
     def _grow(self, connection: Connection) -> None:
         before, now = self._per_round_trip, self._copied_bytes
         self._per_round_trip = now
@@ -48,12 +65,9 @@ class ReceiveTuning:
         buffer = connection.receive_buffer
         window += buffer.bytes_beyond_gaps
         largest = window_of(connection.environment.settings.tcp_rmem[2])
-        buffer.limit = max(buffer.limit, min(window, largest))
-
-
-def window_of(buffer_bytes: int) -> int:
-    """What is offered of a buffer: the rest is for what packets take beside their payload (Linux's ratio)."""
-    return buffer_bytes >> 1
+        if min(window, largest) > buffer.limit:
+            buffer.limit = min(window, largest)
+            self.offered_target = min(buffer.limit, connection.socket_options.window_clamp or buffer.limit)
 
 
 def is_tuned(connection: Connection) -> bool:
@@ -68,7 +82,8 @@ def on_read(connection: Connection, length: int) -> None:
     if tuning is None:
         segment_bytes = max((subflow.base_mss for subflow in connection.subflows), default=1)
         expected = min(connection.receive_buffer.limit, _FIRST_SEGMENTS * segment_bytes)
-        tuning = connection.receive_buffer.tuning = ReceiveTuning(expected, connection.last_data_received_us)
+        since_us = connection.last_data_received_us
+        tuning = connection.receive_buffer.tuning = ReceiveTuning(expected, segment_bytes, since_us)
     tuning.on_read(connection, length, now_us)
 
 
@@ -83,10 +98,46 @@ def _longest_round_trip_us(connection: Connection) -> int:
     )
 
 
+def on_established(connection: Connection, subflow: MptcpSubflow) -> None:
+    """What the SYN offered goes on until the buffer grows, but for the room that is kept back."""
+    if subflow.is_join:
+        return
+    if connection.environment.settings.receive_buffer_bytes:
+        return
+    buffer = connection.receive_buffer
+    first_window = output.first_window(subflow, is_answer=subflow.is_passive)
+    offered = min(_first_clamp(buffer.limit, output.local_mss(subflow)), first_window)
+    buffer.begin(first_window, _whole_units(offered, subflow.rcv_wnd_scale))
+
+
 def on_options(connection: Connection) -> None:
     """SO_RCVBUF fixes the size. What was offered already stays good (RFC 9293 §3.8.6)."""
-    fixed_bytes = connection.socket_options.receive_buffer_bytes
-    if fixed_bytes:
-        # A SYN may have offered this before anything else was sent.
-        connection.receive_buffer.window()
-        connection.receive_buffer.limit = window_of(fixed_bytes)
+    options, buffer = connection.socket_options, connection.receive_buffer
+    # A SYN may have offered this before anything else was sent.
+    buffer.window()
+    if options.receive_buffer_bytes:
+        buffer.limit = buffer.offered_limit = window_of(options.receive_buffer_bytes)
+    if options.window_clamp:
+        buffer.offered_limit = min(buffer.offered_limit, options.window_clamp)
+        if buffer.tuning is not None:
+            buffer.tuning.offered_target = min(buffer.limit, options.window_clamp)
+
+
+def window_clamp(connection: Connection) -> int:
+    """The largest window that may be offered now, as TCP_WINDOW_CLAMP tells it."""
+    buffer = connection.receive_buffer
+    if connection.socket_options.window_clamp or not connection.subflows:
+        return connection.socket_options.window_clamp
+    if buffer.tuning is not None and buffer.tuning.offered_target:
+        return buffer.tuning.offered_target
+    return _first_clamp(buffer.limit, output.local_mss(connection.subflows[0]))
+
+
+def _first_clamp(limit: int, segment_bytes: int) -> int:
+    """Room for one segment is kept back, as long as there are two."""
+    return min(limit, max(2 * segment_bytes, limit - segment_bytes))
+
+
+def _whole_units(window: int, scale: int) -> int:
+    """Rounded up to what the window field can tell, as Linux does."""
+    return -(-window >> scale) << scale

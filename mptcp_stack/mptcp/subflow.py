@@ -10,7 +10,7 @@ from mptcp_stack.mptcp import dispatch, early_data, handshake, incoming, outgoin
 from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
 from mptcp_stack.mptcp.states import DataState, Mode
-from mptcp_stack.tcp import passive_handshake
+from mptcp_stack.tcp import passive_handshake, receive_window
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.retransmission_queue import Chunk
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -110,6 +110,7 @@ class MptcpSubflow(Subflow):
         self.reset_reason: int | None = None
         super().__init__(environment, local[0], local[1], remote[0], remote[1])
         self.socket_options = connection.socket_options
+        self.rcv_wnd_scale = receive_window.scale(environment.settings, self.socket_options)
         self.send_buffer_bytes = environment.settings.tcp_wmem[1]
         """Its share of the connection's send buffer."""
         self.confirm_timer = environment.timers.timer(self._on_confirm_timer)

@@ -25,6 +25,8 @@ Name = tuple[int, int]
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 SEND_BUFFER: Name = (SOL_SOCKET, int(socket.SO_SNDBUF))
 RECEIVE_BUFFER: Name = (SOL_SOCKET, int(socket.SO_RCVBUF))
+WINDOW_CLAMP: Name = (IPPROTO_TCP, int(socket.TCP_WINDOW_CLAMP))
+_LEAST_WINDOW_CLAMP = 1152
 TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
 TCP_FASTOPEN_KEY: Name = (IPPROTO_TCP, 33)
 BEFORE_CONNECTING: frozenset[Name] = frozenset(
@@ -103,6 +105,7 @@ _FIELDS: dict[Name, _IntegerField] = {
     (IPPROTO_TCP, int(socket.TCP_FASTOPEN)): _IntegerField("fast_open_queue"),
     (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): _IntegerField("fast_open_connect", maximum=1),
     (IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE): _IntegerField("fast_open_no_cookie", maximum=1),
+    WINDOW_CLAMP: _IntegerField("window_clamp", may_be_zero=True),
     (IPPROTO_TCP, int(socket.TCP_USER_TIMEOUT)): _IntegerField("user_timeout_us", _MILLISECOND_US),
 }
 
@@ -148,6 +151,8 @@ def set_common(
         return _set_buffer(options, settings, buffer, number)
     if field is None:
         return options
+    if (level, option) == WINDOW_CLAMP and number:
+        number = max(number, _LEAST_WINDOW_CLAMP)
     return field.write(options, number)
 
 

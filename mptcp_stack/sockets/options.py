@@ -11,6 +11,7 @@ from collections.abc import Callable
 from errno import EINVAL
 from typing import TYPE_CHECKING
 
+from mptcp_stack.mptcp import receive_tuning
 from mptcp_stack.sockets import mptcp_options, subflow_options
 from mptcp_stack.sockets.common_options import (
     BEFORE_CONNECTING,
@@ -22,6 +23,7 @@ from mptcp_stack.sockets.common_options import (
     SOL_SOCKET,
     TCP_CONGESTION,
     TCP_MAXSEG,
+    WINDOW_CLAMP,
     Name,
     get_common,
     set_common,
@@ -61,6 +63,8 @@ def set_option(connection: Connection, level: int, option: int, value: bytes) ->
         return subflow_options.set_on(connection, option, value)
     if (level, option) in BEFORE_CONNECTING:
         raise OSError(EINVAL, "the socket is connected")
+    if (level, option) == WINDOW_CLAMP and not any(value[: INTEGER.size]):
+        raise OSError(EINVAL, "a connection cannot be freed from its bound")
     settings = connection.environment.settings
     connection.set_socket_options(set_common(connection.socket_options, settings, level, option, value))
     return b""
@@ -123,6 +127,7 @@ _READERS: dict[Name, Callable[[Connection], bytes]] = {
     (IPPROTO_TCP, int(socket.TCP_INFO)): _read_tcp_info,
     RECEIVE_BUFFER: lambda connection: INTEGER.pack(2 * connection.receive_buffer.limit),
     SEND_BUFFER: lambda connection: INTEGER.pack(connection.send_buffer.limit),
+    WINDOW_CLAMP: lambda connection: INTEGER.pack(receive_tuning.window_clamp(connection)),
     TCP_CONGESTION: _read_congestion_control,
     TCP_MAXSEG: _read_segment_size,
     (IPPROTO_TCP, TCP_IS_MPTCP): lambda connection: INTEGER.pack(connection.is_mptcp),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcp_stack.tcp import receive_window
 from mptcp_stack.tcp.explicit_congestion import ECT_0, syn_flags
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.mptcp_options import MptcpOption
@@ -39,7 +40,7 @@ def mss_towards(environment: Environment, local: bytes, remote: bytes) -> int:
 def first_window(subflow: Subflow, *, is_answer: bool) -> int:
     """What a SYN or SYN/ACK offers."""
     segment_bytes = local_mss(subflow) - (subflow.timestamp_bytes if is_answer else 0)
-    return subflow.environment.settings.first_window(segment_bytes)
+    return receive_window.first_window(subflow.environment.settings, subflow.socket_options, segment_bytes)
 
 
 def super_segment_limit(subflow: Subflow) -> int:

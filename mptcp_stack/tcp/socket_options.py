@@ -26,6 +26,8 @@ class SocketOptions:
     """0: as long as ``tcp_retries2`` lasts (RFC 9293 §3.8.3)."""
     receive_buffer_bytes: int = 0
     """0: tuned; else what SO_RCVBUF has fixed, half of which is window."""
+    window_clamp: int = 0
+    """No larger window is offered (TCP_WINDOW_CLAMP); 0: as large as the buffer allows."""
     send_buffer_bytes: int = 0
     """0: tuned; else what SO_SNDBUF has fixed."""
     maximum_segment_size: int = 0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from errno import EDOM, ENOPROTOOPT
 
-from mptcp_stack.mptcp.receive_tuning import window_of
 from mptcp_stack.sockets.common_options import (
     INTEGER,
+    RECEIVE_BUFFER,
     SEND_BUFFER,
     TCP_FASTOPEN_KEY,
     TCP_MAXSEG,
+    WINDOW_CLAMP,
     get_common,
     set_common,
 )
@@ -26,8 +26,6 @@ from testbed.packetdrill.userspace_descriptors import DescriptorTable, StreamSoc
 
 TCP_IS_MPTCP = 43
 IPPROTO_MPTCP = 262
-MINIMUM_RECEIVE_BUFFER = 2304
-MAXIMUM_BUFFER = 1 << 30
 INTEGER_BYTES = 4
 LINGER_BYTES = 8
 TIME_BYTES = 16
@@ -53,7 +51,7 @@ _TIMEOUTS: dict[Name, str] = {
     (_SOCKET, int(socket.SO_SNDTIMEO)): "send_timeout_us",
 }
 _QUICK_ACK: Name = (_TCP, int(socket.TCP_QUICKACK))
-_RECEIVE_BUFFER: Name = (_SOCKET, int(socket.SO_RCVBUF))
+_OF_THE_CONNECTION: frozenset[Name] = frozenset({TCP_MAXSEG, SEND_BUFFER, RECEIVE_BUFFER, WINDOW_CLAMP})
 
 
 class SocketOptions:
@@ -100,13 +98,11 @@ class SocketOptions:
         reader = self._readers.get(name)
         if reader is not None:
             return reader(endpoint)
-        if name == _RECEIVE_BUFFER:
-            return self._receive_buffer_of(endpoint)
         if name in _KEPT:
             return endpoint.options.get(name, 0)
         if name == _QUICK_ACK and endpoint.connection is not None:
             return int(endpoint.connection.acknowledges_quickly)
-        if name in (TCP_MAXSEG, SEND_BUFFER) and endpoint.connection is not None:
+        if name in _OF_THE_CONNECTION and endpoint.connection is not None:
             data = get_option(endpoint.connection, *name)
         else:
             data = get_common(endpoint.socket_options, self._stack.settings, *name, INTEGER_BYTES)
@@ -123,8 +119,6 @@ class SocketOptions:
             self._set_linger(endpoint, value)
         elif name in _TIMEOUTS:
             setattr(endpoint, _TIMEOUTS[name], _timeout_us(value))
-        elif name == _RECEIVE_BUFFER and endpoint.connection is None:
-            self._set_receive_buffer(endpoint, number_argument(value, "value"))
         elif name in _KEPT:
             endpoint.options[name] = int(bool(number_argument(value, "value")))
         elif name == _QUICK_ACK and endpoint.connection is not None:
@@ -145,18 +139,6 @@ class SocketOptions:
         is_on = number_argument(value.get("onoff", value.get("l_onoff")), "onoff")
         seconds = number_argument(value.get("linger", value.get("l_linger")), "linger")
         endpoint.linger = (int(bool(is_on)), max(0, seconds))
-
-    def _receive_buffer_of(self, endpoint: StreamSocket) -> int:
-        if endpoint.connection is not None:
-            return 2 * endpoint.connection.receive_buffer.limit
-        return endpoint.options.get(_RECEIVE_BUFFER, 2 * self._stack.settings.first_receive_limit)
-
-    def _set_receive_buffer(self, endpoint: StreamSocket, size: int) -> None:
-        """The size is doubled, as by Linux. It holds for connections that begin after it, on any socket."""
-        doubled = max(MINIMUM_RECEIVE_BUFFER, 2 * min(max(size, 0), MAXIMUM_BUFFER))
-        settings = replace(self._stack.settings, receive_buffer_bytes=window_of(doubled))
-        endpoint.options[_RECEIVE_BUFFER] = doubled
-        self._stack.settings = self._stack.environment.settings = settings
 
 
 def _take_error(endpoint: StreamSocket) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp import send_tuning
 from mptcp_stack.mptcp.connection import Connection
-from mptcp_stack.mptcp.receive_tuning import window_of
 from mptcp_stack.simulator import Simulator
+from mptcp_stack.tcp.receive_window import window_of
 from testbed.soak.hosts import Hosts, address_of
 from testbed.soak.scenario import ConversationPlan, Pace, Pattern
 

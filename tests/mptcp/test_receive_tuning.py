@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ from mptcp_stack.device.in_memory import WireSettings
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.settings import StackSettings, apply_sysctl, read_sysctl
+from mptcp_stack.sockets.options import get_option, set_option
 from tests.mptcp.network import Network, Transfer
 
 V4 = "10.0.1.1"
@@ -47,6 +50,26 @@ def test_without_tuning_the_first_window_bounds_the_rate() -> None:
     network, near, far = opened(StackSettings(tcp_moderate_rcvbuf=False))
     assert rate_bit_s(network, near, far, 2_000_000) < 1.1 * FIRST_WINDOW * 8 / 0.1
     assert far.receive_buffer.limit == FIRST_WINDOW
+
+
+def test_a_clamp_bounds_what_is_offered() -> None:
+    network, near, far = opened()
+    set_option(far, socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, struct.pack("=i", 20_000))
+    transfer = Transfer(near, far, 1_000_000).without_shutdown()
+    network.simulator.run_until(lambda: transfer.advance() or transfer.offset > 400_000)
+    assert far.receive_buffer.window() <= 20_000
+    assert struct.unpack("=i", get_option(far, socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP)) == (20_000,)
+
+
+def test_windows_rise_with_the_data_that_comes() -> None:
+    """Twice as much as came, once the buffer is larger (tcp_grow_window)."""
+    network, near, far = opened()
+    transfer = Transfer(near, far, 5_000_000).without_shutdown()
+    network.simulator.run_until(lambda: transfer.advance() or far.receive_buffer.limit > FIRST_WINDOW)
+    limit, offered, received = far.receive_buffer.limit, far.receive_buffer.window(), len(transfer.received)
+    assert offered < limit // 2
+    network.simulator.run_until(lambda: transfer.advance() or far.receive_buffer.window() >= limit)
+    assert len(transfer.received) - received >= (limit - offered) // 2 - 2 * 65536
 
 
 def test_the_largest_buffer_of_the_host_is_the_limit() -> None:

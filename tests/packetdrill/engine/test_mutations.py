@@ -11,7 +11,7 @@ TCP_DATA = (
     TCP_ACCEPTED
     + """\
 +0   write(4, "hello", 5) = 5
-+0   > P. 1:6(5) ack 1 win 512
++0   > P. 1:6(5) ack 1 win 501
 +0.1 < P. 1:11(10) ack 6 win 256
 +0~+.05 > . 6:6(0) ack 11
 +0   ioctl(4, SIOCINQ, [10]) = 0
@@ -108,9 +108,9 @@ MUTATIONS = [
     Mutation(TCP_DATA, "> P. 1:6(5)", "> P. 2:7(5)", "sequence"),
     Mutation(TCP_DATA, "> P. 1:6(5)", "> P. 1:5(4)", "length"),
     Mutation(TCP_DATA, "1:6(5) ack 1", "1:6(5) ack 2", "ack"),
-    Mutation(TCP_DATA, "ack 1 win 512", "ack 1 win 513", "win"),
+    Mutation(TCP_DATA, "ack 1 win 501", "ack 1 win 502", "win"),
     Mutation(TCP_DATA, "> P. 1:6(5)", "> . 1:6(5)", "flags"),
-    Mutation(TCP_DATA, "ack 1 win 512", "ack 1 win 512 urg 1", "urg"),
+    Mutation(TCP_DATA, "ack 1 win 501", "ack 1 win 501 urg 1", "urg"),
     Mutation(TCP_DATA, "+0~+.05 >", "+.02~+.05 >", "time"),
     Mutation(TCP_DATA, "[10]) = 0", "[11]) = 0", "argument 3"),
     Mutation(TCP_DATA, "1000) = 10\n", "1000) = 11\n", "return value"),
