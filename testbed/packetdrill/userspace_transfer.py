@@ -169,7 +169,17 @@ def _take(source: Endpoint, limit: int) -> bytes | None:
     return b"" if source.is_at_end else None
 
 
+def _without_urgency(endpoint: Endpoint, flags: int) -> int:
+    """MPTCP has no urgent data (RFC 8684 §3.3): as for Linux MSG_OOB means nothing to its sockets."""
+    return (
+        flags & ~socket.MSG_OOB
+        if isinstance(endpoint, StreamSocket) and endpoint.protocol == "mptcp"
+        else flags
+    )
+
+
 def _receiving(endpoint: Endpoint, length: int, flags: int, deliver: Deliver) -> Try:
+    flags = _without_urgency(endpoint, flags)
     if flags & ~_KNOWN_RECEIVE_FLAGS:
         raise ValueError("flags: the bundled stack knows MSG_DONTWAIT, MSG_PEEK and MSG_WAITALL")
     if not isinstance(endpoint, (StreamSocket, ByteEndpoint)):
@@ -195,6 +205,7 @@ def _receiving(endpoint: Endpoint, length: int, flags: int, deliver: Deliver) ->
 
 
 def sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
+    flags = _without_urgency(endpoint, flags)
     if flags & ~_KNOWN_SEND_FLAGS:
         raise ValueError("flags: the bundled stack knows MSG_DONTWAIT and MSG_NOSIGNAL")
     if isinstance(endpoint, ByteEndpoint):
