@@ -1,4 +1,4 @@
-"""Whether active opens should try MPTCP at all, after a path that dropped its SYNs (RFC 8684 §3.9.2).
+"""Whether active opens should try MPTCP at all, after a path that dropped its SYNs (RFC 8684 §3.9.3).
 
 As in Linux the memory is one for the host, not one for each destination: a middlebox that drops MP_CAPABLE
 most often is the one next to the host.

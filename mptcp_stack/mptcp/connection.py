@@ -490,7 +490,7 @@ class Connection:
             # One direction has ended: nobody may join any more, and Linux does not wait for it.
             ending.end_alone(self, now_us)
         elif not self.close_timer.is_set:
-            # Break before make: wait for a new subflow (RFC 8684 §3.9.1), as long as Linux does.
+            # Break before make: wait for a new subflow (RFC 8684 §3.3.3), as long as Linux does.
             self.close_timer.set(now_us + self.environment.settings.close_timeout_us)
 
     def _waits_to_be_accepted(self) -> bool:

@@ -1,4 +1,4 @@
-"""RFC 8684 §3.9.2: what is remembered of paths that drop MP_CAPABLE."""
+"""RFC 8684 §3.9.3: what is remembered of paths that drop MP_CAPABLE."""
 
 from __future__ import annotations
 
