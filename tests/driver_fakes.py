@@ -50,7 +50,7 @@ class FakeConnection:
         del self.incoming[:max_bytes]
         return data
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: Buffer, *, urgent: bool = False) -> int:
         accepted = bytes(data[: min(self.room, self.largest_write)])
         self.room -= len(accepted)
         self.outgoing += accepted

@@ -20,6 +20,7 @@ from mptcp_stack.mptcp import (
     receive_tuning,
     reinjection,
     send_tuning,
+    urgent_reading,
 )
 from mptcp_stack.mptcp.crypto import Key
 from mptcp_stack.mptcp.interfaces import Acceptor, ConnectionHost, PathManager, Scheduler
@@ -39,6 +40,7 @@ from mptcp_stack.tcp import receive_window
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import Acknowledge, State
+from mptcp_stack.tcp.urgent import UrgentData
 from mptcp_stack.wire.frame import Buffer
 from mptcp_stack.wire.mptcp_options import MpTcpRst
 
@@ -99,6 +101,7 @@ class Connection:
         "state",
         "subflows",
         "to_open",
+        "urgent",
         "uses_64bit_data_ack",
         "write_closed",
     )
@@ -145,6 +148,7 @@ class Connection:
         self.retransmitted_bytes = 0
         self.last_reset: MpTcpRst | None = None
         self.push_marks: PushMarks | None = None
+        self.urgent: UrgentData | None = None
         self.error: int | None = None
         self.on_change: Callable[[], None] | None = None
         self._identifiers = 0
@@ -172,6 +176,8 @@ class Connection:
 
     @property
     def readable_bytes(self) -> int:
+        if self.urgent is not None:
+            return urgent_reading.readable_bytes(self, self.urgent)
         return self.receive_buffer.readable_bytes
 
     @property
@@ -202,6 +208,8 @@ class Connection:
 
     def read(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes``; b"" when nothing is there (``end_of_stream`` tells whether more will come)."""
+        if self.urgent is not None:
+            max_bytes = urgent_reading.bytes_to_read(self, self.urgent, max_bytes)
         data = self.receive_buffer.read(max_bytes)
         if data:
             receive_tuning.on_read(self, len(data))
@@ -223,10 +231,11 @@ class Connection:
             if not subflow.acknowledging.on_read(subflow, is_emptied, now_us):
                 subflow.acknowledging.on_room(subflow, limit, now_us)
 
-    def write(self, data: Buffer, *, more_follows: bool = False) -> int:
+    def write(self, data: Buffer, *, more_follows: bool = False, urgent: bool = False) -> int:
         """The number of bytes taken, 0 when the send buffer is full. Raises OSError when none can be sent.
 
-        With ``more_follows`` (MSG_MORE) what does not fill a segment waits a little for the next write.
+        With ``more_follows`` (MSG_MORE) what does not fill a segment waits a little for the next write. With
+        ``urgent`` (MSG_OOB) the last byte of it is urgent to TCP, and like all others to MPTCP.
         """
         if self.error is not None and self.error != ENOTCONN:
             raise OSError(self.error, "the connection has failed")
@@ -238,6 +247,8 @@ class Connection:
         accepted = self.send_buffer.write(data)
         if accepted:
             self.more_follows = more_follows
+            if urgent:
+                urgent_reading.on_written(self)
             if self.mode is Mode.PLAIN_TCP and self.subflows:
                 push_marks.on_write(self, start, start + accepted, more_follows)
             self.request_output()

@@ -54,6 +54,11 @@ class ReceiveBuffer:
         return self._ready.length + (len(self._gathered) if self._gathered else 0)
 
     @property
+    def read_position(self) -> int:
+        """Where the next read begins."""
+        return self._reassembly.next_position - self.readable_bytes
+
+    @property
     def end_of_stream(self) -> bool:
         return self.fin_was_taken and not self.readable_bytes
 

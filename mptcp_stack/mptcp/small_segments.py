@@ -28,6 +28,8 @@ def sendable_length(connection: Connection, subflow: MptcpSubflow, limit: int) -
 
 def _must_wait(connection: Connection, subflow: MptcpSubflow) -> bool:
     options = subflow.socket_options
+    if subflow.urgent is not None and subflow.urgent.is_sending(subflow):
+        return False
     if options.cork or connection.more_follows:
         return True
     return (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from mptcp_stack.mptcp import dispatch, early_data, handshake, incoming, outgoing
+from mptcp_stack.mptcp import dispatch, early_data, handshake, incoming, outgoing, urgent_reading
 from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
 from mptcp_stack.mptcp.states import DataState, Mode
@@ -15,6 +15,7 @@ from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.retransmission_queue import Chunk
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.tcp.subflow import Subflow
+from mptcp_stack.tcp.urgent import UrgentData
 from mptcp_stack.wire.frame import Buffer
 from mptcp_stack.wire.mptcp_options import MptcpOption, MpTcpRst
 from mptcp_stack.wire.tcp_segment import TcpSegment
@@ -270,6 +271,15 @@ class MptcpSubflow(Subflow):
 
     def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
         incoming.on_data(self, position - self.data_irs, pieces, now_us)
+
+    def urgent_data(self) -> UrgentData | None:
+        return urgent_reading.urgent_data(self.connection)
+
+    def on_urgent_mark_moved(self) -> None:
+        urgent_reading.on_mark_moved(self.connection)
+
+    def on_urgent_byte(self) -> None:
+        self.connection.notify()
 
     def on_fin(self, now_us: int) -> None:
         self.connection.on_subflow_fin(self, now_us)

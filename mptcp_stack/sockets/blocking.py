@@ -21,6 +21,7 @@ from mptcp_stack.device.interface import Device
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.listener import Listener
+from mptcp_stack.mptcp import urgent_reading
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop
@@ -37,6 +38,7 @@ Result = TypeVar("Result")
 Address = tuple[str, int]
 START_LIMIT_S = 10.0
 MSG_FASTOPEN = 0x20000000
+MSG_OOB = int(socket.MSG_OOB)
 
 
 class StackThread:
@@ -269,9 +271,11 @@ class BlockingSocket:
 
     # --- data ---
 
-    def recv(self, max_bytes: int) -> bytes:
-        """b"" at the end of the stream."""
+    def recv(self, max_bytes: int, flags: int = 0) -> bytes:
+        """b"" at the end of the stream. With MSG_OOB TCP's urgent byte; MPTCP has none, and reads on."""
         stream = self._connected()
+        if flags & MSG_OOB and urgent_reading.knows_urgency(self.connection):
+            return self._thread.call(lambda: urgent_reading.read_apart(self.connection))
         return self._thread.wait(self._receive(stream, max_bytes), self._waiting_time())
 
     async def _receive(self, stream: StreamSocket, max_bytes: int) -> bytes:
@@ -313,13 +317,17 @@ class BlockingSocket:
             self.sendall(data[taken:])
         return len(data)
 
-    def send(self, data: bytes | bytearray | memoryview) -> int:
-        """At least one byte, or BlockingIOError when there is no room and the socket does not block."""
+    def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
+        """At least one byte, or BlockingIOError when there is no room and the socket does not block.
+
+        With MSG_OOB the last byte is urgent to TCP.
+        """
         if self._deferred is not None:
             address, self._deferred = self._deferred, None
             return self._send_first(address, bytes(data))
         stream = self._connected()
-        accepted = self._thread.call(lambda: stream.write_now(bytes(data)))
+        is_urgent = bool(flags & MSG_OOB)
+        accepted = self._thread.call(lambda: stream.write_now(bytes(data), urgent=is_urgent))
         if accepted or not len(data):
             return accepted
         if self._timeout == 0:

@@ -89,6 +89,7 @@ class _IntegerField:
 _SECOND_US, _MILLISECOND_US = 1_000_000, 1_000
 _FIELDS: dict[Name, _IntegerField] = {
     (SOL_SOCKET, int(socket.SO_KEEPALIVE)): _IntegerField("keep_alive", is_flag=True),
+    (SOL_SOCKET, int(socket.SO_OOBINLINE)): _IntegerField("urgent_inline", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_NODELAY)): _IntegerField("no_delay", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_CORK)): _IntegerField("cork", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_KEEPIDLE)): _IntegerField(

@@ -175,10 +175,13 @@ class StreamSocket:
                 while not self._connection.check_writable():
                     await self._change.wait()
 
-    def write_now(self, data: Buffer) -> int:
-        """Queues what there is room for, maybe nothing. Raises OSError."""
+    def write_now(self, data: Buffer, *, urgent: bool = False) -> int:
+        """Queues what there is room for, maybe nothing. Raises OSError.
+
+        With ``urgent`` (MSG_OOB) the last byte of it is urgent to TCP.
+        """
         self._check_writable()
-        accepted = self._connection.write(data)
+        accepted = self._connection.write(data, urgent=True) if urgent else self._connection.write(data)
         if accepted:
             self._wake()
         return accepted

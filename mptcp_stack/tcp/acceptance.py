@@ -11,6 +11,7 @@ from mptcp_stack.tcp import (
     passive_handshake,
     peer_fin,
     retransmission_timer,
+    urgent,
 )
 from mptcp_stack.tcp.loss_recovery import on_acknowledgement
 from mptcp_stack.tcp.reassembly import Placement
@@ -19,7 +20,7 @@ from mptcp_stack.tcp.states import CAN_RECEIVE, COUNTED_AS_ESTABLISHED, Acknowle
 from mptcp_stack.tcp.subflow import Subflow
 from mptcp_stack.tcp.tail_loss_probe import TIMER_SLACK_US
 from mptcp_stack.wire.sequence import unwrap
-from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN, TcpSegment
+from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN, URG, TcpSegment
 
 _CHALLENGE_INTERVAL_US = 500_000
 """Linux's tcp_invalid_ratelimit: answers to senseless segments are at least this far apart."""
@@ -58,9 +59,13 @@ def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence
     subflow.last_received_us = now_us
     if subflow.state is State.SYN_RECEIVED and not _finish_passive_open(subflow, segment, now_us):
         return False
-    return _process_acknowledgement(subflow, segment, sequence, now_us) and subflow.on_segment(
-        segment, now_us
-    )
+    if not _process_acknowledgement(subflow, segment, sequence, now_us):
+        return False
+    if not subflow.on_segment(segment, now_us):
+        return False
+    if segment.flags & URG or subflow.urgent is not None:
+        urgent.on_segment(subflow, segment, sequence)
+    return True
 
 
 def _process_in_syn_sent(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:

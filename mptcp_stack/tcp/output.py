@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mptcp_stack.tcp import receive_window
+from mptcp_stack.tcp import receive_window, urgent
 from mptcp_stack.tcp.explicit_congestion import ECT_0, syn_flags
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.mptcp_options import MptcpOption
@@ -88,7 +88,7 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
 
 
 def _segment(subflow: Subflow, sequence: int, flags: int, window: int, options: TcpOptions) -> TcpSegment:
-    return TcpSegment(
+    segment = TcpSegment(
         subflow.local_port,
         subflow.remote_port,
         sequence & SEQUENCE_MASK,
@@ -97,6 +97,9 @@ def _segment(subflow: Subflow, sequence: int, flags: int, window: int, options: 
         window,
         options,
     )
+    if subflow.urgent is not None:
+        urgent.mark_header(subflow, subflow.urgent, segment, sequence)
+    return segment
 
 
 def _send(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mptcp_stack.congestion.interface import Path
 from mptcp_stack.tcp.retransmission_queue import Chunk
+from mptcp_stack.tcp.urgent import UrgentData
 from mptcp_stack.wire.frame import Buffer
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_segment import TcpSegment
@@ -78,6 +79,18 @@ class SubflowOwner(ABC):
     @abstractmethod
     def on_data(self, position: int, pieces: list[Buffer], now_us: int) -> None:
         """In-order bytes, the first of them at ``position`` of the peer's sequence space."""
+
+    @abstractmethod
+    def urgent_data(self) -> UrgentData | None:
+        """Where urgent data is kept; None where it has no meaning."""
+
+    @abstractmethod
+    def on_urgent_mark_moved(self) -> None:
+        """Another byte is going to be the urgent one."""
+
+    @abstractmethod
+    def on_urgent_byte(self) -> None:
+        """The peer's urgent byte has come."""
 
     @abstractmethod
     def on_fin(self, now_us: int) -> None:

@@ -15,6 +15,8 @@ class SocketOptions:
 
     no_delay: bool = False
     cork: bool = False
+    urgent_inline: bool = False
+    """Urgent data is read in line with the rest (SO_OOBINLINE)."""
     keep_alive: bool = False
     keep_idle_us: int = 0
     """0, as for the next two: as the host's ``tcp_keepalive_time`` says."""

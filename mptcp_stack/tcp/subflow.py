@@ -40,6 +40,7 @@ from mptcp_stack.tcp.states import (
     follow,
 )
 from mptcp_stack.tcp.tail_loss_probe import TailProbe
+from mptcp_stack.tcp.urgent import UrgentData
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, SYN, TcpSegment
 
@@ -118,6 +119,7 @@ class Subflow(SubflowOwner):
         "timestamp_offset",
         "timestamp_recent",
         "timestamps_enabled",
+        "urgent",
         "waiting_fin_position",
         "window_scale_enabled",
     )
@@ -130,6 +132,7 @@ class Subflow(SubflowOwner):
         self.remote, self.remote_port = remote, remote_port
         self.state = State.CLOSED
         self.fast_open: Opening | None = None
+        self.urgent: UrgentData | None = None
         self.soft_error: int | None = None
         """What ICMP has said since the peer was heard of last (RFC 5461 §2.2)."""
         self.socket_options = DEFAULT_SOCKET_OPTIONS
@@ -393,7 +396,8 @@ class Subflow(SubflowOwner):
         A quarter of the congestion window at most, so that acknowledgements keep a steady clock.
         """
         limit = output.super_segment_limit(self)
-        if limit <= self.segment_bytes:
+        is_urgent = self.urgent is not None and self.urgent.is_sending(self)
+        if limit <= self.segment_bytes or is_urgent:
             return self.segment_bytes
         share = max(2 * self.segment_bytes, self.congestion.congestion_window // 4)
         return min(limit, share) // self.segment_bytes * self.segment_bytes

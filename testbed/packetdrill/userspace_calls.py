@@ -26,6 +26,7 @@ from stat import S_ISREG
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import DataState
+from mptcp_stack.mptcp.urgent_reading import is_at_mark
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import is_unspecified, v4_mapped
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, Value
@@ -61,6 +62,7 @@ from testbed.packetdrill.userspace_time_limits import limited
 from testbed.packetdrill.userspace_transfer import TransferCalls
 
 IPPROTO_MPTCP = 262
+SIOCATMARK = 0x8905
 SIOCOUTQNSD = 0x894B
 MAXIMUM_FILE_BYTES = 16 << 20
 SECOND_US = 1_000_000
@@ -366,6 +368,8 @@ def _queued_bytes(endpoint: StreamSocket, request: int) -> int:
     connection = endpoint.connection
     if request == termios.FIONREAD:
         return endpoint.readable_bytes
+    if request == SIOCATMARK:
+        return int(connection is not None and is_at_mark(connection))
     if request == termios.TIOCOUTQ:
         return connection.unacknowledged_bytes if connection is not None else 0
     if request == SIOCOUTQNSD:

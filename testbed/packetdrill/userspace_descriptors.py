@@ -179,6 +179,8 @@ class StreamSocket(Endpoint):
             events |= select.POLLHUP
         if ended:
             events |= select.POLLIN | select.POLLRDNORM | select.POLLRDHUP
+        if connection.urgent is not None and connection.urgent.is_readable:
+            events |= select.POLLPRI
         if self.readable_bytes:
             events |= select.POLLIN | select.POLLRDNORM
         if connection.check_writable():

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from errno import EINVAL, ENOTCONN, EPIPE
 
+from mptcp_stack.mptcp import urgent_reading
 from testbed.packetdrill.stack_under_test import Value
 from testbed.packetdrill.userspace_attempts import (
     Done,
@@ -28,7 +29,9 @@ MAXIMUM_CALL_BYTES = 64 << 20
 MSG_FASTOPEN = 0x20000000
 SPLICE_F_NONBLOCK = 2
 _KNOWN_RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_WAITALL | socket.MSG_PEEK | socket.MSG_NOSIGNAL
-_KNOWN_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE | MSG_FASTOPEN
+_KNOWN_SEND_FLAGS = (
+    socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE | socket.MSG_OOB | MSG_FASTOPEN
+)
 _CHUNK_BYTES = 65_536
 
 Deliver = Callable[[bytes], dict[int, Value]]
@@ -170,7 +173,7 @@ def _take(source: Endpoint, limit: int) -> bytes | None:
 
 
 def _without_urgency(endpoint: Endpoint, flags: int) -> int:
-    """MPTCP has no urgent data (RFC 8684 §3.3): as for Linux MSG_OOB means nothing to its sockets."""
+    """As for Linux MSG_OOB means nothing to MPTCP's sockets."""
     return (
         flags & ~socket.MSG_OOB
         if isinstance(endpoint, StreamSocket) and endpoint.protocol == "mptcp"
@@ -180,8 +183,12 @@ def _without_urgency(endpoint: Endpoint, flags: int) -> int:
 
 def _receiving(endpoint: Endpoint, length: int, flags: int, deliver: Deliver) -> Try:
     flags = _without_urgency(endpoint, flags)
+    if flags & socket.MSG_OOB and isinstance(endpoint, StreamSocket):
+        connection, keep = connection_of(endpoint), bool(flags & socket.MSG_PEEK)
+        byte = urgent_reading.read_apart(connection, keep=keep) if length else b""
+        return finished(len(byte), deliver(byte))
     if flags & ~_KNOWN_RECEIVE_FLAGS:
-        raise ValueError("flags: the bundled stack knows MSG_DONTWAIT, MSG_PEEK and MSG_WAITALL")
+        raise ValueError("flags: the bundled stack knows MSG_DONTWAIT, MSG_OOB, MSG_PEEK and MSG_WAITALL")
     if not isinstance(endpoint, (StreamSocket, ByteEndpoint)):
         raise OSError(EINVAL, "nothing can be read from it")
     gathered = bytearray()
@@ -207,7 +214,7 @@ def _receiving(endpoint: Endpoint, length: int, flags: int, deliver: Deliver) ->
 def sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
     flags = _without_urgency(endpoint, flags)
     if flags & ~_KNOWN_SEND_FLAGS:
-        raise ValueError("flags: the bundled stack knows MSG_DONTWAIT and MSG_NOSIGNAL")
+        raise ValueError("flags: the bundled stack knows MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL and MSG_OOB")
     if isinstance(endpoint, ByteEndpoint):
         return finished(endpoint.put(data))
     if not isinstance(endpoint, StreamSocket):
@@ -218,7 +225,7 @@ def sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
     def attempt(_now_us: int) -> Done | None:
         nonlocal sent
         try:
-            accepted = _write_some(endpoint, data[sent:], bool(flags & socket.MSG_MORE))
+            accepted = _write_some(endpoint, data[sent:], flags)
         except OSError:
             if sent:
                 return Done(sent)
@@ -232,7 +239,7 @@ def sending(endpoint: Endpoint, data: bytes, flags: int) -> Try:
     return attempt
 
 
-def _write_some(endpoint: StreamSocket, data: bytes, more_follows: bool) -> int:
+def _write_some(endpoint: StreamSocket, data: bytes, flags: int) -> int:
     """As tcp_sendmsg() has it: the connection's error once, from then on EPIPE."""
     connection = endpoint.connection
     if connection is None or endpoint.listener is not None:
@@ -244,7 +251,8 @@ def _write_some(endpoint: StreamSocket, data: bytes, more_follows: bool) -> int:
         raise OSError(EPIPE, "sending was shut down")
     if endpoint.is_connecting or not data:
         return 0
-    return connection.write(data, more_follows=more_follows)
+    more_follows, urgent = bool(flags & socket.MSG_MORE), bool(flags & socket.MSG_OOB)
+    return connection.write(data, more_follows=more_follows, urgent=urgent)
 
 
 def _with_outputs(attempt: Try, outputs: dict[int, Value]) -> Try:
