@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp import output
+from mptcp_stack.tcp.buffers import shared
 from mptcp_stack.tcp.receive_window import window_of
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def on_established(connection: Connection, subflow: MptcpSubflow) -> None:
     buffer = connection.receive_buffer
     first_window = output.first_window(subflow, is_answer=subflow.is_passive)
     offered = min(_first_clamp(buffer.limit, output.local_mss(subflow)), first_window)
-    buffer.begin(first_window, _whole_units(offered, subflow.rcv_wnd_scale))
+    buffer.begin(first_window, shared(_whole_units(offered, subflow.rcv_wnd_scale)))
 
 
 def on_options(connection: Connection) -> None:

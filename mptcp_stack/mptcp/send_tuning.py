@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp.send_buffer import PIECE_BYTES
+from mptcp_stack.tcp.buffers import shared
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
@@ -64,7 +65,7 @@ def follow_subflows(connection: Connection) -> None:
     for subflow in established:
         limit += subflow.send_buffer_bytes
     buffer = connection.send_buffer
-    is_more, buffer.limit = limit > buffer.limit, limit
+    is_more, buffer.limit = limit > buffer.limit, shared(limit)
     if is_more and buffer.is_short and buffer.is_writable:
         connection.notify()
 
@@ -89,4 +90,4 @@ def _expand(subflow: MptcpSubflow, settings: StackSettings) -> None:
     segments = max(_LEAST_SEGMENTS, subflow.congestion.congestion_window // subflow.segment_bytes)
     wanted = min(_WINDOWS * segments * packet_bytes, largest)
     if wanted > subflow.send_buffer_bytes:
-        subflow.send_buffer_bytes = wanted
+        subflow.send_buffer_bytes = shared(wanted)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 
 from mptcp_stack.wire.frame import Buffer
 
 Parts = tuple[Buffer, ...]
+
+
+@lru_cache(maxsize=1024)
+def shared(number: int) -> int:
+    """The same object for equal numbers: idle connections need not each keep one of their own."""
+    return number
+
 
 _MAXIMUM_PARTS = 16
 """More parts than this are joined: a device takes only so many at once."""
