@@ -84,6 +84,7 @@ class EndpointTable:
                     )
                 chosen = known.identifier
         self._endpoints[chosen] = Endpoint(chosen, address, flags, interface, port=port)
+        self._next_identifier = max(self._next_identifier, chosen)
         return chosen
 
     def add_implicit(self, address: bytes) -> Endpoint:
@@ -152,10 +153,11 @@ class EndpointTable:
             raise ConfigurationError(f"endpoint id {identifier} is taken")
 
     def _free_identifier(self) -> int:
-        """The next id in turn, as the kernel counts them: wrapping at 255, skipping those in use."""
-        for _ in range(255):
-            candidate = self._next_identifier
-            self._next_identifier = candidate % 255 + 1
-            if candidate not in self._endpoints:
-                return candidate
+        """The first that is free from the highest on, else from 1 on: as the kernel counts them."""
+        for start in (self._next_identifier, 1):
+            for candidate in range(start, 256):
+                if candidate not in self._endpoints:
+                    # The search goes on from here even where it has begun anew.
+                    self._next_identifier = candidate
+                    return candidate
         raise ConfigurationError("all 255 endpoint ids are taken")

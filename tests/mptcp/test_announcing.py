@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mptcp_stack.wire.addresses import parse_address
 from mptcp_stack.wire.frame import Frame
 from tests.mptcp.network import Network, join_all
@@ -74,3 +76,21 @@ def test_a_withdrawal_comes_before_the_end_of_its_subflows() -> None:
     network.simulator.run_until(lambda: len(far.subflows) == 1)
     assert sent[0].startswith("client:eth1"), sent
     assert network.server.counters["MPTcpExtRmAddr"] == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        ((None, None, 100, None, 254, None, None, None), (1, 2, 100, 101, 254, 255, 3, 4)),
+        ((None, 254, None, None, 253, None, None, None), (1, 254, 255, 2, 253, 3, 4, 5)),
+    ],
+)
+def test_ids_follow_the_highest_and_wrap_around(
+    wanted: tuple[int | None, ...], given: tuple[int, ...]
+) -> None:
+    manager = Network().client.path_manager
+    ids = [
+        manager.add_endpoint(parse_address(f"10.0.1.{100 + number}"), identifier=identifier)
+        for number, identifier in enumerate(wanted)
+    ]
+    assert tuple(ids) == given
