@@ -217,8 +217,7 @@ def on_reset(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
     for option in segment.options.mptcp:
         if isinstance(option, MpTcpRst):
             subflow.environment.counters.increment("MPTcpExtMPRstRx")
-            subflow.reset_reason = option.reason
-            subflow.connection.last_reset = option
+            subflow.reset_received = subflow.connection.last_reset = option
         elif isinstance(option, MpFail):
             subflow.environment.counters.increment("MPTcpExtMPFailRx")
     for option in segment.options.mptcp:

@@ -36,6 +36,8 @@ class PathEvent:
     server_side: bool | None = None
     deny_join_id0: bool | None = None
     reset_reason: int | None = None
+    reset_flags: int | None = None
+    """1: the peer calls the reason of its reset transient (RFC 8684 §3.6)."""
 
 
 class Subscription:
@@ -111,6 +113,7 @@ class PathEvents:
     def on_subflow(self, name: str, subflow: MptcpSubflow, error: int | None = None) -> None:
         """sub_established, sub_closed or sub_priority."""
         connection = subflow.connection
+        reset = subflow.reset_received if name == "sub_closed" else None
         if not self.subscriptions or (name == "sub_closed" and connection.state is not DataState.ESTABLISHED):
             return
         self.tell(
@@ -123,7 +126,8 @@ class PathEvents:
                 remote_id=subflow.remote_id,
                 backup=subflow.counts_as_backup,
                 error=error,
-                reset_reason=subflow.reset_reason if name == "sub_closed" else None,
+                reset_reason=None if reset is None else reset.reason,
+                reset_flags=None if reset is None else int(reset.transient),
             )
         )
 

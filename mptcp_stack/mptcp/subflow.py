@@ -70,7 +70,7 @@ class MptcpSubflow(Subflow):
         "probe_bytes",
         "remote_id",
         "remote_nonce",
-        "reset_reason",
+        "reset_received",
         "role",
         "send_buffer_bytes",
         "sends_mp_capable",
@@ -108,7 +108,7 @@ class MptcpSubflow(Subflow):
         self.sends_mp_capable = True
         self.mappings = MappingTable()
         self.pending_signals: list[MptcpOption] = []
-        self.reset_reason: int | None = None
+        self.reset_received: MpTcpRst | None = None
         super().__init__(environment, local[0], local[1], remote[0], remote[1])
         self.socket_options = connection.socket_options
         self.rcv_wnd_scale = receive_window.scale(environment.settings, self.socket_options)
@@ -345,7 +345,6 @@ class MptcpSubflow(Subflow):
 
     def reset_with_reason(self, reason: int, error: int | None, now_us: int, *extra: MptcpOption) -> None:
         """A RST with MP_TCPRST (RFC 8684 §3.6), which established subflows count."""
-        self.reset_reason = reason
         if self.connection.mode is Mode.PLAIN_TCP:
             self.reset(now_us, error)
             return

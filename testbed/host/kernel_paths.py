@@ -43,7 +43,7 @@ _EVENT_NAMES = {
     15: "listener_created",
     16: "listener_closed",
 }
-_NUMBERS = {1: "token", 3: "loc_id", 4: "rem_id", 12: "error", 16: "reset_reason"}
+_NUMBERS = {1: "token", 3: "loc_id", 4: "rem_id", 12: "error", 16: "reset_reason", 17: "reset_flags"}
 _ADDRESSES = {5: "saddr", 6: "saddr", 7: "daddr", 8: "daddr"}
 _PORTS = {9: "sport", 10: "dport"}
 _EVENT_BACKUP, _EVENT_FLAGS, _SERVER_SIDE = 11, 13, 18

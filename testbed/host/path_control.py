@@ -15,7 +15,7 @@ from testbed.host.messages import from_json
 
 EventFields = dict[str, object]
 """``event`` (its name) and those of token, family, saddr, sport, daddr, dport, loc_id, rem_id, backup, error,
-server_side, deny_join_id0 and reset_reason that it has."""
+server_side, deny_join_id0, reset_reason and reset_flags that it has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,5 +88,6 @@ def _fields(event: PathEvent) -> EventFields:
         "server_side": event.server_side,
         "deny_join_id0": event.deny_join_id0,
         "reset_reason": event.reset_reason,
+        "reset_flags": event.reset_flags,
     }
     return fields | {name: value for name, value in others.items() if value is not None}

@@ -11,6 +11,7 @@ import pytest
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.path_events import MAXIMUM_WAITING_EVENTS, PathEvent, Subscription
 from mptcp_stack.settings import StackSettings, apply_sysctl
+from mptcp_stack.wire.mptcp_options import MpTcpRst
 from tests.mptcp.network import PORT, Network, Transfer, join_all
 from tests.mptcp.test_joins import SUBFLOW, client_address, server_address
 
@@ -84,6 +85,18 @@ def test_events_of_a_connection_s_life() -> None:
     assert seen[1].server_side
     assert (seen[4].remote_id, seen[4].backup) == (5, False)
     assert seen[6].token == far.local_key.token
+
+
+def test_the_reason_of_a_reset_is_told_where_it_arrives() -> None:
+    """RFC 8684 §3.6: whether to try again is the controller's decision."""
+    network, at_client, at_server = managed()
+    near, far = establish(network)
+    join(network, near, far)
+    far.subflows[1].reset(network.simulator.now_us, None, (MpTcpRst(reason=2, transient=True),))
+    network.simulator.run_until(lambda: len(near.subflows) == 1)
+    told, own = (events.take()[-1] for events in (at_client, at_server))
+    assert (told.name, told.reset_reason, told.reset_flags) == ("sub_closed", 2, 1)
+    assert (own.name, own.reset_reason, own.reset_flags) == ("sub_closed", None, None)
 
 
 def test_announced_address_is_echoed_and_joined_on_command() -> None:
