@@ -150,6 +150,10 @@ class Wire:
             for data in self.rewrite(packet.to_bytes(), index):
                 self._enqueue(Frame(data), now_us)
 
+    def pass_on(self, data: bytes, now_us: int) -> None:
+        """A packet that ``rewrite`` had kept, and that goes on now."""
+        self._enqueue(Frame(data), now_us)
+
     def _is_oversized(self, packet: Frame) -> bool:
         """A super-segment is measured by its segments."""
         length = len(packet) - self.link_layer.header_length

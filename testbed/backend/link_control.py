@@ -14,7 +14,7 @@ from testbed.backend.impaired_links import Built, ImpairedLink
 from testbed.emulator.configuration import settings_from_object, settings_to_object
 from testbed.emulator.control import EmulatorClient
 from testbed.errors import UsageError
-from testbed.middlebox.settings import BoxSettings, boxes_from_objects, boxes_to_objects
+from testbed.middlebox.settings import BoxCounters, BoxSettings, boxes_from_objects, boxes_to_objects
 from testbed.topology.impairments import (
     WORDS,
     combine,
@@ -60,6 +60,8 @@ class LinkState:
     backward: DirectionState
     middlebox: tuple[BoxSettings, ...] = ()
     """The boxes that are switched on."""
+    box_counters: tuple[BoxCounters, ...] = ()
+    """What they have done since."""
 
 
 class Realiser(Protocol):
@@ -128,6 +130,14 @@ class LinkControl:
 
     def states(self) -> list[LinkState]:
         return [self.state(link) for link in self._links]
+
+    def box_counters(self) -> dict[LinkEnd, tuple[BoxCounters, ...]]:
+        """What the boxes of each link have done since they are there, by the link's first end."""
+        found = {}
+        for impaired in self._built.links:
+            if counters := self._realiser.state(impaired).box_counters:
+                found[impaired.link.first] = counters
+        return found
 
     def change(
         self, link: Link, words: Mapping[str, str], directions: Sequence[str] = (FORWARD, BACKWARD)
@@ -218,7 +228,8 @@ class EmulatorRealiser:
             )
             for direction, sender, receiver in directions_of(link)
         ]
-        return LinkState(link, states[0], states[1], boxes_from_objects(shown["middlebox"]))
+        counters = tuple(BoxCounters(**each) for each in shown["box_counters"])
+        return LinkState(link, states[0], states[1], boxes_from_objects(shown["middlebox"]), counters)
 
     def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
         with self._emulator() as emulator:

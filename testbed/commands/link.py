@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from testbed.errors import UsageError
-from testbed.middlebox.settings import box_text
+from testbed.middlebox.settings import box_text, counters_text
 
 if TYPE_CHECKING:
     from testbed.backend.lab import Lab
@@ -119,6 +119,8 @@ def state_lines(state: LinkState) -> Iterator[str]:
             yield f"      {', '.join(decisions)}{_lateness(direction)}"
     for box in state.middlebox:
         yield f"  middlebox  {box_text(box)}"
+    for counters in state.box_counters:
+        yield f"      {counters_text(counters)}"
 
 
 SHOWN = (
@@ -153,6 +155,7 @@ def _object(state: LinkState) -> dict[str, object]:
         "->": _direction_object(state.forward),
         "<-": _direction_object(state.backward),
         "middlebox": [asdict(box) for box in state.middlebox],
+        "box_counters": [asdict(counters) for counters in state.box_counters],
     }
 
 

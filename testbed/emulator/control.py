@@ -146,6 +146,7 @@ def _shown(link: EmulatedLink) -> dict[str, object]:
     return {
         "name": link.name,
         "middlebox": boxes_to_objects(link.boxes),
+        "box_counters": [dataclasses.asdict(counters) for counters in link.box_counters],
         "->": _direction(link.forward) | {"overrun": link.near.overflowed()},
         "<-": _direction(link.backward) | {"overrun": link.far.overflowed()},
     }

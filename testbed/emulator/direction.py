@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from mptcp_stack.device.link_model import OVERFLOWED, LinkCounters, LinkModel, LinkSettings, flip_bit
-from mptcp_stack.device.segmentation import complete_checksum, segment_frame
+from mptcp_stack.device.segmentation import segment_frame
 from mptcp_stack.device.virtio_header import FLAG_NEEDS_CHECKSUM, HEADER_LENGTH, decode, encode
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.wire.frame import Frame
@@ -26,6 +26,8 @@ MAXIMUM_BYTES_IN_FLIGHT: Final = 64 << 20
 _BOOKKEEPING_BYTES: Final = 256
 """What a frame in flight costs beyond its bytes."""
 _NO_OFFLOAD: Final = bytes(HEADER_LENGTH)
+_RELEASE: Final = b""
+"""Scheduled in the place of a frame, for what a box holds."""
 DROPPED_BY_A_BOX: Final = "dropped by a middlebox"
 
 FrameFunction = Callable[[Frame, int], Iterable[Frame]]
@@ -34,6 +36,20 @@ FrameFunction = Callable[[Frame, int], Iterable[Frame]]
 It sees packets as on a real wire, before the link model; it mends the checksums of what it changes, and may
 complete unfinished ones with :func:`mptcp_stack.device.segmentation.complete_checksum`.
 """
+
+
+class Holder(Protocol):
+    """A box that may keep frames for a while."""
+
+    def next_release_us(self) -> int | None:
+        """When the next of them is to go on."""
+        ...
+
+    def release(self, now_us: int) -> Iterable[Frame]:
+        """Those that are to go on by now."""
+        ...
+
+
 Observer = Callable[[memoryview | bytes, int, str], None]
 """Told of every frame that is offered: its bytes behind their virtio-net header, valid during the call; the
 time in us; and in words what befell it beside being passed on.
@@ -75,9 +91,11 @@ class LinkDirection:
         "_is_transparent",
         "_model",
         "_needs_packets",
+        "_release_at_us",
         "_schedule",
         "_send",
         "counters",
+        "holder",
         "name",
         "observer",
     )
@@ -94,6 +112,9 @@ class LinkDirection:
         self._send = send
         self._schedule = schedule
         self.observer: Observer | None = None
+        self.holder: Holder | None = None
+        """The box on the path, if it may hold frames back for a while."""
+        self._release_at_us: int | None = None
         self._function: FrameFunction | None = None
         self._frames_in_flight = 0
         self._bytes_in_flight = 0
@@ -157,12 +178,14 @@ class LinkDirection:
                 return
             for packet in packets:
                 remaining = list(self._function(packet, now_us))
-                if not remaining:
+                if not remaining and not self._holds():
                     self.counters.filtered += 1
                     if self.observer is not None:
                         self.observer(encode(packet) + packet.to_bytes(), now_us, DROPPED_BY_A_BOX)
                 for frame in remaining:
                     self._carry(encode(frame) + frame.to_bytes(), now_us)
+            if self.holder is not None:
+                self._await_release(self.holder)
         except MalformedPacketError:
             self.counters.malformed += 1
 
@@ -185,8 +208,32 @@ class LinkDirection:
             self._bytes_in_flight += len(copy) + _BOOKKEEPING_BYTES
             self._schedule(arrival_us, self, copy)
 
+    def _holds(self) -> bool:
+        """Whether a box has kept something, as what did not go on just now."""
+        return self.holder is not None and self.holder.next_release_us() is not None
+
+    def _await_release(self, holder: Holder) -> None:
+        at_us = holder.next_release_us()
+        if at_us is not None and at_us != self._release_at_us:
+            self._release_at_us = at_us
+            self._schedule(at_us, self, _RELEASE)
+
+    def _release(self, late_us: int) -> None:
+        """Something that a box holds is to go on."""
+        holder, due_us = self.holder, self._release_at_us
+        if holder is None or due_us is None:
+            return
+        now_us = due_us + late_us
+        self._release_at_us = None
+        for frame in holder.release(now_us):
+            self._carry(encode(frame) + frame.to_bytes(), now_us)
+        self._await_release(holder)
+
     def arrive(self, data: bytes, late_us: int) -> None:
         """A scheduled frame's time has come, ``late_us`` ago."""
+        if data is _RELEASE:
+            self._release(late_us)
+            return
         self._frames_in_flight -= 1
         self._bytes_in_flight -= len(data) + _BOOKKEEPING_BYTES
         counters = self.counters
@@ -212,17 +259,8 @@ class LinkDirection:
         """The link went down: the schedule has dropped what was on its way."""
         self.counters.cut_off += self._frames_in_flight
         self._frames_in_flight = self._bytes_in_flight = 0
+        self._release_at_us = None
         self._model.clear()
-
-
-def frame_function(change: Callable[[bytes], Iterable[bytes]]) -> FrameFunction:
-    """For a box that wants whole frames with finished checksums, as they are on a real wire."""
-
-    def function(frame: Frame, now_us: int) -> list[Frame]:
-        whole = complete_checksum(frame, ETHERNET_HEADER_BYTES).to_bytes()
-        return [Frame(data) for data in change(whole)]
-
-    return function
 
 
 def _cut(frame: Frame) -> list[Frame]:

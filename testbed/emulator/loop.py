@@ -10,11 +10,12 @@ from typing import Final
 
 from testbed.emulator.batch_receiver import BatchReceiver
 from testbed.emulator.configuration import LinkConfiguration
-from testbed.emulator.direction import LinkDirection, frame_function
+from testbed.emulator.direction import LinkDirection
+from testbed.emulator.link_box import LinkBox
 from testbed.emulator.port import LINK_IS_DOWN, Port
 from testbed.emulator.timer import Timer
 from testbed.middlebox.chain import Middlebox
-from testbed.middlebox.settings import BoxSettings
+from testbed.middlebox.settings import BoxCounters, BoxSettings
 
 _SPIN_US: Final = 40
 """What is due this soon is not worth a sleep: waking up takes as long."""
@@ -38,12 +39,15 @@ class EmulatedLink:
     def put_boxes(self, boxes: Sequence[BoxSettings]) -> None:
         """In the place of those that were there. They know nothing of what passed before."""
         self.boxes = tuple(boxes)
-        if not boxes:
-            self.forward.function = self.backward.function = None
-            return
-        middlebox = Middlebox(self.boxes, self._seed)
-        self.forward.function = frame_function(middlebox.forward)
-        self.backward.function = frame_function(middlebox.backward)
+        self._middlebox = Middlebox(self.boxes, self._seed) if boxes else None
+        for direction in (self.forward, self.backward):
+            box = LinkBox(self._middlebox, direction.name) if self._middlebox is not None else None
+            direction.function = direction.holder = box
+
+    @property
+    def box_counters(self) -> list[BoxCounters]:
+        """What the boxes have done since they are there."""
+        return self._middlebox.counters if self._middlebox is not None else []
 
     def direction(self, name: str) -> LinkDirection:
         """``->`` or ``<-``. Raises KeyError."""

@@ -23,6 +23,8 @@ PACKET_KINDS: Final = ("syn", "syn_ack", "third_ack", "data", "ack")
 BOTH: Final = "both"
 FORWARD: Final = "->"
 BACKWARD: Final = "<-"
+NAT_IDLE_TIMEOUT_US: Final = 7_440_000_000
+"""2 hours 4 minutes, the least for established connections (RFC 5382, REQ-5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,93 @@ class Reset:
     kind: Literal["reset"] = "reset"
 
 
+@dataclass(frozen=True, slots=True)
+class Nat44:
+    """Translates addresses and ports of IPv4: what is behind it appears under one address.
+
+    The inside is where the direction comes from. See :mod:`testbed.middlebox.nat_box`.
+    """
+
+    direction: str = FORWARD
+    address: str = ""
+    """Of the outer side, in the network beyond."""
+    idle_timeout_us: int = NAT_IDLE_TIMEOUT_US
+    """After which a connection that is silent is forgotten."""
+    kind: Literal["nat44"] = "nat44"
+
+
+@dataclass(frozen=True, slots=True)
+class Nat66:
+    """The same for IPv6."""
+
+    direction: str = FORWARD
+    address: str = ""
+    idle_timeout_us: int = NAT_IDLE_TIMEOUT_US
+    kind: Literal["nat66"] = "nat66"
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesce:
+    """Joins consecutive segments of a connection."""
+
+    direction: str = BOTH
+    packet_bytes: int = 1500
+    """Of the longest IP packet that it makes."""
+    options: str = "equal"
+    """Only where options are "equal"; or else it keeps those of the "first"."""
+    hold_us: int = 500
+    """So long it waits for the next segment."""
+    kind: Literal["coalesce"] = "coalesce"
+
+
+@dataclass(slots=True)
+class BoxCounters:
+    """What a box has done to packets in one of its directions, and to those that came the other way."""
+
+    kind: str
+    direction: str
+    seen: int = 0
+    changed: int = 0
+    dropped: int = 0
+    added: int = 0
+    """More packets than came."""
+
+
+_DEEDS: Final = {
+    "strip": "stripped",
+    "rewrite": "rewritten",
+    "split": "cut",
+    "nat44": "translated",
+    "nat66": "translated",
+    "coalesce": "joined",
+    "duplicate_options": "repeated",
+    "randomise_sequence": "renumbered",
+}
+
+
+def counters_text(counters: BoxCounters) -> str:
+    """For people: only what happened."""
+    counts = (
+        (counters.changed, _DEEDS.get(counters.kind, "changed")),
+        (counters.dropped, "dropped"),
+        (counters.added, "added"),
+    )
+    done = "".join(f", {count} {word}" for count, word in counts if count)
+    return f"{counters.kind} {counters.direction}: {counters.seen} packets{done}"
+
+
 BoxSettings = (
-    Strip | DropMptcpSyns | Firewall | Rewrite | Split | RandomiseSequence | DuplicateOptions | Reset
+    Strip
+    | DropMptcpSyns
+    | Firewall
+    | Rewrite
+    | Split
+    | Coalesce
+    | RandomiseSequence
+    | DuplicateOptions
+    | Reset
+    | Nat44
+    | Nat66
 )
 KINDS: Final[Mapping[str, type[BoxSettings]]] = {
     kind().kind: kind
@@ -109,9 +196,12 @@ KINDS: Final[Mapping[str, type[BoxSettings]]] = {
         Firewall,
         Rewrite,
         Split,
+        Coalesce,
         RandomiseSequence,
         DuplicateOptions,
         Reset,
+        Nat44,
+        Nat66,
     )
 }
 
@@ -137,7 +227,11 @@ def box_text(box: BoxSettings) -> str:
     words = []
     for field in dataclasses.fields(box):
         value = getattr(box, field.name)
-        if value != field.default:
+        if value == field.default:
+            continue
+        if field.name.endswith("_us"):
+            words.append(f"{field.name.removesuffix('_us')}: {value / 1000:g}ms")
+        else:
             shown = f"[{', '.join(value)}]" if isinstance(value, tuple) else value
             words.append(f"{field.name}: {shown}")
     return f"{box.kind} {{{', '.join(words)}}}"

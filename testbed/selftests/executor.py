@@ -6,7 +6,7 @@ import asyncio
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import FrameType
@@ -171,6 +171,9 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     except Exception as error:
         outcome, reason = Outcome.ERROR, _traceback(error)
     duration_ms = _elapsed_ms(clock, started_us)
+    # An emulator that does not answer is another's failure.
+    with suppress(TestbedError):
+        lab.note_boxes()
     checks = lab.verdict.checks
     if outcome is None and not checks:
         outcome, reason = Outcome.ERROR, "the case judges nothing"

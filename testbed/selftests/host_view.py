@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from testbed.errors import CapabilityError
 from testbed.host.path_control import PathCommand
 from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
-from testbed.middlebox.settings import BoxSettings
-from testbed.topology.model import Impairment, Node, Topology
+from testbed.middlebox.settings import BoxCounters, BoxSettings
+from testbed.topology.model import Impairment, LinkEnd, Node, Topology
 
 POLL_INTERVAL_S = 0.02
 EVENT_LIMIT_S = 15.0
@@ -109,6 +109,10 @@ class NetworkControl(Protocol):
         ...
 
     def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None: ...
+
+    def box_counters(self) -> Mapping[LinkEnd, Sequence[BoxCounters]]:
+        """What the boxes of each link have done since they are there, by the link's first end."""
+        ...
 
     def reconfigure(self, topology: Topology) -> None:
         """Addresses, routes and cables as in another topology with the same nodes and links."""

@@ -60,7 +60,6 @@ class CaseLab(CaseNetwork):
         self.server = CaseHost("server", topology.node("server"), agents["server"], family, self.tell)
         self.random = random.Random(seed)
         self.verdict = Verdict()
-        self.notes: list[str] = []
         if addressing == "mixed":
             self.client.endpoint_family = self.server.endpoint_family = 4
         self._settled_after_s = settled_after_s

@@ -13,14 +13,14 @@ from testbed.backend.lab import Lab
 from testbed.backend.namespaces import NamespaceBackend
 from testbed.backend.ownership import clean_fragments, read_labs, undo
 from testbed.errors import CapabilityError, LabError
-from testbed.middlebox.settings import BoxSettings
+from testbed.middlebox.settings import BoxCounters, BoxSettings
 from testbed.selftests.capture import captured_links
 from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab, LabOpener
 from testbed.selftests.observations import Realised
 from testbed.selftests.results import Run
 from testbed.selftests.run_topology import run_topology
-from testbed.topology.model import Impairment, Topology
+from testbed.topology.model import Impairment, LinkEnd, Topology
 
 LOG_LINES = 200
 """Of each agent's log, at the end."""
@@ -130,6 +130,9 @@ class NamespaceNetwork:
         """Raises UsageError."""
         links = self._lab.links
         links.put_boxes(links.link_at(f"{node}:{interface}"), boxes)
+
+    def box_counters(self) -> Mapping[LinkEnd, Sequence[BoxCounters]]:
+        return self._lab.links.box_counters()
 
     def reconfigure(self, topology: Topology) -> None:
         self._lab.reconfigure(topology)

@@ -12,7 +12,7 @@ from functools import partial
 from ipaddress import ip_address, ip_interface
 
 from testbed.errors import UsageError
-from testbed.middlebox.settings import BoxSettings, box_text
+from testbed.middlebox.settings import BoxSettings, box_text, counters_text
 from testbed.selftests.clock import Clock, RealClock
 from testbed.selftests.host_view import NetworkControl
 from testbed.selftests.observations import TimelineEvent
@@ -32,6 +32,7 @@ class CaseNetwork:
     def __init__(self, topology: Topology, network: NetworkControl, clock: Clock) -> None:
         self.topology = topology
         self.events: list[TimelineEvent] = []
+        self.notes: list[str] = []
         self._network = network
         self._clock = clock
         self._began_us = clock.now_us()
@@ -122,6 +123,16 @@ class CaseNetwork:
         self._network.set_middlebox(node, interface, boxes)
         shown = ", ".join(map(box_text, boxes)) or "switched off"
         self.tell(f"middlebox on {node}:{interface}: {shown}")
+
+    def boxes_changed(self, kind: str) -> int:
+        """How many packets the boxes of one kind have changed: stripped, translated, joined, …"""
+        counted = self._network.box_counters().values()
+        return sum(each.changed for counters in counted for each in counters if each.kind == kind)
+
+    def note_boxes(self) -> None:
+        """Keep what the boxes have done in the reports."""
+        for end, counters in self._network.box_counters().items():
+            self.notes += [f"middlebox on {end}: {counters_text(each)}" for each in counters]
 
     def add_address(self, node: str, interface: str, address: str) -> None:
         """Give an interface one more address, ``10.0.1.7/24``, of its network. Raises UsageError."""

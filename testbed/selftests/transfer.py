@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import dataclass, replace
 
 from mptcp_stack.sockets import structures
@@ -54,6 +56,11 @@ class Transfer:
         """Until each side has received this part of its data, ``0 < fraction < 1``. Raises HostError."""
         part = TransferSizes(int(self.sizes.client * fraction), int(self.sizes.server * fraction))
         self._wait_until_arrived(part, timeout_s)
+
+    def send_without_delay(self) -> None:
+        """The client's data goes out as it is written (TCP_NODELAY). Raises HostError."""
+        self._client.wait_for("connected", EVENT_LIMIT_S)
+        self._client.set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, struct.pack("=i", 1))
 
     def wait_until_received(self, host: str, size: int, timeout_s: float = EVENT_LIMIT_S) -> None:
         """Until the client or the server has received so many bytes. Raises HostError."""

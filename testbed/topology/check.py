@@ -10,6 +10,7 @@ from testbed.topology.check_addresses import check_addresses
 from testbed.topology.check_events import check_events
 from testbed.topology.check_hosts import check_hosts
 from testbed.topology.check_impairments import check_impairments
+from testbed.topology.check_middleboxes import check_middleboxes
 from testbed.topology.document import DocumentNode, DocumentPath, Mapping, child
 from testbed.topology.findings import Findings
 from testbed.topology.problems import ProblemCollector, did_you_mean
@@ -59,6 +60,7 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
         except AddressSpaceError as error:
             findings.at_key(("links",), str(error))
     check_hosts(file, addresses, findings)
+    check_middleboxes(file, wiring, addresses, findings)
     said_whole = all(path[0] != "events" for path in fitting.removed)
     check_events(file, wiring if is_whole and links_are_right else None, findings, said_whole=said_whole)
     return CheckedFile(file, wiring, addresses or {})

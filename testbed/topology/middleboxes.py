@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbed.errors import TopologyError
-from testbed.middlebox.settings import KINDS, PACKET_KINDS, SUBTYPES, BoxSettings
+from testbed.middlebox.settings import KINDS, NAT_IDLE_TIMEOUT_US, PACKET_KINDS, SUBTYPES, BoxSettings
 from testbed.topology.document import parse_document, plain_value
 from testbed.topology.problems import ProblemCollector
+from testbed.topology.quantities import Address, DurationUs
 
 _Subtype = Literal[
     "mp_capable",
@@ -81,6 +82,32 @@ class DuplicateOptionsFile(_BoxFile):
     subtypes: _Subtypes = Field(default=list(SUBTYPES), validate_default=True)
 
 
+class CoalesceFile(_BoxFile):
+    """Joins consecutive segments of a connection."""
+
+    packet_bytes: int = Field(default=1500, ge=100, le=65535, description="The longest IP packet it makes.")
+    options: Literal["equal", "first"] = Field(
+        default="equal", description="'first': whatever the others' are, they are lost."
+    )
+    hold: DurationUs = Field(default=500, description="So long it waits for the next segment.")
+
+
+class _NatFile(_BoxFile):
+    direction: Literal["->", "<-"] = Field(default="->", description="From the inside to the outside.")
+    address: Address = Field(description="Of the outer side, in the link's network, that nobody has.")
+    idle_timeout: DurationUs = Field(
+        default=NAT_IDLE_TIMEOUT_US, description="After it a silent connection is forgotten."
+    )
+
+
+class Nat44File(_NatFile):
+    """Translates addresses and ports of IPv4."""
+
+
+class Nat66File(_NatFile):
+    """Translates addresses and ports of IPv6."""
+
+
 class ResetFile(_BoxFile):
     """Sends a reset behind the segment that completes so many bytes."""
 
@@ -93,10 +120,13 @@ class MiddleboxFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     firewall: FirewallFile | None = None
+    nat44: Nat44File | None = None
+    nat66: Nat66File | None = None
     strip: StripFile | None = None
     drop_mptcp_syns: DropMptcpSynsFile | None = None
     rewrite: RewriteFile | None = None
     split: SplitFile | None = None
+    coalesce: CoalesceFile | None = None
     randomise_sequence: RandomiseSequenceFile | None = None
     duplicate_options: DuplicateOptionsFile | None = None
     reset: ResetFile | None = None
@@ -107,25 +137,43 @@ class MiddleboxFile(BaseModel):
         for kind, model in BOX_FILES.items():
             if kind not in self.model_fields_set:
                 continue
-            values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in getattr(self, kind) or model()
-            }
-            found.append(KINDS[kind](**values))
+            said = getattr(self, kind)
+            if said is None and kind in NATS:
+                # The checker says what it lacks.
+                continue
+            found.append(KINDS[kind](**_values(said if said is not None else model())))
         return tuple(found)
+
+
+def _values(said: BaseModel) -> dict[str, Any]:
+    """As the settings have them."""
+    values: dict[str, Any] = {}
+    for name, value in said:
+        if name in ("idle_timeout", "hold"):
+            values[f"{name}_us"] = value
+        elif name == "address":
+            values[name] = str(value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return values
 
 
 BOX_FILES: dict[str, type[BaseModel]] = {
     "firewall": FirewallFile,
+    "nat44": Nat44File,
+    "nat66": Nat66File,
     "strip": StripFile,
     "drop_mptcp_syns": DropMptcpSynsFile,
     "rewrite": RewriteFile,
     "split": SplitFile,
+    "coalesce": CoalesceFile,
     "randomise_sequence": RandomiseSequenceFile,
     "duplicate_options": DuplicateOptionsFile,
     "reset": ResetFile,
 }
 """By their keys."""
+NATS = {"nat44": 4, "nat66": 6}
+"""With their families; they need an address."""
 
 
 def parse_middlebox(text: str) -> tuple[BoxSettings, ...]:

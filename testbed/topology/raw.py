@@ -6,10 +6,9 @@ integer, ``"1500"`` is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,10 +26,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from testbed.topology import impairments, units, values
+from testbed.topology import impairments, values
 from testbed.topology.impairments import Fields
 from testbed.topology.middleboxes import MiddleboxFile
-from testbed.topology.model import IpAddress, IpInterface, IpNetwork
+from testbed.topology.model import IpInterface, IpNetwork
+from testbed.topology.quantities import Address, DurationUs, text_schema, validator
 
 TOPOLOGY_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
 NODE_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
@@ -43,51 +43,25 @@ MINIMUM_MTU_IPV6 = 1280
 MAXIMUM_MTU = 65535
 MAXIMUM_LIMIT = 8
 
-Parsed = TypeVar("Parsed")
-
-
-def _validator(parse: Callable[[object], Parsed]) -> Callable[[object], Parsed]:
-    def validate(value: object) -> Parsed:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise PydanticCustomError("topology", "{message}", {"message": str(error)}) from None
-
-    return validate
-
-
-def _text_schema(pattern: str | None = None, example: str = "") -> WithJsonSchema:
-    schema: dict[str, object] = {"type": "string", "examples": [example]}
-    if pattern is not None:
-        schema["pattern"] = pattern
-    return WithJsonSchema(schema)
-
-
-DurationUs = Annotated[
-    int, PlainValidator(_validator(units.parse_duration_us)), _text_schema(units.DURATION_PATTERN, "5ms")
-]
-Address = Annotated[
-    IpAddress, PlainValidator(_validator(values.parse_address)), _text_schema(None, "10.0.1.1")
-]
 InterfaceAddress = Annotated[
     IpInterface,
-    PlainValidator(_validator(values.parse_interface_address)),
-    _text_schema("/[0-9]{1,3}$", "10.0.1.1/24"),
+    PlainValidator(validator(values.parse_interface_address)),
+    text_schema("/[0-9]{1,3}$", "10.0.1.1/24"),
 ]
 Subnet = Annotated[
-    IpNetwork, PlainValidator(_validator(values.parse_subnet)), _text_schema("/[0-9]{1,3}$", "10.0.1.0/24")
+    IpNetwork, PlainValidator(validator(values.parse_subnet)), text_schema("/[0-9]{1,3}$", "10.0.1.0/24")
 ]
 Destination = Annotated[
-    IpNetwork | None, PlainValidator(_validator(values.parse_destination)), _text_schema(None, "default")
+    IpNetwork | None, PlainValidator(validator(values.parse_destination)), text_schema(None, "default")
 ]
 MacAddress = Annotated[
     str,
-    PlainValidator(_validator(values.parse_mac)),
-    _text_schema("^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", "02:00:00:00:00:01"),
+    PlainValidator(validator(values.parse_mac)),
+    text_schema("^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", "02:00:00:00:00:01"),
 ]
 SysctlValue = Annotated[
     str,
-    PlainValidator(_validator(values.parse_sysctl_value)),
+    PlainValidator(validator(values.parse_sysctl_value)),
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 NodeName = Annotated[str, StringConstraints(pattern=NODE_NAME_PATTERN)]
@@ -218,7 +192,7 @@ class _Word:
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            _validator(partial(impairments.parse_word, self.word))
+            validator(partial(impairments.parse_word, self.word))
         )
 
     def __get_pydantic_json_schema__(

@@ -14,6 +14,8 @@ from mptcp_stack.device.link_model import LinkSettings
 from mptcp_stack.device.virtio_header import encode
 from mptcp_stack.wire.frame import Frame
 from testbed.emulator import direction as direction_module
+from testbed.emulator.link_box import LinkBox
+from testbed.middlebox.chain import Middlebox
 from testbed.middlebox.segment import parse_segment
 from tests.device.packets import ParsedTcp, tcp_frame
 
@@ -201,11 +203,12 @@ def test_a_box_sees_packets_with_finished_checksums() -> None:
     rig = Rig(LinkSettings())
     seen: list[bytes] = []
 
-    def drop_the_first(frame: bytes) -> list[bytes]:
-        seen.append(frame)
-        return [frame] if len(seen) > 1 else []
+    class Dropping(Middlebox):
+        def forward(self, frame: bytes, now_us: int = 0) -> list[bytes]:
+            seen.append(frame)
+            return [frame] if len(seen) > 1 else []
 
-    rig.direction.function = direction_module.frame_function(drop_the_first)
+    rig.direction.function = LinkBox(Dropping((), seed=1), "->")
     rig.direction.offer(offload(SUPER_SEGMENT), 0)
     assert len(seen) == 4
     for frame in seen:

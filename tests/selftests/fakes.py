@@ -10,10 +10,10 @@ from typing import Any
 from mptcp_stack.counters import ALL_NAMES
 from testbed.host.path_control import PathCommand
 from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
-from testbed.middlebox.settings import BoxSettings
+from testbed.middlebox.settings import BoxCounters, BoxSettings
 from testbed.selftests.results import Outcome, Run, RunResult
 from testbed.topology.impairments import impairment_text
-from testbed.topology.model import Impairment, Interface, Node, NodeKind, StackKind, Topology
+from testbed.topology.model import Impairment, Interface, LinkEnd, Node, NodeKind, StackKind, Topology
 
 CLEAN = ConnectionResult(
     bytes_sent=0,
@@ -198,6 +198,9 @@ class FakeNetwork:
 
     def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
         self.calls.append(f"{node}:{interface} boxes {', '.join(box.kind for box in boxes)}")
+
+    def box_counters(self) -> Mapping[LinkEnd, Sequence[BoxCounters]]:
+        return {LinkEnd("client", "eth0"): [BoxCounters("strip", "->", seen=9, changed=2)]}
 
     def reconfigure(self, topology: Topology) -> None:
         self.calls.append("reconfigured")

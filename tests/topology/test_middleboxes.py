@@ -39,8 +39,12 @@ def test_boxes_come_in_the_order_of_the_format() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_defaults_of_the_format_are_those_of_the_boxes(kind: str) -> None:
-    assert boxes(f"{{{kind}: {{}}}}") == (KINDS[kind](),)
-    assert set(BOX_FILES[kind].model_fields) == set(asdict(KINDS[kind]())) - {"kind"}
+    said = {"nat44": "address: 10.0.1.9", "nat66": "address: 'fd00:0:0:1::9'"}.get(kind, "")
+    (box,) = boxes(f"{{{kind}: {{{said}}}}}")
+    address = {"address": said.partition(": ")[2].strip("'")} if said else {}
+    assert asdict(box) == asdict(KINDS[kind]()) | address
+    fields = {name.removesuffix("_us") for name in asdict(KINDS[kind]())}
+    assert set(BOX_FILES[kind].model_fields) == fields - {"kind"}
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,14 @@ def test_defaults_of_the_format_are_those_of_the_boxes(kind: str) -> None:
         ("{split: {payload_bytes: 0}}", 40, "'payload_bytes' must be at least 1, not 0"),
         ("{rewrite: yes}", 26, "'rewrite' must be a mapping, not 'yes'"),
         ("{firewall: {direction: both}}", 39, "'direction' cannot be 'both'"),
+        ("{nat44: {}}", 24, "'address' is missing"),
+        ("{nat44: }", 17, "'nat44' needs an 'address' — of its outer side"),
+        ("{nat44: {address: 10.0.1.9, direction: both}}", 55, "'direction' cannot be 'both'"),
+        ("{nat44: {address: 10.0.1.9, idle_timeout: 5}}", 58, "a time needs a unit, like '5ms'"),
+        ("{nat44: {address: 'fd00::1'}}", 34, "fd00::1 is no address of IPv4"),
+        ("{nat66: {address: 'fd00:0:0:1::1'}}", 34, "a:eth0 has fd00:0:0:1::1 already"),
+        ("{nat44: {address: 10.9.9.9}}", 34, "10.9.9.9 is in no network of the link — they are 10.0.1.0/24"),
+        ("{coalesce: {options: last}}", 37, "'options' cannot be 'last'"),
     ],
 )
 def test_mistakes_are_reported_at_their_places(middlebox: str, column: int, problem: str) -> None:
@@ -74,7 +86,9 @@ def test_plan_shows_the_boxes() -> None:
 
 
 def test_boxes_survive_the_labs_file() -> None:
-    topology = load("{" + ", ".join(f"{kind}: " for kind in KINDS) + "}")
+    said = ["nat44: {address: 10.0.1.9}", "nat66: {address: 'fd00:0:0:1::9', idle_timeout: 5s}"]
+    said += [f"{kind}: " for kind in KINDS if not kind.startswith("nat")]
+    topology = load("{" + ", ".join(said) + "}")
     assert topology_from_json(topology_to_json(topology)) == topology
 
 

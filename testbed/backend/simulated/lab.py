@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
@@ -21,11 +22,11 @@ from testbed.backend.simulated.clock import VirtualClock
 from testbed.backend.simulated.event_loop import VirtualTimeLoop
 from testbed.backend.simulated.forwarding import Router, Switch
 from testbed.backend.simulated.hosts import SimulatedClient, simulated_host
-from testbed.backend.simulated.links import SimulatedRealiser, put_middlebox, wire_settings
+from testbed.backend.simulated.links import SimulatedRealiser, wire_settings
 from testbed.errors import CapabilityError, LabError, UsageError
 from testbed.host.host_stack import HostStackError
 from testbed.host.userspace_set_up import change_network
-from testbed.middlebox.settings import BoxSettings
+from testbed.middlebox.settings import BoxCounters, BoxSettings, Nat44, Nat66
 from testbed.topology.model import Impairment, Link, LinkEnd, Node, NodeKind, StackKind, Topology
 from testbed.topology.model import Interface as TopologyInterface
 
@@ -61,10 +62,12 @@ class SimulatedLab:
                 wire_settings(link.forward, link.mtu),
                 wire_settings(link.backward, link.mtu),
             )
-            put_middlebox(link.middlebox, added, self._seed_of(link, FORWARD))
             self._links[link.first] = self._links[link.second] = added
         self.simulator.add_tap(self._count)
-        self._realiser = SimulatedRealiser(self._links, self._seed_of)
+        self._realiser = SimulatedRealiser(self._links, self.simulator, self._seed_of, self._learn_neighbours)
+        for link in topology.links:
+            if link.middlebox:
+                self.links.put_boxes(link, link.middlebox)
 
     @property
     def links(self) -> LinkControl:
@@ -73,16 +76,26 @@ class SimulatedLab:
         every = tuple(ImpairedLink(link, link.first, link.second) for link in topology.links)
         return LinkControl(Built(topology, every), topology.links, tuple, _no_rate, self._realiser)
 
-    def _seed_of(self, link: Link, direction: str) -> int:
-        return direction_seed(self._seed, link.built_as or str(link.first), direction)
+    def _seed_of(self, link: Link) -> int:
+        return direction_seed(self._seed, link.built_as or str(link.first), FORWARD)
+
+    def _learn_neighbours(self) -> None:
+        """Routers ask nobody: they know who has which address, and who is behind a translator's."""
+        self._neighbours.clear()
+        self._neighbours.update(_stations(self.topology))
+        for link in self.topology.links:
+            for box in self._realiser.boxes_on(link):
+                if isinstance(box, Nat44 | Nat66):
+                    inside = link.first if box.direction == FORWARD else link.second
+                    described = self.topology.node(inside.node).interface(inside.interface)
+                    self._neighbours[ip_address(box.address).packed] = _mac(described)
 
     def reconfigure(self, topology: Topology) -> None:
         """Make of this lab's topology another one: see :mod:`testbed.topology.changes`."""
         before, self.topology = self.topology, topology
         for replugging in repluggings(before, topology):
             self._replug(replugging)
-        self._neighbours.clear()
-        self._neighbours.update(_stations(topology))
+        self._learn_neighbours()
         for change in node_changes(before, topology):
             node = change.after.name
             if node in self.hosts:
@@ -120,6 +133,10 @@ class SimulatedLab:
     def set_middlebox(self, node: str, interface: str, boxes: Sequence[BoxSettings]) -> None:
         """Raises UsageError for an unknown link."""
         self.links.put_boxes(self.links.link_at(f"{node}:{interface}"), boxes)
+
+    def box_counters(self) -> Mapping[LinkEnd, Sequence[BoxCounters]]:
+        """See :class:`testbed.backend.link_control.LinkControl`."""
+        return self.links.box_counters()
 
     def schedule(self, delay_s: float, action: Callable[[], None]) -> None:
         """While time passes in the simulation."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 
-from mptcp_stack.device.in_memory import WireSettings
+from mptcp_stack.device.in_memory import Wire, WireSettings
 from mptcp_stack.device.link_model import LinkSettings
 from mptcp_stack.simulator import Link as SimulatedLink
+from mptcp_stack.simulator import Simulator
 from testbed.backend.impaired_links import ImpairedLink
 from testbed.backend.link_control import BACKWARD, FORWARD, DirectionState, LinkState, directions_of
 from testbed.middlebox.chain import Middlebox
@@ -28,25 +30,60 @@ def wire_settings(impairment: Impairment, mtu: int) -> WireSettings:
     return WireSettings(**(values | {"delay_us": max(settings.delay_us, CABLE_DELAY_US)}))
 
 
-def put_middlebox(boxes: Sequence[BoxSettings], simulated: SimulatedLink, seed: int) -> None:
+class LinkBoxes:
     """Boxes in the middle of a simulated link, in the place of those that were there."""
-    if not boxes:
-        simulated.forward.rewrite = simulated.backward.rewrite = None
-        return
-    middlebox = Middlebox(boxes, seed)
-    simulated.forward.rewrite = lambda frame, index: middlebox.forward(frame)
-    simulated.backward.rewrite = lambda frame, index: middlebox.backward(frame)
+
+    def __init__(
+        self, boxes: Sequence[BoxSettings], simulated: SimulatedLink, seed: int, simulator: Simulator
+    ) -> None:
+        self.settings = tuple(boxes)
+        self.middlebox = Middlebox(boxes, seed)
+        self._simulator = simulator
+        self._awaited_us: dict[str, int] = {}
+        for direction, wire in ((FORWARD, simulated.forward), (BACKWARD, simulated.backward)):
+            wire.rewrite = partial(self._pass, direction, wire) if boxes else None
+
+    def _pass(self, direction: str, wire: Wire, frame: bytes, _index: int) -> list[bytes]:
+        change = self.middlebox.forward if direction == FORWARD else self.middlebox.backward
+        passing = change(frame, self._simulator.now_us)
+        self._await_release(direction, wire)
+        return passing
+
+    def _await_release(self, direction: str, wire: Wire) -> None:
+        at_us = self.middlebox.next_release_us(direction)
+        if at_us is not None and at_us != self._awaited_us.get(direction):
+            self._awaited_us[direction] = at_us
+            self._simulator.call_at(at_us, partial(self._release, direction, wire))
+
+    def _release(self, direction: str, wire: Wire) -> None:
+        self._awaited_us.pop(direction, None)
+        now_us = self._simulator.now_us
+        for frame in self.middlebox.release(direction, now_us):
+            wire.pass_on(frame, now_us)
+        self._await_release(direction, wire)
 
 
 class SimulatedRealiser:
     """See :class:`testbed.backend.link_control.Realiser`: every link of a simulation can be changed."""
 
-    def __init__(self, links: Mapping[LinkEnd, SimulatedLink], seed_of: Callable[[Link, str], int]) -> None:
+    def __init__(
+        self,
+        links: Mapping[LinkEnd, SimulatedLink],
+        simulator: Simulator,
+        seed_of: Callable[[Link], int],
+        boxes_changed: Callable[[], None],
+    ) -> None:
         self._links = links
+        self._simulator = simulator
         self._seed_of = seed_of
+        self._boxes_changed = boxes_changed
         self._impairments: dict[tuple[str, str], Impairment] = {}
         """By the simulated link's name, which stays when a cable is plugged in elsewhere."""
-        self._boxes: dict[str, tuple[BoxSettings, ...]] = {}
+        self._boxes: dict[str, LinkBoxes] = {}
+
+    def boxes_on(self, link: Link) -> tuple[BoxSettings, ...]:
+        boxes = self._boxes.get(self._links[link.first].name)
+        return boxes.settings if boxes is not None else ()
 
     def state(self, impaired: ImpairedLink) -> LinkState:
         link = impaired.link
@@ -59,7 +96,9 @@ class SimulatedRealiser:
             states.append(
                 DirectionState(sender, receiver, impairment, SIMULATED, counters, wire.frames_in_flight)
             )
-        return LinkState(link, states[0], states[1], self._boxes.get(simulated.name, link.middlebox))
+        boxes = self._boxes.get(simulated.name)
+        done = tuple(replace(each) for each in boxes.middlebox.counters) if boxes is not None else ()
+        return LinkState(link, states[0], states[1], self.boxes_on(link), done)
 
     def _in_force(self, link: Link, direction: str) -> Impairment:
         asked = link.forward if direction == FORWARD else link.backward
@@ -75,5 +114,6 @@ class SimulatedRealiser:
 
     def put_boxes(self, impaired: ImpairedLink, boxes: Sequence[BoxSettings]) -> None:
         link = impaired.link
-        put_middlebox(boxes, self._links[link.first], self._seed_of(link, FORWARD))
-        self._boxes[self._links[link.first].name] = tuple(boxes)
+        simulated = self._links[link.first]
+        self._boxes[simulated.name] = LinkBoxes(boxes, simulated, self._seed_of(link), self._simulator)
+        self._boxes_changed()

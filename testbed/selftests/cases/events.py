@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from testbed.middlebox.settings import DropMptcpSyns, Strip
-from testbed.selftests.case import case
+from testbed.selftests.case import SLOW, case
 from testbed.selftests.judgement import at_least
 from testbed.selftests.lab_view import CaseLab, kib, mib
 
@@ -11,7 +11,7 @@ FAMILIES = ("4", "6")
 EMULATED = {"emulated": "true", "rate": "20mbit"}
 
 
-@case(topology="two-paths", groups=("events", "impairment"), families=FAMILIES, variables=EMULATED)
+@case(topology="two-paths", groups=("events", "impairment", SLOW), families=FAMILIES, variables=EMULATED)
 def path_becomes_lossy_and_recovers(lab: CaseLab) -> None:
     """One of two paths loses a fifth of its packets for a second: everything arrives."""
     lab.client.limits(subflows=1)
@@ -52,7 +52,7 @@ def box_between_connections(lab: CaseLab) -> None:
 
 @case(
     topology="two-paths",
-    groups=("events", "middlebox", "join"),
+    groups=("events", "middlebox", "join", SLOW),
     families=FAMILIES,
     variables=EMULATED,
 )
@@ -84,7 +84,7 @@ FADING = """[
 
 @case(
     topology="two-paths",
-    groups=("events", "impairment"),
+    groups=("events", "impairment", SLOW),
     families=FAMILIES,
     variables={"rate": "20mbit", "events": FADING},
 )
@@ -102,7 +102,9 @@ def path_fades_by_the_timeline_of_its_topology(lab: CaseLab) -> None:
     lab.verdict.must_be_equal("events that happened", 5, len(due))
 
 
-@case(topology="two-paths", groups=("events", "address"), families=FAMILIES, variables={"rate": "20mbit"})
+@case(
+    topology="two-paths", groups=("events", "address", SLOW), families=FAMILIES, variables={"rate": "20mbit"}
+)
 def address_replaced_by_another(lab: CaseLab) -> None:
     """The client's second address goes while a subflow uses it, another one comes and is joined from."""
     lab.client.limits(subflows=2)
