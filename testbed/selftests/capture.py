@@ -29,7 +29,7 @@ from testbed.errors import HostError
 from testbed.selftests.capture_files import CaptureError, LinkFile, capture_files
 from testbed.selftests.captured_frames import captured_frames
 from testbed.selftests.key_log import KeyLog
-from testbed.topology.model import Link, LinkEnd
+from testbed.topology.model import Link, LinkEnd, NodeKind
 
 # Constants that the socket module does not name (linux/if_packet.h, asm/socket.h).
 _SOL_PACKET = 263
@@ -53,6 +53,7 @@ class _Tap:
     socket: socket.socket
     writer: CaptureWriter
     keys: KeyLog
+    is_at_first_end: bool
 
     def take(self) -> bool:
         """Write one frame. Returns False when none is waiting. Raises OSError."""
@@ -72,7 +73,8 @@ class _Tap:
         except MalformedPacketError:
             # metadata that makes no sense; the bytes are not to be trusted either
             return True
-        direction = Direction.OUTBOUND if sender[2] == _PACKET_OUTGOING else Direction.INBOUND
+        is_outgoing = (sender[2] == _PACKET_OUTGOING) == self.is_at_first_end
+        direction = Direction.OUTBOUND if is_outgoing else Direction.INBOUND
         self.keys.look(frame)
         self.writer.write(0, frame, _time_ns(ancillary), direction)
         return True
@@ -144,10 +146,17 @@ class _EmulatedCaptures:
 
 def _open_tap(lab: Lab, file: LinkFile, keys: KeyLog, closing: ExitStack) -> _Tap:
     try:
-        packet_socket = closing.enter_context(_open_socket(lab, file.link.first))
+        end = _end_that_stays(lab, file.link)
+        packet_socket = closing.enter_context(_open_socket(lab, end))
     except OSError as error:
         raise CaptureError(f"cannot capture {file.link.first}: {error.strerror}") from error
-    return _Tap(packet_socket, file.writer, keys)
+    return _Tap(packet_socket, file.writer, keys, is_at_first_end=end == file.link.first)
+
+
+def _end_that_stays(lab: Lab, link: Link) -> LinkEnd:
+    """A cable may be pulled out of its switch. Directions are as seen from the first end all the same."""
+    is_in_a_switch = lab.topology.node(link.first.node).kind is NodeKind.SWITCH
+    return link.second if is_in_a_switch else link.first
 
 
 def _open_socket(lab: Lab, end: LinkEnd) -> socket.socket:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP
 from scapy.utils import rdpcap
 
+from testbed.backend.namespaces import NamespaceBackend
 from testbed.errors import HostError
 from testbed.selftests.capture import captured_links
 from testbed.selftests.captured_frames import captured_frames
+from testbed.topology.changes import moved
+from testbed.topology.load import load_text
+from testbed.topology.model import LinkEnd
+from testbed.topology.problems import ProblemCollector
 
+from .connections import can_talk
 from .test_impaired_links import datagrams, lab_of, received, send_numbered, two_hosts
 
 IMPAIRED = (
@@ -84,3 +91,29 @@ def test_a_file_that_cannot_be_written_is_told_at_once(lab_name: str, tmp_path: 
 def test_links_without_an_emulator_have_no_such_capture(lab_name: str) -> None:
     with lab_of(two_hosts("{}"), lab_name) as lab:
         assert lab.links.capturer(lab.links.link_at("a:eth0")) is None
+
+
+@pytest.mark.root
+def test_a_cable_that_moves_and_a_link_that_goes_down_are_captured_on(lab_name: str, tmp_path: Path) -> None:
+    """Of a link whose first end is a switch's, at its other one."""
+    hosts = ", ".join(f"{name}: {{stack: tcp}}" for name in "abcd")
+    links = "".join(f"  - endpoints: [{ends}]\n" for ends in ("home, a", "home, b", "office, c", "office, d"))
+    topology = load_text(
+        f"version: 1\nname: moving\nnodes: {{home: {{kind: switch}}, office: {{kind: switch}}, {hosts}}}\n"
+        f"links:\n{links}",
+        ProblemCollector("moving"),
+    )
+    with NamespaceBackend(with_agents=False).up(topology, lab_name) as lab:
+        with captured_links(lab, tmp_path, "x") as paths:
+            assert can_talk(lab, "a", "b", "10.0.1.2")
+            lab.set_link("a", "eth0", up=False)
+            lab.set_link("a", "eth0", up=True)
+            lab.reconfigure(moved(topology, LinkEnd("a", "eth0"), "office"))
+            assert can_talk(lab, "a", "c", "10.0.2.1")
+        packets = rdpcap(paths[0])
+    to_b, to_c = (
+        [packet for packet in packets if IP in packet and packet[IP].dst == address]
+        for address in ("10.0.1.2", "10.0.2.1")
+    )
+    assert len(to_b) >= 4
+    assert len(to_c) >= 4

@@ -65,7 +65,8 @@ def bad(lab: CaseLab) -> None:
 def test_pass(play: Player) -> None:
     result = play(good)
     assert result.outcome is Outcome.PASS
-    assert result.notes == ("worth knowing",)
+    boxes = "middlebox on client:eth0: strip ->: 9 packets, 2 stripped"
+    assert result.notes == ("worth knowing", boxes)
     assert result.captures == ("capture.pcap",)
     assert [host.host for host in result.hosts] == ["client", "server"]
     assert result.hosts[0].sockets == ()

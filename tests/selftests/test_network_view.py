@@ -8,7 +8,7 @@ import pytest
 
 from testbed.backend.simulated.lab import SimulatedLab
 from testbed.errors import UsageError
-from testbed.middlebox.settings import DropMptcpSyns, Strip
+from testbed.middlebox.settings import DropMptcpSyns, Nat44, Nat66, Split, Strip
 from testbed.selftests.lab_view import CaseLab
 from testbed.selftests.results import Outcome
 from testbed.topology.impairments import impairment_text
@@ -142,4 +142,37 @@ def test_addresses_and_cables_in_a_simulation() -> None:
         with pytest.raises(UsageError, match="is in 'home' already"):
             case.move("client", "wlan0", "home")
         assert case.events[-1].text.startswith("all data arrived")
+    assert case.verdict.outcome is Outcome.PASS
+
+
+def test_what_boxes_did_is_counted_and_kept(simulated: tuple[SimulatedLab, CaseLab], fake: CaseLab) -> None:
+    _lab, case = simulated
+    case.set_middlebox("client", "eth0", Strip(direction="->"), Split(direction="->", payload_bytes=500))
+    case.transfer(10_000)
+    assert case.boxes_changed("strip") >= 1
+    assert case.boxes_changed("split") >= 6
+    assert case.boxes_changed("nat44") == 0
+    case.note_boxes()
+    assert [note.partition(",")[0].rpartition(":")[0] for note in case.notes] == [
+        "middlebox on client:eth0: strip ->",
+        "middlebox on client:eth0: split ->",
+    ]
+    fake.note_boxes()
+    assert fake.notes == ["middlebox on client:eth0: strip ->: 9 packets, 2 stripped"]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_translator_is_switched_on_and_off_in_a_simulation(family: int) -> None:
+    topology = load_topology("one-path")
+    nat = Nat44(address="10.0.1.50") if family == 4 else Nat66(address="fd00:0:0:1::50")
+    with SimulatedLab(topology, 1) as lab:
+        case = CaseLab(topology, lab.hosts, lab, family, seed=1, clock=lab.clock)
+        case.set_middlebox("client", "eth0", nat)
+        translated = case.transfer(1000)
+        translated.must_be_intact()
+        case.set_middlebox("client", "eth0")
+        plain = case.transfer(1000)
+        plain.must_be_intact()
+    assert translated.server.remote.partition(" ")[0] == nat.address
+    assert plain.server.remote.partition(" ")[0] == case.client.address()
     assert case.verdict.outcome is Outcome.PASS
