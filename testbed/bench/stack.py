@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import json
 import pstats
 import random
+import resource
 import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from errno import EADDRNOTAVAIL
 from importlib.machinery import ExtensionFileLoader
+from pathlib import Path
 
 import mptcp_stack.tcp.subflow
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
@@ -73,6 +76,8 @@ class ConnectionsResult:
     close_s: float = 0.0
     bytes_each: float = 0.0
     """Of memory, for one end of one established connection that carries nothing."""
+    resident_bytes: int = 0
+    """By how much the process grew until all were open: both ends, and what the allocator does not use."""
 
 
 @dataclass(slots=True)
@@ -114,6 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
         report.transfers.append(measure_transfer(name, protocol, gso_bytes, data_bytes))
     report.connections.append(measure_connections(arguments.connections))
     if not arguments.no_profile:
+        # Else what is left of the connections would be collected amid the transfer.
+        gc.collect()
         report.profile = profile_of(lambda: measure_transfer("profiled", "mptcp", 0, data_bytes // 4))
     print(json.dumps(asdict(report)) if arguments.json else table(report))
     return 0
@@ -247,13 +254,16 @@ def _accepts(listener: Listener, accepted: list[Connection]) -> bool:
 
 def measure_connections(count: int) -> ConnectionsResult:
     """Both ends' time counts for opening and closing; memory is what one end of an idle connection holds."""
-    result = ConnectionsResult(count, bytes_each=_bytes_each(min(count, _MEASURED_CONNECTIONS)))
+    result = ConnectionsResult(count, bytes_each=bytes_each(min(count, _MEASURED_CONNECTIONS)))
+    gc.collect()
+    resident_before = _resident_bytes()
     pair = Pair()
     listener = pair.listen("mptcp", backlog=2 * _OPENED_TOGETHER)
     opened: list[Connection] = []
     accepted: list[Connection] = []
-    _open_many(pair, listener, opened, accepted, count)
+    open_many(pair, listener, opened, accepted, count)
     result.open_s = sum(pair.spent_s)
+    result.resident_bytes = _resident_bytes() - resident_before
     pair.spent_s = [0.0, 0.0]
     for connection in (*opened, *accepted):
         connection.close()
@@ -262,22 +272,27 @@ def measure_connections(count: int) -> ConnectionsResult:
     return result
 
 
-def _bytes_each(count: int) -> float:
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def bytes_each(count: int) -> float:
     """The first hundred fill what all share."""
     pair = Pair()
     listener = pair.listen("mptcp", backlog=2 * _OPENED_TOGETHER)
     opened: list[Connection] = []
     accepted: list[Connection] = []
-    _open_many(pair, listener, opened, accepted, _OPENED_TOGETHER)
+    open_many(pair, listener, opened, accepted, _OPENED_TOGETHER)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    _open_many(pair, listener, opened, accepted, count)
+    open_many(pair, listener, opened, accepted, count)
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return (after - before) / count / 2
 
 
-def _open_many(
+def open_many(
     pair: Pair, listener: Listener, opened: list[Connection], accepted: list[Connection], count: int
 ) -> None:
     for _ in range(count):
@@ -319,7 +334,10 @@ def table(report: StackReport) -> str:
     ]
     for many in report.connections:
         lines.append("")
-        lines.append(f"{many.count:,} connections open at once, {many.bytes_each:,.0f} bytes each end")
+        lines.append(
+            f"{many.count:,} connections open at once, {many.bytes_each:,.0f} bytes each end; "
+            f"the process grew by {many.resident_bytes / (1 << 20):,.0f} MiB for both ends of all"
+        )
         lines.append(
             f"opened {many.count / many.open_s:,.0f} a second, closed {many.count / many.close_s:,.0f} a "
             "second (both ends on one core)"

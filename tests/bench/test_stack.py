@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 from pathlib import Path
 
 import pytest
 
 import mptcp_stack.tcp.subflow
+from mptcp_stack.mptcp.connection import Connection
 from testbed.bench import stack
 from testbed.errors import UsageError
 
@@ -31,9 +33,33 @@ def test_a_transfer_counts_its_segments(protocol: str, gso_bytes: int) -> None:
 
 def test_connections_are_opened_measured_and_closed() -> None:
     result = stack.measure_connections(300)
+    assert result.resident_bytes >= 0
     assert result.open_s > 0
     assert result.close_s > 0
     assert 1_000 < result.bytes_each < 20_000, result
+
+
+def test_another_connection_costs_the_same_however_many_are_open() -> None:
+    """In calls of functions, which do not depend on how busy the machine is."""
+    pair = stack.Pair()
+    listener = pair.listen("mptcp", backlog=4096)
+    opened: list[Connection] = []
+    accepted: list[Connection] = []
+
+    def calls_for(count: int) -> int:
+        profiler = cProfile.Profile()
+        profiler.runcall(stack.open_many, pair, listener, opened, accepted, count)
+        return sum(entry.callcount for entry in profiler.getstats())
+
+    # The first fill what all share.
+    calls_for(100)
+    among_few = calls_for(100)
+    stack.open_many(pair, listener, opened, accepted, 1000)
+    assert calls_for(100) < 1.1 * among_few
+
+
+def test_an_idle_connection_takes_less_than_six_kilobytes() -> None:
+    assert stack.bytes_each(200) < 6000
 
 
 def test_the_report_is_printed_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
