@@ -359,6 +359,9 @@ class MptcpSubflow(Subflow):
             # A join of ours carries data only now; until then the other end may fall back without it.
             self.connection.had_join |= self.is_join
             self.confirm_timer.cancel()
+            if self.role is Role.JOIN_ACTIVE:
+                # They were the handshake's, and schedulers shun who has any.
+                self.consecutive_timeouts = 0
             if not self.is_join:
                 self.connection.host.path_events.on_connection("established", self.connection, self)
             self.connection.on_subflow_confirmed(self, now_us)

@@ -327,6 +327,11 @@ def test_lost_fourth_packet_is_sent_again() -> None:
     join_all(network, near, far)
     assert not is_first
     assert near.subflows[1].is_confirmed
+    # That it took two tries says nothing against the path from now on.
+    before = near.subflows[1].snd_nxt
+    transfer = Transfer(near, far, 1_000_000)
+    network.simulator.run_until(transfer.advance)
+    assert near.subflows[1].snd_nxt - before > 100_000
 
 
 def test_reason_of_a_received_reset_is_told() -> None:
