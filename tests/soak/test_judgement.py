@@ -58,9 +58,16 @@ def test_missing_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_change_that_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "notify", lambda self: None)
+    def go_silent_later(soak: Soak) -> None:
+        def go_silent() -> None:
+            for connection in soak.hosts.client.connections():
+                connection.on_change = None
+
+        # Before the SYN/ACK has come.
+        soak.hosts.simulator.call_at(7_000, go_silent)
+
     monkeypatch.setattr(run, "FINISH_LIMIT_US", 100_000_000)
-    found = problems(scenario())
+    found = problems(scenario(), go_silent_later)
     assert found[0].startswith("does not end: ")
     assert "0 of 50000 bytes written" in found[1]
 
