@@ -12,8 +12,9 @@ from tests.congestion.whole_stacks import Contender, mean_ratio
 RENO = Contender("reno")
 
 
+@pytest.mark.timeout(600)
 def test_two_subflows_of_lia_take_what_one_tcp_takes() -> None:
-    assert mean_ratio(Contender("lia", 2), RENO, seeds=4, duration_s=60) == pytest.approx(1, abs=0.15)
+    assert mean_ratio(Contender("lia", 2), RENO, seeds=4, duration_s=50) == pytest.approx(1, abs=0.15)
 
 
 def test_two_subflows_that_are_not_coupled_take_more() -> None:
