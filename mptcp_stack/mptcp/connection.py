@@ -373,8 +373,10 @@ class Connection:
             self.on_change()
 
     def change_state(self, event: DataEvent) -> None:
-        """Follows the table and keeps the gauge MPCurrEstab."""
+        """Follows the table and keeps the gauge MPCurrEstab, in which sockets of plain TCP are not."""
         before, self.state = self.state, follow(self.state, event)
+        if not self.local_key.value:
+            return
         was, now = before in COUNTED_AS_ESTABLISHED, self.state in COUNTED_AS_ESTABLISHED
         if now and not was:
             self.environment.counters.increment("MPTcpExtMPCurrEstab")

@@ -24,7 +24,7 @@ from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp import urgent_reading
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.early_data import bytes_taken
-from mptcp_stack.run_loop import RunLoop
+from mptcp_stack.run_loop import RunLoop, monotonic_us
 from mptcp_stack.sockets import options
 from mptcp_stack.sockets.common_options import INTEGER, SOL_SOCKET, get_common, set_common
 from mptcp_stack.sockets.coroutines import StreamSocket
@@ -432,6 +432,8 @@ class BlockingSocket:
             return INTEGER.pack(self._take_error())
         if self._stream is None:
             return get_common(self._options, self._thread.stack.settings, level, option, length)
+        # Times since something happened are told by a clock that stands still while nothing does.
+        self._thread.stack.environment.timers.clock_us = monotonic_us()
         return options.get_option(self.connection, level, option, length, request)
 
     def _take_error(self) -> int:

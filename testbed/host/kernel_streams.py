@@ -140,6 +140,9 @@ class KernelStream:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
             self._end()
 
+    def wake(self) -> None:
+        """The kernel knows the time."""
+
     def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
         return get_kernel_option(self._socket, level, option, length, request)
 

@@ -5,6 +5,7 @@ Values are the bytes that C programs would pass, in hexadecimal on their way bet
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import os
@@ -17,6 +18,8 @@ from testbed.host.messages import from_json
 from testbed.host.rpc_server import RequestError
 from testbed.host.streams import Stream
 
+SHORTEST_S = 1e-6
+"""Long enough for the stack to be served."""
 MAXIMUM_OPTION_BYTES = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,6 +65,9 @@ class OptionRequests:
         if not 0 <= wanted.length <= MAXIMUM_OPTION_BYTES:
             raise RequestError(f"length: expected 0 to {MAXIMUM_OPTION_BYTES}, got {wanted.length}")
         stream, request = self._stream_of(wanted.id, wanted.connection), _bytes(wanted.request)
+        # What is told may be a time, of which a stack without anything to do has not heard for long.
+        stream.wake()
+        await asyncio.sleep(SHORTEST_S)
         return _answer(lambda: stream.get_option(wanted.level, wanted.option, wanted.length, request))
 
     async def _set(self, parameters: dict[str, Any]) -> object:

@@ -57,6 +57,9 @@ class Stream(Protocol):
     def abort(self) -> None:
         """MP_FASTCLOSE, or RST on plain TCP. Harmless on a connection that has ended."""
 
+    def wake(self) -> None:
+        """Let the stack look at the time soon."""
+
     def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
         """``getsockopt`` with a buffer that holds ``request`` on its way in."""
 

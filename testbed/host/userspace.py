@@ -51,9 +51,10 @@ class StackDriver(Protocol):
 class UserspaceStream:
     """See :class:`testbed.host.streams.Stream`."""
 
-    def __init__(self, socket: StreamSocket, stack: Stack) -> None:
+    def __init__(self, socket: StreamSocket, stack: Stack, wake: Callable[[], None]) -> None:
         self._socket = socket
         self._stack = stack
+        self._wake = wake
         self.local = _format_end(socket.local)
         self.remote = _format_end(socket.remote)
 
@@ -83,6 +84,9 @@ class UserspaceStream:
 
     def abort(self) -> None:
         self._socket.abort()
+
+    def wake(self) -> None:
+        self._wake()
 
     def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
         return options.get_option(self._connection(), level, option, length, request)
@@ -121,13 +125,14 @@ class UserspaceStream:
 class UserspaceListener:
     """See :class:`testbed.host.streams.StreamListener`."""
 
-    def __init__(self, socket: ListeningSocket, stack: Stack) -> None:
+    def __init__(self, socket: ListeningSocket, stack: Stack, wake: Callable[[], None]) -> None:
         self._socket = socket
         self._stack = stack
+        self._wake = wake
         self.port = socket.port
 
     async def accept(self) -> UserspaceStream:
-        return UserspaceStream(await self._socket.accept(), self._stack)
+        return UserspaceStream(await self._socket.accept(), self._stack, self._wake)
 
     def close(self) -> None:
         self._socket.close()
@@ -146,7 +151,8 @@ class UserspaceNetwork:
         listener = self._stack.listen(_parse(address), port, protocol=protocol, backlog=backlog)
         if fast_open:
             listener.socket_options = replace(listener.socket_options, fast_open_queue=_FAST_OPEN_QUEUE)
-        return UserspaceListener(ListeningSocket(listener, self._driver.wake), self._stack)
+        wake = self._driver.wake
+        return UserspaceListener(ListeningSocket(listener, wake), self._stack, wake)
 
     async def connect(
         self, address: str, port: int, *, protocol: str, local: str | None, early: bytes | None = None
@@ -163,7 +169,7 @@ class UserspaceNetwork:
         except BaseException:
             socket.abort()
             raise
-        return UserspaceStream(socket, self._stack)
+        return UserspaceStream(socket, self._stack, self._driver.wake)
 
 
 class UserspaceHost:

@@ -113,6 +113,17 @@ class Transfer:
     def server_info(self) -> MptcpInfo:
         return _info(self._server)
 
+    def client_option(self, level: int, option: int, length: int, *, request: bytes = b"") -> bytes:
+        """``getsockopt`` of the client's socket. Raises OSError, and HostError."""
+        return self._client.get_option(level, option, length, request=request)
+
+    def server_option(self, level: int, option: int, length: int, *, request: bytes = b"") -> bytes:
+        return self._server.get_option(level, option, length, request=request)
+
+    def set_client_option(self, level: int, option: int, value: bytes) -> None:
+        """``setsockopt`` of the client's socket. Raises OSError, and HostError."""
+        self._client.set_option(level, option, value)
+
     def must_use(
         self,
         subflows: int,

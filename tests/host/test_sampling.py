@@ -50,6 +50,9 @@ class FakeStream:
     def abort(self) -> None:
         """Nothing was open."""
 
+    def wake(self) -> None:
+        """Nobody sleeps."""
+
     def get_option(self, level: int, option: int, length: int, request: bytes) -> bytes:
         return bytes(length)
 
