@@ -179,6 +179,8 @@ class NatBox:
         """
         size = len(self._outer)
         is_ipv4 = size == 4
+        if len(frame) < quoted + (20 if is_ipv4 else 40):
+            return False
         addresses = quoted + (12 if is_ipv4 else 8) + (0 if from_outside else size)
         protocol = frame[quoted + (9 if is_ipv4 else 6)]
         header_bytes = (frame[quoted] & 0xF) * 4 if is_ipv4 else 40

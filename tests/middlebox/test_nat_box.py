@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from dataclasses import replace
 from ipaddress import ip_address
@@ -240,3 +241,25 @@ def test_other_packets_do_not_pass() -> None:
     assert ones_complement_sum(bytes(header)) % 0xFFFF == 0
     assert Link().middlebox.forward(datagram) == []
     assert Link(6).middlebox.forward(datagram) == [datagram]
+
+
+def test_hostile_frames_harm_nothing() -> None:
+    """Any damage to what is no segment: it passes or it does not, with its length."""
+    draw = random.Random(3)
+    for family in (4, 6):
+        link = Link(family)
+        (sent,) = link.out(segment(1, SYN, family=family))
+        peer, outer = link.peer, OUTER[family]
+        frames = [error_about(sent.to_bytes()[14:], peer, outer)]
+        if family == 4:
+            frames += [arp(1, peer, outer), arp(2, link.inner, peer)]
+        else:
+            frames.append(discovery(NeighbourSolicitation(outer, MAC), peer, solicited_node_group(outer)))
+            frames.append(discovery(NeighbourAdvertisement(link.inner, MAC), link.inner, peer))
+        for _ in range(3000):
+            damaged = bytearray(draw.choice(frames))
+            for _ in range(draw.randrange(4)):
+                damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+            frame = bytes(damaged[: draw.randrange(len(damaged) + 1)] if draw.random() < 0.3 else damaged)
+            way = link.middlebox.forward if draw.random() < 0.5 else link.middlebox.backward
+            assert all(len(passed) == len(frame) for passed in way(frame))
