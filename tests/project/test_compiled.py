@@ -106,7 +106,16 @@ def test_the_compiled_stack_passes_the_tests_of_the_protocol(tmp_path: Path) -> 
     made = compile_into(tmp_path / "out")
     assert made.returncode == 0, made.stderr
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests/tcp", "tests/mptcp", "tests/bench/test_stack.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "tests/tcp",
+            "tests/mptcp",
+            "tests/soak",
+            "tests/bench/test_stack.py",
+        ],
         cwd=tmp_path / "out",
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "out")},
         check=False,
