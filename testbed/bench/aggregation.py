@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from testbed.bench.two_paths import LINK_MTU, STACKS, HostPair, host_pairs, two_path_topology
+from testbed.bench.two_paths import LINK_MTU, STACKS, HostPair, host_pairs, impaired, two_path_topology
 from testbed.errors import UsageError
 from testbed.selftests.clock import RealClock
 from testbed.topology.model import Impairment
@@ -118,36 +118,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="in ms, one way",
     )
     parser.add_argument("--stacks", default=",".join(STACKS), metavar="STACK,…")
+    parser.add_argument(
+        "--virtual-time",
+        action="store_true",
+        help="the bundled stack in a simulation of the same links, whose speed is not this machine's",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/aggregation.md")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    stacks, cells = check_arguments(arguments)
+    measure = _in_virtual_time if arguments.virtual_time else _in_a_lab
+    results = []
+    for result in measure(stacks, cells, arguments.seconds, arguments.repeat):
+        results.append(result)
+        if not arguments.json:
+            print(line(result), file=sys.stderr if arguments.markdown else sys.stdout, flush=True)
+    if arguments.json:
+        print(json.dumps({"aggregation": [_object(result) for result in results]}))
+    elif arguments.markdown:
+        print(markdown(results, arguments.seconds, arguments.repeat, is_virtual=arguments.virtual_time))
+    return 0
+
+
+def _in_a_lab(
+    stacks: Sequence[str], cells: Sequence[Cell], seconds: float, repetitions: int
+) -> Iterator[CellResult]:
     from testbed.backend.namespaces import NamespaceBackend
     from testbed.backend.privileges import ensure_privileges
 
-    stacks, cells = check_arguments(arguments)
     ensure_privileges()
     topology = two_path_topology(stacks)
-    results = []
     with closing(NamespaceBackend()) as backend, backend.up(topology, f"bench-{os.getpid()}") as lab:
         pairs = host_pairs(topology, lab.hosts)
         for pair in pairs:
             pair.allow_both_paths()
         for cell in cells:
-            results.append(_measure_cell(lab, pairs, cell, arguments.seconds, arguments.repeat))
-            if not arguments.json:
-                print(line(results[-1]), file=sys.stderr if arguments.markdown else sys.stdout, flush=True)
-    if arguments.json:
-        print(json.dumps({"aggregation": [_object(result) for result in results]}))
-    elif arguments.markdown:
-        print(markdown(results, arguments.seconds, arguments.repeat))
-    return 0
+            yield _measure_cell(lab, pairs, cell, seconds, repetitions)
+
+
+def _in_virtual_time(
+    stacks: Sequence[str], cells: Sequence[Cell], seconds: float, repetitions: int
+) -> Iterator[CellResult]:
+    from testbed.backend.simulated.lab import SimulatedLab
+
+    for cell in cells:
+        result = CellResult(cell, {stack: [] for stack in stacks})
+        for seed in range(1, repetitions + 1):
+            topology = impaired(two_path_topology(stacks), list(cell.impairments(seed)))
+            with SimulatedLab(topology, seed) as lab:
+                (pair,) = host_pairs(topology, lab.hosts)
+                pair.allow_both_paths()
+                result.mbit_s[pair.stack].append(pair.send_for(seconds, lab.clock).mbit_s)
+        yield result
 
 
 def check_arguments(arguments: argparse.Namespace) -> tuple[tuple[str, ...], list[Cell]]:
     """The stacks and the cells to measure. Raises UsageError with every problem."""
-    stacks = tuple(dict.fromkeys(arguments.stacks.split(",")))
+    stacks = STACKS[:1] if arguments.virtual_time else tuple(dict.fromkeys(arguments.stacks.split(",")))
     problems = [
         f"--stacks: '{stack}' is none of {', '.join(STACKS)}" for stack in stacks if stack not in STACKS
     ]
@@ -204,20 +233,25 @@ def line(result: CellResult) -> str:
     return f"{result.cell!s:<32} {shares}" + (f"  {ratio:.2f} of the kernel's" if ratio is not None else "")
 
 
-def markdown(results: Sequence[CellResult], seconds: float, repetitions: int) -> str:
+def markdown(
+    results: Sequence[CellResult], seconds: float, repetitions: int, *, is_virtual: bool = False
+) -> str:
     """One table for each loss, with where and how it was measured."""
     often = "once" if repetitions == 1 else f"{repetitions} times, of which the medians are shown"
-    lines = [
-        (
-            f"Measured over {seconds:g} s each, {often}, on Linux {platform.release()} with {os.cpu_count()}"
-            f" processors and Python {platform.python_version()}; load average {os.getloadavg()[1]:.1f}."
-        ),
-    ]
+    where = "in virtual time" if is_virtual else _machine()
+    lines = [f"Measured over {seconds:g} s each, {often}, {where}."]
     for loss_percent in dict.fromkeys(result.cell.loss_percent for result in results):
         chosen = [result for result in results if result.cell.loss_percent == loss_percent]
         lines += ["", f"**{loss_percent:g} % loss**" if loss_percent else "**No loss**", ""]
         lines += _table(chosen)
     return "\n".join(lines)
+
+
+def _machine() -> str:
+    return (
+        f"on Linux {platform.release()} with {os.cpu_count()} processors and Python"
+        f" {platform.python_version()}; load average {os.getloadavg()[1]:.1f}"
+    )
 
 
 def _table(results: Sequence[CellResult]) -> Iterator[str]:

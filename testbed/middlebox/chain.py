@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from mptcp_stack.device.interface import LinkLayer
 from testbed.middlebox.coalesce_box import CoalesceBox
+from testbed.middlebox.icmp_box import IcmpErrorBox
 from testbed.middlebox.nat_box import NatBox
 from testbed.middlebox.option_boxes import DropMptcpSynsBox, DuplicateOptionsBox, StripBox
 from testbed.middlebox.segment import Segment, parse_segment
@@ -18,6 +19,7 @@ from testbed.middlebox.settings import (
     BoxCounters,
     BoxSettings,
     Coalesce,
+    DropIcmpErrors,
     DropMptcpSyns,
     DuplicateOptions,
     Firewall,
@@ -56,6 +58,8 @@ def _make(settings: BoxSettings, seed: int, clock: Callable[[], int]) -> Box:
     match settings:
         case Nat44() | Nat66():
             return NatBox(settings, seed, clock)
+        case DropIcmpErrors():
+            return IcmpErrorBox()
         case Coalesce():
             return CoalesceBox(settings, clock)
         case RandomiseSequence():
@@ -149,7 +153,7 @@ class Middlebox:
         holder = box if isinstance(box, CoalesceBox) else None
         self._insert(along, along.segments, _Stage(box.pass_with, counters, holder))
         self._insert(against, against.segments, _Stage(box.pass_against, counters))
-        if isinstance(box, NatBox):
+        if isinstance(box, NatBox | IcmpErrorBox):
             self._insert(along, along.frames, _Stage(box.pass_frame_with, counters))
             self._insert(against, against.frames, _Stage(box.pass_frame_against, counters))
 

@@ -101,6 +101,14 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class DropIcmpErrors:
+    """Drops what routers and hosts say of packets that did not arrive: path MTU discovery hears nothing."""
+
+    direction: str = BOTH
+    kind: Literal["drop_icmp_errors"] = "drop_icmp_errors"
+
+
+@dataclass(frozen=True, slots=True)
 class Nat44:
     """Translates addresses and ports of IPv4: what is behind it appears under one address.
 
@@ -187,6 +195,7 @@ BoxSettings = (
     | Reset
     | Nat44
     | Nat66
+    | DropIcmpErrors
 )
 KINDS: Final[Mapping[str, type[BoxSettings]]] = {
     kind().kind: kind
@@ -202,6 +211,7 @@ KINDS: Final[Mapping[str, type[BoxSettings]]] = {
         Reset,
         Nat44,
         Nat66,
+        DropIcmpErrors,
     )
 }
 

@@ -18,7 +18,8 @@ from testbed.selftests.environment import skip_reason
 from testbed.selftests.host_view import CaseAbortedError, HostAgent, NetworkControl
 from testbed.selftests.known_flaky import excused
 from testbed.selftests.lab_view import CaseLab
-from testbed.selftests.observations import Realised, topology_record
+from testbed.selftests.link_checks import strained, wrong_shares
+from testbed.selftests.observations import Achieved, Realised, topology_record
 from testbed.selftests.results import HostRecord, Outcome, Run, RunResult
 from testbed.topology.model import Topology
 
@@ -34,6 +35,8 @@ class BuiltLab:
     captures: tuple[str, ...] = ()
     clock: Clock = field(default_factory=RealClock)
     realised: Realised = field(default_factory=dict)
+    achieved: Callable[[], Achieved] = dict
+    """What became of the packets on the links so far. Raises TestbedError."""
     logs: Callable[[], tuple[str, ...]] = tuple
     """What the hosts' agents have written so far."""
 
@@ -177,13 +180,18 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     checks = lab.verdict.checks
     if outcome is None and not checks:
         outcome, reason = Outcome.ERROR, "the case judges nothing"
-    is_good = (outcome or lab.verdict.outcome) is Outcome.PASS
+    outcome = outcome or lab.verdict.outcome
+    achieved, deviations = _look_at_links(lab, built, outcome)
+    if deviations:
+        outcome = Outcome.ERROR
+        reason = "\n".join(filter(None, (f"link not as asked: {'; '.join(deviations)}", reason)))
+    is_good = outcome is Outcome.PASS
     hosts = _host_records(lab, with_sockets=not is_good)
     if not is_good and not any(_SILENCE in line for host in hosts for line in host.sockets):
         lab.abandon_transfers()
     return RunResult(
         run=run,
-        outcome=outcome or lab.verdict.outcome,
+        outcome=outcome,
         reason=reason,
         duration_ms=duration_ms,
         checks=checks,
@@ -191,9 +199,21 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
         notes=tuple(lab.notes),
         transfers=lab.transfer_records(),
         events=tuple(lab.events),
-        topology=topology_record(built.topology, built.realised),
+        topology=topology_record(built.topology, built.realised, achieved),
         logs=() if is_good else built.logs(),
     )
+
+
+def _look_at_links(lab: CaseLab, built: BuiltLab, outcome: Outcome) -> tuple[Achieved, list[str]]:
+    """What the links did, and in what they did not do what the case relies on."""
+    try:
+        achieved = built.achieved()
+    except TestbedError as error:
+        return {}, [str(error)]
+    deviations = [] if lab.is_changed else wrong_shares(built.topology, achieved)
+    if outcome is Outcome.FAIL:
+        deviations += strained(built.topology, achieved)
+    return achieved, deviations
 
 
 def _host_records(lab: CaseLab, *, with_sockets: bool) -> tuple[HostRecord, ...]:

@@ -23,7 +23,7 @@ from testbed.selftests.host_view import (
     NetworkControl,
     counted,
 )
-from testbed.selftests.judgement import Verdict
+from testbed.selftests.judgement import Verdict, at_most
 from testbed.selftests.measurement import HostMeasurement, Measurement
 from testbed.selftests.network_view import CaseNetwork
 from testbed.selftests.observations import TransferRecord
@@ -54,6 +54,8 @@ class CaseLab(CaseNetwork):
         settled_after_s: float = SETTLED_AFTER_S,
     ) -> None:
         self.family = family
+        self.agents = agents
+        """Of all hosts, by name; client and server have more to offer."""
         self._is_mapped = addressing == "4-mapped"
         super().__init__(topology, network, clock or RealClock())
         self.client = CaseHost("client", topology.node("client"), agents["client"], family, self.tell)
@@ -132,12 +134,14 @@ class CaseLab(CaseNetwork):
         pause_us: int = 0,
         timeout_s: float = 30.0,
         listen_at: tuple[str, int] | None = None,
+        lifetime_s: float = 60.0,
     ) -> Iterator[Transfer]:
         """Data both ways at once while the body acts on the connection, which outlives the last byte.
 
         When the body is done, all data must arrive within ``timeout_s``; the counters come to rest; then both
         sides close. With ``chunk_bytes`` each side writes that much, then waits ``pause_us``. The server
-        listens at all its addresses unless ``listen_at`` names one, and a port or 0.
+        listens at all its addresses unless ``listen_at`` names one, and a port or 0. What takes longer than
+        ``lifetime_s`` altogether is ended by the hosts.
         """
         sizes = TransferSizes(client_bytes, client_bytes if server_bytes is None else server_bytes)
         where, port = listen_at or ("", 0)
@@ -149,6 +153,7 @@ class CaseLab(CaseNetwork):
             chunk_bytes=chunk_bytes,
             pause_us=pause_us,
             hold_open_after=True,
+            timeout_us=round(lifetime_s * 1_000_000),
         )
         transfer = self._open(
             replace(workload, protocol=client_protocol),
@@ -182,6 +187,13 @@ class CaseLab(CaseNetwork):
         transfer = self._open(client, server, sizes, hosts=hosts, address=address)
         transfer.wait_for_end(EVENT_LIMIT_S)
         return transfer
+
+    def endless_transfer(self, protocol: str = "mptcp") -> Transfer:
+        """The client sends until the case ends with :meth:`abandon_transfers`."""
+        workload = Workload(
+            WorkloadKind.TRANSFER, Role.LISTEN, "", 0, protocol=protocol, hold_open_after=True
+        )
+        return self._open(workload, workload, TransferSizes(1 << 40, 0))
 
     def paced_transfer(self) -> Transfer:
         """256 KiB both ways over about 160 ms, so that subflows are joined while data flows."""
@@ -294,6 +306,10 @@ class CaseLab(CaseNetwork):
         yield carried
         for name in interfaces:
             carried[name] = sum(self._network.interface_bytes(host.node.name, name)) - before[name]
+
+    def must_take_at_most_ms(self, limit_ms: int, elapsed_ms: int) -> None:
+        """For cases that are timing-sensitive."""
+        self.verdict.must_be_within("milliseconds", at_most(limit_ms), elapsed_ms)
 
     def note(self, text: str) -> None:
         """Keep a measurement in the reports."""

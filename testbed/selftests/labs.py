@@ -17,6 +17,7 @@ from testbed.middlebox.settings import BoxCounters, BoxSettings
 from testbed.selftests.capture import captured_links
 from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab, LabOpener
+from testbed.selftests.link_checks import achieved_by
 from testbed.selftests.observations import Realised
 from testbed.selftests.results import Run
 from testbed.selftests.run_topology import run_topology
@@ -63,6 +64,7 @@ class NamespaceLabs:
                     network,
                     captures,
                     realised=_realised(lab),
+                    achieved=partial(achieved_by, lab.links),
                     logs=partial(_logs, lab),
                 )
 

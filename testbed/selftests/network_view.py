@@ -39,6 +39,8 @@ class CaseNetwork:
         self._failed: list[Exception] = []
         # What is scheduled may be carried out by another thread.
         self._reconfiguring = threading.Lock()
+        self.is_changed = False
+        """Whether the links are no longer as the topology asks for."""
 
     @property
     def is_virtual(self) -> bool:
@@ -88,6 +90,7 @@ class CaseNetwork:
 
     def set_link(self, node: str, interface: str, *, up: bool) -> None:
         """Raise or cut a link at one of its ends."""
+        self.is_changed = True
         self._network.set_link(node, interface, up)
         self.tell(f"link {node}:{interface} {'up' if up else 'down'}")
 
@@ -110,6 +113,7 @@ class CaseNetwork:
             said = {} if words == NO_IMPAIRMENT else split_words(words)
         except ValueError as error:
             raise UsageError(f"{words}: {error}") from None
+        self.is_changed = True
         self._network.impair(node, interface, said, sent=sent, received=received)
         which = "" if sent and received else " sent" if sent else " received"
         self.tell(f"link {node}:{interface}{which}: {words if said else 'no impairment'}")
@@ -120,6 +124,7 @@ class CaseNetwork:
         They know nothing of connections that began before. A link that had no box needs ``emulated: true``
         in its topology. Raises UsageError.
         """
+        self.is_changed = True
         self._network.set_middlebox(node, interface, boxes)
         shown = ", ".join(map(box_text, boxes)) or "switched off"
         self.tell(f"middlebox on {node}:{interface}: {shown}")
@@ -164,6 +169,7 @@ class CaseNetwork:
 
     def play(self, event: Event) -> None:
         """Let an event happen now. Raises UsageError where it cannot."""
+        self.is_changed = True
         node, interface = event.end.node, event.end.interface
         match event:
             case LinkSet():
@@ -177,6 +183,7 @@ class CaseNetwork:
         self.tell(f"{event_text(event)} (due at {event.at_us / 1_000_000:.3f} s)")
 
     def _reconfigure(self, change: Callable[[Topology], Topology]) -> None:
+        self.is_changed = True
         with self._reconfiguring:
             try:
                 topology = change(self.topology)

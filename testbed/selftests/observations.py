@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from testbed.host.protocol import TrafficSeries
 from testbed.topology.impairments import impairment_text
@@ -70,6 +71,9 @@ class LinkRecord:
     realised_forward: str = ""
     """What enforced it, and where; empty where nothing was asked."""
     realised_backward: str = ""
+    achieved_forward: dict[str, int] = field(default_factory=dict)
+    """What became of the packets, by the names of what counted them; zeros are left out."""
+    achieved_backward: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,11 @@ Realised = dict[LinkEnd, str]
 """Sending end → what impairs what it sends."""
 
 
-def topology_record(topology: Topology, realised: Realised) -> TopologyRecord:
+Achieved = Mapping[LinkEnd, Mapping[str, int]]
+"""Sending end → what became of the packets of that direction, by the names of what counted them."""
+
+
+def topology_record(topology: Topology, realised: Realised, achieved: Achieved) -> TopologyRecord:
     """A topology as records keep it."""
     return TopologyRecord(
         topology.name,
@@ -109,7 +117,13 @@ def topology_record(topology: Topology, realised: Realised) -> TopologyRecord:
                 impairment_text(link.backward),
                 realised.get(link.first, ""),
                 realised.get(link.second, ""),
+                _counted(achieved.get(link.first, {})),
+                _counted(achieved.get(link.second, {})),
             )
             for link in topology.links
         ),
     )
+
+
+def _counted(counters: Mapping[str, int]) -> dict[str, int]:
+    return {name: value for name, value in counters.items() if value}

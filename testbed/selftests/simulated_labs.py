@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from testbed.backend.simulated.lab import SimulatedLab
@@ -11,6 +12,7 @@ from testbed.backend.simulated.links import SIMULATED
 from testbed.selftests.capture_files import capture_files
 from testbed.selftests.case import Case
 from testbed.selftests.executor import BuiltLab
+from testbed.selftests.link_checks import achieved_by
 from testbed.selftests.results import Run
 from testbed.selftests.run_topology import run_topology
 from testbed.selftests.simulated_capture import capture
@@ -34,4 +36,12 @@ def open_simulated_lab(case: Case, run: Run, capture_directory: str | None = Non
             captured = closing.enter_context(files)
             capture(lab, captured)
             captures = captured.paths
-        yield BuiltLab(topology, lab.hosts, lab, captures, clock=lab.clock, realised=realised)
+        yield BuiltLab(
+            topology,
+            lab.hosts,
+            lab,
+            captures,
+            clock=lab.clock,
+            realised=realised,
+            achieved=partial(achieved_by, lab.links),
+        )

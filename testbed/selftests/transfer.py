@@ -67,6 +67,11 @@ class Transfer:
         receiver = self._client if host == "client" else self._server
         receiver.wait_for(f"received {size}", timeout_s)
 
+    def received(self, host: str) -> int:
+        """What the client or the server has received so far, in bytes. Raises HostError."""
+        receiver = self._client if host == "client" else self._server
+        return receiver.progress().bytes_received
+
     def _wait_until_arrived(self, sizes: TransferSizes, timeout_s: float) -> None:
         deadline_us = self._clock.now_us() + round(timeout_s * 1_000_000)
         self._server.wait_for(f"received {sizes.client}", timeout_s)

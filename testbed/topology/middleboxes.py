@@ -114,6 +114,10 @@ class ResetFile(_BoxFile):
     after_bytes: _Place = 0
 
 
+class DropIcmpErrorsFile(_BoxFile):
+    """Drops ICMP errors, so that path MTU discovery hears nothing."""
+
+
 class MiddleboxFile(BaseModel):
     """Boxes on a link, in this order from its first end to its second."""
 
@@ -130,6 +134,7 @@ class MiddleboxFile(BaseModel):
     randomise_sequence: RandomiseSequenceFile | None = None
     duplicate_options: DuplicateOptionsFile | None = None
     reset: ResetFile | None = None
+    drop_icmp_errors: DropIcmpErrorsFile | None = None
 
     def boxes(self) -> tuple[BoxSettings, ...]:
         """Those that the file has; a key without a value is a box with nothing said about it."""
@@ -170,6 +175,7 @@ BOX_FILES: dict[str, type[BaseModel]] = {
     "randomise_sequence": RandomiseSequenceFile,
     "duplicate_options": DuplicateOptionsFile,
     "reset": ResetFile,
+    "drop_icmp_errors": DropIcmpErrorsFile,
 }
 """By their keys."""
 NATS = {"nat44": 4, "nat66": 6}

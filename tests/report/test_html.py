@@ -200,7 +200,7 @@ def test_details() -> None:
 @pytest.mark.parametrize("name", [name for name in builtin_names() if name != "star"])
 def test_every_bundled_topology_has_a_picture(name: str) -> None:
     topology = load_topology(name)
-    root = ElementTree.fromstring(topology_picture(topology_record(topology, {})))
+    root = ElementTree.fromstring(topology_picture(topology_record(topology, {}, {})))
     width, height = map(float, (root.get("viewBox") or "").split()[2:])
     boxes = [
         tuple(float(box.get(key) or 0) for key in ("x", "y", "width", "height")) for box in root.iter("rect")
@@ -221,8 +221,8 @@ def test_every_bundled_topology_has_a_picture(name: str) -> None:
 
 
 def test_a_topology_that_is_too_large_has_none() -> None:
-    assert topology_picture(topology_record(load_topology("star", {"hosts": "60"}), {})) == ""
-    assert topology_picture(topology_record(load_topology("star"), {})) != ""
+    assert topology_picture(topology_record(load_topology("star", {"hosts": "60"}), {}, {})) == ""
+    assert topology_picture(topology_record(load_topology("star"), {}, {})) != ""
 
 
 def test_throughput_from_bytes() -> None:

@@ -85,6 +85,9 @@ class FakeWorkload:
         self.agent.options[level, option] = value
         return b""
 
+    def progress(self) -> WorkloadProgress:
+        return WorkloadProgress("transferring", self.port, 1, 0, self.workload.send_bytes)
+
     def finish(self) -> None:
         self.has_finished = True
 

@@ -116,6 +116,33 @@ def test_a_case_whose_expectation_is_wrong_fails(runtime: Path, monkeypatch: pyt
     assert all(host.sockets and host.moved_counters() for host in result.hosts)
 
 
+def test_a_case_that_hangs_is_ended_and_the_others_go_on(runtime: Path, tmp_path: Path) -> None:
+    """One that takes 30 s is given 8: its state is shown, its lab is gone, and what comes after it passes."""
+    report, bundles = tmp_path / "out.json", tmp_path / "bundles"
+    words = (
+        "break-before-make-after-30-seconds",
+        "no-join",
+        "--family",
+        "4",
+        "--timeout",
+        "8",
+        "--jobs",
+        "1",
+    )
+    done = selftest(runtime, *words, "--json", str(report), "--bundles", str(bundles))
+    assert done.returncode == 1, done.stdout + done.stderr
+    runs = {run["id"].partition("[")[0]: run for run in json.loads(report.read_text())["runs"]}
+    hanging = runs["mobility/break-before-make-after-30-seconds"]
+    assert (hanging["outcome"], hanging["reason"]) == ("fail", "did not end within 8 s")
+    for side in ("client", "server"):
+        # of the connection that has no subflow at that moment
+        assert hanging["hosts"][side]["sockets"]
+    assert "did not end within 8 s" in done.stdout
+    (bundle,) = bundles.iterdir()
+    assert "after-30-seconds" in bundle.name
+    assert runs["join/no-join"]["outcome"] == "pass"
+
+
 def start_long_session(runtime: Path, report: Path) -> subprocess.Popen[str]:
     """A session that is in the middle of its first runs when this returns."""
     process = subprocess.Popen(

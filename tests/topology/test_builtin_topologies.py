@@ -19,7 +19,7 @@ from testbed.topology.template import render
 from tests.topology.path_walker import walk_everything
 
 LABS = ("one-path", "two-paths", "four-links", "four-paths", "chain")
-WITH_TWO_HOSTS = (*LABS, "wifi-and-lte")
+WITH_TWO_HOSTS = (*LABS, "wifi-and-lte", "mtu-mismatch", "shared-bottleneck")
 
 
 def addresses(topology: Topology, node: str, interface: str) -> list[str]:
@@ -31,8 +31,11 @@ def test_all_are_found_by_name() -> None:
         "chain",
         "four-links",
         "four-paths",
+        "incast",
+        "mtu-mismatch",
         "one-path",
         "roaming",
+        "shared-bottleneck",
         "simult-flows",
         "star",
         "two-paths",
@@ -134,7 +137,7 @@ def test_a_star_has_one_subnet_with_room_for_all(hosts: int, prefix: int) -> Non
 def test_the_schema_accepts_it(name: str, variables: Mapping[str, str]) -> None:
     source = load_topology(name).source
     assert source is not None
-    if name in {"simult-flows", "star", "wifi-and-lte"}:
+    if name in {"simult-flows", "star", "wifi-and-lte", "mtu-mismatch"}:
         variables = {}
     problems = ProblemCollector(name)
     text, _ = render(source.read_text("utf-8"), variables, problems)
