@@ -21,7 +21,7 @@ _MAXIMUM_PARTS = 16
 
 
 def parts_length(parts: Parts) -> int:
-    return sum(len(part) for part in parts)
+    return len(parts[0]) if len(parts) == 1 else sum(len(part) for part in parts)
 
 
 def slice_parts(parts: Parts, start: int, stop: int) -> Parts:

@@ -129,7 +129,7 @@ class RetransmissionQueue:
         """A chunk that was just sent for the first time."""
         self.chunks.append(chunk)
         self._starts.append(chunk.sequence)
-        self.bytes_in_flight += chunk.length
+        self.bytes_in_flight += chunk.end - chunk.sequence
         self._link_as_latest(chunk)
 
     def acknowledge(

@@ -376,8 +376,10 @@ class Subflow(SubflowOwner):
         """New bytes that the congestion window and the peer's window take now."""
         if not self.can_send:
             return 0
-        congestion_room = self.congestion.congestion_window - self.bytes_on_the_way()
-        return max(0, min(congestion_room, self.window_edge() - self.snd_nxt))
+        room = self.congestion.congestion_window - self.bytes_on_the_way()
+        if room <= 0:
+            return 0
+        return max(0, min(room, self.window_edge() - self.snd_nxt))
 
     def bytes_on_the_way(self) -> int:
         """RFC 6675's pipe; without SACK each duplicate acknowledgement says that one segment has left it.

@@ -193,7 +193,8 @@ def emit_options(options: TcpOptions) -> bytes:
     if options is NO_OPTIONS:
         return b""
     try:
-        parts = _emit_handshake_options(options) if _has_handshake_options(options) else []
+        is_handshake = options.maximum_segment_size is not None or options.md5_signature is not None
+        parts = _emit_handshake_options(options) if is_handshake else []
         if options.timestamp_value is not None:
             parts.append(_emit_timestamps(options))
         elif options.sack_permitted:
@@ -213,10 +214,6 @@ def emit_options(options: TcpOptions) -> bytes:
     if len(emitted) > MAXIMUM_OPTIONS_LENGTH:
         raise ConfigurationError(f"{len(emitted)} bytes of TCP options, more than {MAXIMUM_OPTIONS_LENGTH}")
     return emitted
-
-
-def _has_handshake_options(options: TcpOptions) -> bool:
-    return options.maximum_segment_size is not None or options.md5_signature is not None
 
 
 def _emit_handshake_options(options: TcpOptions) -> list[bytes]:
@@ -258,8 +255,7 @@ def _emit_rare_options(options: TcpOptions) -> list[bytes]:
 def options_length(options: TcpOptions) -> int:
     """How many bytes `emit_options` returns, padding included, for options that fit a header."""
     length = 0
-    if _has_handshake_options(options):
-        length += 4 * (options.maximum_segment_size is not None) + 20 * (options.md5_signature is not None)
+    length += 4 * (options.maximum_segment_size is not None) + 20 * (options.md5_signature is not None)
     if options.timestamp_value is not None:
         length += 12
     elif options.sack_permitted:
