@@ -31,13 +31,29 @@ BYTES_AT_ONCE = 32768
 def on_data_acknowledged(connection: Connection, now_us: int) -> None:
     """DATA_ACK moved."""
     connection.data_retransmission_timer.cancel()
-    if connection.send_buffer.has_outstanding:
+    if connection.send_buffer.has_outstanding or _is_held_up(connection):
         arm_data_retransmission(connection, now_us)
+
+
+def _is_held_up(connection: Connection) -> bool:
+    """Data waits for subflows that still wait for acknowledgements of their own, perhaps for ever.
+
+    Linux gives a subflow more than its congestion window takes, so there that data counts as outstanding.
+    """
+    return bool(connection.send_buffer.unsent.length) and any(
+        subflow.is_usable and len(subflow.retransmission_queue) for subflow in connection.subflows
+    )
 
 
 def on_timer(connection: Connection, now_us: int) -> None:
     """No DATA_ACK for long: the peer lacks the oldest data, whatever the subflows say."""
-    if connection.mode is not Mode.MPTCP or not connection.send_buffer.has_outstanding:
+    if connection.mode is not Mode.MPTCP:
+        return
+    if not connection.send_buffer.has_outstanding:
+        if _is_held_up(connection):
+            # Only to find out who is silent: once they are stale, others may carry what waits.
+            _carrier(connection)
+            arm_data_retransmission(connection, now_us)
         return
     subflow = _carrier(connection)
     if subflow is not None and fallback.on_missing_data_ack(connection):
