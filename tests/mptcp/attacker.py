@@ -150,6 +150,8 @@ class Attacker:
 
     def inject_bytes(self, victim: Stack, interface: Interface, frame: bytes) -> int:
         name = "client" if victim is self.network.client else "server"
+        # What its own user had it do, such as REMOVE_ADDR and FINs, is no answer to what comes now.
+        self.network.simulator.run_for(0)
         before = self.sent[name]
         victim.receive_frame(Frame(frame), interface, self.network.simulator.now_us)
         self.network.simulator.run_for(0)
