@@ -74,7 +74,11 @@ def record(
                 NodeRecord("client", "host", "kernel", (("eth0", (HOSTILE,)),)),
                 NodeRecord("server", "host", "", ()),
             ),
-            (LinkRecord("client:eth0", "server:eth0", HOSTILE, "rate 5mbit", "tbf"),),
+            (
+                LinkRecord(
+                    "client:eth0", "server:eth0", HOSTILE, "rate 5mbit", "tbf", "", {"lost": 7, "offered": 90}
+                ),
+            ),
         ),
         logs=(HOSTILE,),
         notes=(HOSTILE,),
@@ -192,6 +196,7 @@ def test_details() -> None:
     assert [colour for colour, _name, _carried in figure.legend] == [0, 1, 2]
     # 2000 bytes in 0.2 s, from the last sample without a byte to the first one with all
     assert figure.legend[1][2] == "2 kB, 80 kbit/s"
+    assert details.impaired[0].endswith(", by tbf, 90 offered, 7 lost")
     assert details.impaired[1] == "server:eth0 → client:eth0: rate 5mbit"
     for picture in (*figure.pictures, details.topology):
         ElementTree.fromstring(picture)

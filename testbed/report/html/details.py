@@ -101,16 +101,21 @@ def _facts(record: RunRecord) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
+_FATES = ("offered", "lost", "overflowed", "reordered", "duplicated", "corrupted", "delivered")
+"""Of the packets on a link, as its counters call them."""
+
+
 def _impaired(topology: TopologyRecord) -> tuple[str, ...]:
     lines = []
     for link in topology.links:
-        for sender, receiver, asked, realised in (
-            (link.first, link.second, link.forward, link.realised_forward),
-            (link.second, link.first, link.backward, link.realised_backward),
+        for sender, receiver, asked, realised, achieved in (
+            (link.first, link.second, link.forward, link.realised_forward, link.achieved_forward),
+            (link.second, link.first, link.backward, link.realised_backward, link.achieved_backward),
         ):
             if asked:
                 by = f", by {realised}" if realised else ""
-                lines.append(f"{sender} → {receiver}: {asked}{by}")
+                did = "".join(f", {achieved[name]} {name}" for name in _FATES if name in achieved)
+                lines.append(f"{sender} → {receiver}: {asked}{by}{did}")
     return tuple(lines)
 
 

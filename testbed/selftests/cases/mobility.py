@@ -34,7 +34,7 @@ def _flaps(lab: CaseLab, router: str) -> None:
     run.must_not_fall_back()
 
 
-@case(topology="two-paths", groups=("mobility", "flapping"), families=("4",), variables=EMULATED)
+@case(topology="two-paths", groups=("mobility", "flapping", SLOW), families=("4",), variables=EMULATED)
 def first_link_flaps(lab: CaseLab) -> None:
     """The first path comes and goes while data flows."""
     _flaps(lab, "r1")
@@ -46,7 +46,7 @@ def second_link_flaps(lab: CaseLab) -> None:
     _flaps(lab, "r2")
 
 
-@case(topology="two-paths", groups=("mobility", "walk-out"), families=FAMILIES, variables=EMULATED)
+@case(topology="two-paths", groups=("mobility", "walk-out", SLOW), families=FAMILIES, variables=EMULATED)
 def walk_out(lab: CaseLab) -> None:
     """The first path fades: more and more loss and delay, then nothing gets through any more."""
     _join_allowed(lab)
