@@ -81,6 +81,30 @@ def mpc_backup(lab: CaseLab) -> None:
     run.must_prioritise(sent_by_client=1, sent_by_server=0, joined_as_backup=0, answered_as_backup=0)
 
 
+SECOND_BY_THE_FIRST_LINK = {
+    "client_routes": '[{to: 10.0.2.1/32, via: 10.0.1.1}, {to: "fd00:0:0:2::1/128", via: "fd00:0:0:1::1"}]'
+}
+"""The client's way to the server's second address."""
+
+
+@case(topology="four-links", groups=("backup", "signal"), variables=SECOND_BY_THE_FIRST_LINK)
+def mpc_backup_both_sides(lab: CaseLab) -> None:
+    """Both addresses of the first subflow are backup endpoints, and so are the joins that use one of them."""
+    lab.server.limits(subflows=2)
+    lab.client.limits(subflows=2, add_addr_accepted=1)
+    lab.server.endpoint("eth0", signal=True, backup=True)
+    lab.client.endpoint("eth0", subflow=True, backup=True)
+    lab.client.endpoint("eth1", subflow=True)
+    lab.server.endpoint("eth1", signal=True)
+    with lab.measure() as run, lab.slow_transfer() as transfer:
+        lab.wait_for_count(run.server, "MPJoinAckRx", 2)
+        lab.wait_for_count(run.server, "MPPrioRx", 1)
+        lab.wait_for_count(run.client, "MPPrioRx", 1)
+    transfer.must_be_intact()
+    run.must_join(2)
+    run.must_prioritise(sent_by_client=1, sent_by_server=1, joined_as_backup=1, answered_as_backup=1)
+
+
 @case(topology="four-links", groups=("backup",))
 def mpc_switch_to_backup(lab: CaseLab) -> None:
     """The first subflow becomes a backup in the middle of the transfer."""

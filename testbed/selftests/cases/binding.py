@@ -49,6 +49,32 @@ def multiple_bind_to_allow_joins(lab: CaseLab) -> None:
     run.must_announce(1)
 
 
+@case(topology="four-links", groups=("join", "signal", "errors"), families=FAMILIES)
+def signal_address_tcp_only_listener_on_client(lab: CaseLab) -> None:
+    """The server announces an address of the client's, where plain TCP answers: the join is given up."""
+    lab.server.limits(subflows=1)
+    lab.client.limits(subflows=1, add_addr_accepted=1)
+    own = lab.client.address("eth1")
+    lab.server.endpoint_at(own, "signal")
+    elsewhere = lab.client.agent.start(
+        Workload(
+            WorkloadKind.HOLD, Role.LISTEN, own, 0, protocol="tcp", timeout_us=round(EVENT_LIMIT_S * 1e6)
+        )
+    )
+    anywhere = "0.0.0.0" if lab.family == 4 else "::"
+    with (
+        lab.measure() as run,
+        lab.start_transfer(1 << 16, listen_at=(anywhere, elsewhere.port)) as transfer,
+    ):
+        lab.wait_for_count(run.client, "MPJoinSynTx", 1)
+        lab.wait_for_count(run.server, "EchoAdd", 1)
+    elsewhere.stop()
+    transfer.must_be_intact()
+    transfer.must_speak_mptcp()
+    run.client.must_count(MPJoinSynTx=1, MPJoinSynAckRx=0, MPJoinSynAckNoMPJoin=1)
+    run.server.must_count(MPJoinSynRx=0, MPJoinAckRx=0)
+
+
 @case(topology="four-links", groups=("port", "signal"), families=FAMILIES)
 def port_based_signal_endpoint_must_not_accept_mpc(lab: CaseLab) -> None:
     """The listener of an endpoint with a port is for joins: a new connection is reset at once."""
