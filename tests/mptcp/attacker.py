@@ -165,6 +165,8 @@ class Attacker:
 
     def inject_random(self, subflow: MptcpSubflow) -> None:
         """One segment, which must not be answered by a burst of packets that carry no data."""
+        # What waits to be sent is no answer to it.
+        self.network.simulator.run_for(0)
         counters = subflow.environment.counters
         subflows = len(subflow.environment.subflows)
         before = counters["TcpExtTCPOrigDataSent"] + counters["TcpRetransSegs"]
