@@ -8,6 +8,9 @@ import sys
 
 def main() -> int:
     """Run the command line that the process was started with; returns its exit code."""
+    # Until the command line can say that it was interrupted, an interrupt ends it without a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from testbed.cli import run
 
     code = run(sys.argv[1:])
