@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_axes(parser)
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="labs at once (default: the number of processors)"
+        "--jobs", type=int, metavar="N", help="labs at once (default: two for each processor)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat a session that printed this seed")
     parser.add_argument("--max-fail", type=int, metavar="N", help="begin no more runs after N failures")
@@ -93,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     axes = axes_of(arguments)
     options = SessionOptions(
         axes=axes,
-        jobs=(os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs,
+        # Most of the time a run waits.
+        jobs=2 * (os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs,
         timeout_s=arguments.timeout,
         seed=arguments.seed,
         tap=arguments.tap,

@@ -84,7 +84,8 @@ def one_connection(lab: CaseLab) -> None:
             flags = info.flags & (FLAG_REMOTE_KEY_RECEIVED | FLAG_FALLBACK)
             lab.verdict.must_be_equal(f"{host.name}: flags", FLAG_REMOTE_KEY_RECEIVED, flags)
             lab.verdict.must_be_equal(f"{host.name}: subflows", (0, 1), (info.subflows, info.subflows_total))
-            token = f"{info.token:08x}"
+            # Of the kernel's ss without leading zeros.
+            token = f"{info.token:x}"
             found = [line for line in host.sockets() if token in line]
             lab.verdict.must_be_within(f"{host.name}: sockets with its token", at_least(1), len(found))
         sizes = [end.get_option(*SO_SNDBUF, 4) for _, end in _ends(lab, held)]
