@@ -198,7 +198,10 @@ def signal_address_add_addr_timeout(lab: CaseLab) -> None:
 
 
 @case(
-    topology="four-paths", groups=("join", "signal", "timeout"), families=("4",), variables=QUICK_REPETITION
+    topology="four-paths",
+    groups=("join", "signal", "timeout", "slow"),
+    families=("4",),
+    variables=QUICK_REPETITION,
 )
 def signal_addresses_add_addr_timeout(lab: CaseLab) -> None:
     """The second address is announced when the first has been repeated in vain."""
@@ -216,7 +219,10 @@ def signal_addresses_add_addr_timeout(lab: CaseLab) -> None:
 
 
 @case(
-    topology="four-paths", groups=("join", "signal", "timeout"), families=("4",), variables=QUICK_REPETITION
+    topology="four-paths",
+    groups=("join", "signal", "timeout", "slow"),
+    families=("4",),
+    variables=QUICK_REPETITION,
 )
 def invalid_address_add_addr_timeout(lab: CaseLab) -> None:
     """As before, though the first address leads nowhere; while it is tried an echo may be left out."""
