@@ -15,11 +15,12 @@ import random
 import resource
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from errno import EADDRNOTAVAIL
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
+from statistics import median
 
 import mptcp_stack.tcp.subflow
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
@@ -95,6 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--megabytes", type=int, default=30, metavar="N", help="what each transfer carries (default 30)"
     )
     parser.add_argument(
+        "--repeat", type=int, default=3, metavar="N", help="transfers of each kind (default 3)"
+    )
+    parser.add_argument(
         "--connections", type=int, default=10_000, metavar="N", help="open at once (default 10000)"
     )
     parser.add_argument("--no-profile", action="store_true", help="leave out the profile's top ten")
@@ -104,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     problems = [
         f"--{name}: {getattr(arguments, name)} is not positive"
-        for name in ("megabytes", "connections")
+        for name in ("megabytes", "repeat", "connections")
         if getattr(arguments, name) < 1
     ]
     if problems:
@@ -116,7 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
         ("tcp, MTU-size", "tcp", 0),
         ("mptcp, super-segments", "mptcp", SUPER_SEGMENT_BYTES),
     ):
-        report.transfers.append(measure_transfer(name, protocol, gso_bytes, data_bytes))
+        for _ in range(arguments.repeat):
+            report.transfers.append(measure_transfer(name, protocol, gso_bytes, data_bytes))
     report.connections.append(measure_connections(arguments.connections))
     if not arguments.no_profile:
         # Else what is left of the connections would be collected amid the transfer.
@@ -323,15 +328,21 @@ def profile_of(work: Callable[[], object]) -> list[str]:
     ]
 
 
+def _median_and_range(values: Sequence[float]) -> str:
+    return f"{median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
 def table(report: StackReport) -> str:
     """For people to read."""
     lines = ["The stack is compiled." if report.is_compiled else "The stack is plain Python.", ""]
-    lines += [f"{'transfer':<24}{'sender seg/s':>14}{'receiver seg/s':>16}{'Gbit/s':>9}"]
-    lines += [
-        f"{each.name:<24}{each.sender_segments_s:>14,.0f}{each.receiver_segments_s:>16,.0f}"
-        f"{each.goodput_gbit_s:>9.2f}"
-        for each in report.transfers
-    ]
+    lines += [f"{'transfer (median, and range)':<30}{'sender seg/s':>30}{'receiver seg/s':>30}{'Gbit/s':>8}"]
+    for name in dict.fromkeys(each.name for each in report.transfers):
+        same = [each for each in report.transfers if each.name == name]
+        goodput = median(each.goodput_gbit_s for each in same)
+        lines.append(
+            f"{name:<30}{_median_and_range([each.sender_segments_s for each in same]):>30}"
+            f"{_median_and_range([each.receiver_segments_s for each in same]):>30}{goodput:>8.2f}"
+        )
     for many in report.connections:
         lines.append("")
         lines.append(

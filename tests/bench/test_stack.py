@@ -63,8 +63,9 @@ def test_an_idle_connection_takes_less_than_six_kilobytes() -> None:
 
 
 def test_the_report_is_printed_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
-    assert stack.run(parsed("--megabytes", "1", "--connections", "150", "--json")) == 0
+    assert stack.run(parsed("--megabytes", "1", "--repeat", "2", "--connections", "150", "--json")) == 0
     report = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in report["transfers"]].count("mptcp, MTU-size") == 2
     assert report["transfers"][0]["name"] == "mptcp, MTU-size"
     assert len(report["profile"]) == stack.PROFILED_LINES
     assert stack.run(parsed("--megabytes", "1", "--connections", "150", "--no-profile")) == 0
@@ -75,6 +76,14 @@ def test_the_report_is_printed_both_ways(capsys: pytest.CaptureFixture[str]) -> 
     is_source = Path(mptcp_stack.tcp.subflow.__file__).suffix == ".py"
     assert report["is_compiled"] is not is_source
     assert printed.startswith("The stack is plain Python.\n" if is_source else "The stack is compiled.\n")
+
+
+def test_repeated_transfers_are_one_line_with_their_median_and_range() -> None:
+    transfers = [stack.TransferResult("made up", 1 << 20, 1000, seconds, 0.1) for seconds in (0.5, 0.25, 0.1)]
+    line = next(
+        line for line in stack.table(stack.StackReport(transfers=transfers)).splitlines() if "made up" in line
+    )
+    assert "4,000 (2,000 to 10,000)" in line
 
 
 def test_every_bad_number_is_told_at_once() -> None:
