@@ -294,7 +294,10 @@ def _on_mapped(
     if (data_checksum(connection.remote_sequence_base, mapping, pieces) - mapping.checksum) % 0xFFFF:
         if not mapping_faults.on_bad_checksum(subflow, now_us):
             return False
-        start = connection.receive_buffer.next_position
+        expected = connection.receive_buffer.next_position
+        if start + mapping.length > expected:
+            # Else a probe of the window, whose byte we have: no new data, damaged or not.
+            start = expected
     else:
         subflow.valid_checksum_seen = True
     for held in pieces:

@@ -29,7 +29,11 @@ def largest_run(connection: Connection, subflow: MptcpSubflow) -> int:
 def send_run(
     connection: Connection, subflow: MptcpSubflow, start: int, payload: Parts, push: bool, now_us: int
 ) -> None:
-    """Sends the bytes from ``start`` of the data at once. The caller has asked for the room."""
+    """Sends the bytes from ``start`` of the data at once. The caller has asked for the room.
+
+    What the peer has already, to probe its window, does not begin the infinite mapping that is due: as in
+    Linux that is left to the data that follows.
+    """
     length = parts_length(payload)
     connection.last_data_sent_us = now_us
     if connection.mode is Mode.PLAIN_TCP:
@@ -37,7 +41,12 @@ def send_run(
         return
     mapping = Mapping(start, subflow.snd_nxt - subflow.data_iss, length)
     room_bytes = subflow.segment_bytes
-    if subflow.failure is not None and mapping_faults.begins_infinite_mapping(subflow, now_us):
+    is_probe = start < connection.send_buffer.una
+    if (
+        subflow.failure is not None
+        and not is_probe
+        and mapping_faults.begins_infinite_mapping(subflow, now_us)
+    ):
         _send_infinite(connection, subflow, mapping, payload, room_bytes, push, now_us)
         return
     if subflow.state is State.CLOSED:

@@ -207,7 +207,8 @@ class Conversation:
     def _watch(self) -> None:
         """Looks now and then whether one end was left alone."""
         simulator = self._hosts.simulator
-        if self.has_finished:
+        # A client that is gone may still be accepted: its third packet is on the way.
+        if self.client.has_finished and self.server.has_finished:
             return
         is_alone = any(party.is_gone for _, party in self.parties)
         # What has come may be read as slowly as planned.
