@@ -24,9 +24,10 @@ def test_what_is_sent_arrives_and_nothing_is_left(batch: int) -> None:
 
 @pytest.mark.parametrize("seed", [5933, 216823055, 216825020])
 def test_seeds_that_once_failed(seed: int) -> None:
-    """5933: a fallback after the window was probed at data level; 216825020: amid such a probe, which is damaged.
+    """5933: a fallback after the window was probed at data level.
 
-    216823055: a client that is gone before it is accepted, and nothing of which tells the server.
+    216825020: the same amid such a probe, which is damaged. 216823055: a client that is gone before it is
+    accepted, and nothing of which tells the server.
     """
     result = run_seed(seed)
     assert not result.problems, failure_text(result)
