@@ -335,13 +335,13 @@ def _median_and_range(values: Sequence[float]) -> str:
 def table(report: StackReport) -> str:
     """For people to read."""
     lines = ["The stack is compiled." if report.is_compiled else "The stack is plain Python.", ""]
-    lines += [f"{'transfer (median, and range)':<30}{'sender seg/s':>30}{'receiver seg/s':>30}{'Gbit/s':>8}"]
+    lines += [f"{'transfer (median, and range)':<30}{'sender seg/s':>36}{'receiver seg/s':>36}{'Gbit/s':>8}"]
     for name in dict.fromkeys(each.name for each in report.transfers):
         same = [each for each in report.transfers if each.name == name]
         goodput = median(each.goodput_gbit_s for each in same)
         lines.append(
-            f"{name:<30}{_median_and_range([each.sender_segments_s for each in same]):>30}"
-            f"{_median_and_range([each.receiver_segments_s for each in same]):>30}{goodput:>8.2f}"
+            f"{name:<30}{_median_and_range([each.sender_segments_s for each in same]):>36}"
+            f"{_median_and_range([each.receiver_segments_s for each in same]):>36}{goodput:>8.2f}"
         )
     for many in report.connections:
         lines.append("")
