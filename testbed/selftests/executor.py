@@ -39,6 +39,8 @@ class BuiltLab:
     """What became of the packets on the links so far. Raises TestbedError."""
     logs: Callable[[], tuple[str, ...]] = tuple
     """What the hosts' agents have written so far."""
+    event_loop: asyncio.AbstractEventLoop | None = None
+    """Where the lab lives, if not in processes of its own."""
 
 
 _SILENCE = "the host did not answer"
@@ -58,12 +60,15 @@ class RunTimeout(KeyboardInterrupt):
 
 
 @contextmanager
-def watchdog(seconds: float) -> Iterator[None]:
+def watchdog(seconds: float, event_loop: asyncio.AbstractEventLoop | None = None) -> Iterator[None]:
     """Raises RunTimeout in the body, which must run in the main thread, when it takes too long.
 
-    Again and again until the body ends: what is raised in a finalizer is lost. Where a task of an event loop
-    is at work, the loop is asked to raise it: the task would keep it, and raise it once more in whoever asks
-    how the task ended. A task that never returns to the loop gets it all the same, after some bites.
+    Again and again until the body ends: what is raised in a finalizer is lost.
+
+    Where the body runs an event loop, the loop is asked to raise it. Raised anywhere, it could hit a task,
+    which would keep it and raise it once more in whoever asks how the task ended; or the loop as it begins to
+    wait for a task, whose end would then stop the loop for whoever uses it next. A body that never returns to
+    its loop gets it all the same, after some bites.
     """
 
     is_over = False
@@ -76,9 +81,8 @@ def watchdog(seconds: float) -> Iterator[None]:
     def bite(_number: int, _frame: FrameType | None) -> None:
         nonlocal bites
         bites += 1
-        loop = _loop_at_work()
-        if loop is not None and bites <= _GENTLE_BITES:
-            loop.call_soon(timeout)
+        if event_loop is not None and bites <= _GENTLE_BITES:
+            event_loop.call_soon(timeout)
         else:
             timeout()
 
@@ -96,15 +100,6 @@ def watchdog(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
         # A watchdog around this one goes on.
         signal.setitimer(signal.ITIMER_REAL, *previous_timer)
-
-
-def _loop_at_work() -> asyncio.AbstractEventLoop | None:
-    """The event loop one of whose tasks is running in this thread at this moment."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-    return loop if asyncio.current_task(loop) is not None else None
 
 
 def execute(run: Run, open_lab: LabOpener, timeout_s: float) -> RunResult:
@@ -159,7 +154,7 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
     outcome: Outcome | None = None
     reason = ""
     try:
-        with watchdog(timeout_s):
+        with watchdog(timeout_s, built.event_loop):
             lab.play_events()
             case.function(lab)
             lab.raise_failed()

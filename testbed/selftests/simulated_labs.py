@@ -44,4 +44,5 @@ def open_simulated_lab(case: Case, run: Run, capture_directory: str | None = Non
             clock=lab.clock,
             realised=realised,
             achieved=partial(achieved_by, lab.links),
+            event_loop=lab.loop,
         )

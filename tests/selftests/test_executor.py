@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -154,7 +155,7 @@ def test_a_bite_is_not_kept_by_a_task_of_an_event_loop() -> None:
     loop = asyncio.new_event_loop()
     try:
         spinning = loop.create_task(spin())
-        with pytest.raises(RunTimeout), watchdog(0.02):
+        with pytest.raises(RunTimeout), watchdog(0.02, loop):
             loop.run_forever()
         assert not spinning.done()
         spinning.cancel()
@@ -172,8 +173,26 @@ def test_a_task_that_never_returns_to_its_loop_is_bitten(monkeypatch: pytest.Mon
     monkeypatch.setattr(executor, "_BITE_INTERVAL_S", 0.02)
     loop = asyncio.new_event_loop()
     try:
-        with pytest.raises(RunTimeout), watchdog(0.02):
+        with pytest.raises(RunTimeout), watchdog(0.02, loop):
             loop.run_until_complete(hang())
+    finally:
+        loop.close()
+
+
+def test_a_bite_beside_an_event_loop_waits_for_it() -> None:
+    loop = asyncio.new_event_loop()
+
+    def body() -> None:
+        signal.raise_signal(signal.SIGALRM)
+        reached.set()
+        loop.run_until_complete(asyncio.sleep(0))
+
+    reached = threading.Event()
+    try:
+        with pytest.raises(RunTimeout), watchdog(30, loop):
+            body()
+        assert reached.is_set()
+        assert loop.run_until_complete(asyncio.sleep(0, "well")) == "well"
     finally:
         loop.close()
 

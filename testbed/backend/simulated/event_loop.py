@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple, Unpack
 
 from mptcp_stack.simulator import SimulationError, Simulator
 
 _Arguments = TypeVarTuple("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -34,6 +35,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Handle:
         self._waiting.is_wanted = True
         return super().call_soon(callback, *args, context=context)
+
+    def result_of(self, awaitable: Awaitable[_Result]) -> _Result:
+        """As run_until_complete, but nothing that an interrupted wait left behind ends this one early."""
+        task = asyncio.ensure_future(awaitable, loop=self)
+        while True:
+            try:
+                return self.run_until_complete(task)
+            except RuntimeError:
+                if task.done() or self.is_closed() or self.is_running():
+                    raise
 
     def time(self) -> float:
         return self._simulator.now_us / 1_000_000

@@ -63,7 +63,7 @@ class SimulatedClient(HostClient):
         """Raises HostError."""
         asked = self._handler.handle(method, parameters or {})
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(asked, timeout_s))
+            return self._loop.result_of(asyncio.wait_for(asked, timeout_s))
         except (RequestError, MessageError) as error:
             problem = str(error)
         except TimeoutError:
@@ -74,4 +74,4 @@ class SimulatedClient(HostClient):
 
     def close(self) -> None:
         """Stop every workload."""
-        self._loop.run_until_complete(self._handler.close())
+        self._loop.result_of(self._handler.close())

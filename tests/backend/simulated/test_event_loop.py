@@ -78,3 +78,23 @@ def test_a_timeout_comes_in_virtual_time(simulator: Simulator, loop: VirtualTime
     with pytest.raises(TimeoutError):
         loop.run_until_complete(wait())
     assert simulator.now_us == 30_000_000
+
+
+def test_an_interrupt_as_a_wait_ends_does_not_end_the_next(loop: VirtualTimeLoop) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def interrupted() -> None:
+        loop.call_soon(interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.result_of(interrupted())
+    assert loop.result_of(asyncio.sleep(0, "well")) == "well"
+
+
+def test_what_a_wait_ends_with_comes_out(loop: VirtualTimeLoop) -> None:
+    async def fail() -> None:
+        raise RuntimeError("oh")
+
+    with pytest.raises(RuntimeError, match="oh"):
+        loop.result_of(fail())
