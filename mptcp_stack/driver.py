@@ -73,6 +73,10 @@ class StreamConnection(Protocol):
 
     def abort(self) -> None: ...
 
+    def disconnect(self) -> int:
+        """Ends it at once. What SO_ERROR tells of that: an errno, or 0."""
+        ...
+
 
 class StreamListener(Protocol):
     """A listening port as an application sees it."""

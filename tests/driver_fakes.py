@@ -66,6 +66,10 @@ class FakeConnection:
     def abort(self) -> None:
         self.calls.append("abort")
 
+    def disconnect(self) -> int:
+        self.calls.append("disconnect")
+        return 0
+
 
 class FakeListener:
     def __init__(self, address: bytes | None, port: int) -> None:

@@ -291,6 +291,10 @@ class Connection:
         self.app_closed = self.write_closed = self.abort_wanted = True
         self.request_output()
 
+    def disconnect(self) -> int:
+        """As ``abort``, but done on return: the socket may go on with another connection (AF_UNSPEC)."""
+        return ending.disconnect(self)
+
     def begin_with(self, options: SocketOptions) -> None:
         """Before there is a subflow: what its SYN says depends on some of them."""
         self.socket_options = options

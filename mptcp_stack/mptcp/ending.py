@@ -6,10 +6,15 @@ from errno import ECONNRESET, ENOTCONN
 from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp.states import DataEvent, DataState, Mode, ResetReason
+from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.mptcp_options import MpFastclose, MpTcpRst
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
+
+
+_ALL_IS_SENT = (State.CLOSING, State.LAST_ACK)
+"""Both FINs are out: as in Linux, a peer that has all is not reset (tcp_need_reset)."""
 
 
 def abort(connection: Connection, error: int, now_us: int) -> None:
@@ -22,7 +27,9 @@ def abort(connection: Connection, error: int, now_us: int) -> None:
         connection.environment.counters.increment("MPTcpExtMPFastcloseTx", bool(connection.subflows))
     for subflow in list(connection.subflows):
         connection.subflows.remove(subflow)
-        if connection.mode is Mode.MPTCP and connection.remote_key is not None and subflow.was_established:
+        if subflow.state in _ALL_IS_SENT:
+            subflow.finish(None, now_us)
+        elif connection.mode is Mode.MPTCP and connection.remote_key is not None and subflow.was_established:
             connection.environment.counters.increment("MPTcpExtMPRstTx")
             options = (
                 MpFastclose(connection.remote_key.value),
@@ -32,6 +39,24 @@ def abort(connection: Connection, error: int, now_us: int) -> None:
         else:
             subflow.reset(now_us, error)
     end(connection, None, now_us)
+
+
+def disconnect(connection: Connection) -> int:
+    """connect(2) with AF_UNSPEC. At once and not with the next output, for the ports may be wanted again.
+
+    Returns what the socket tells by SO_ERROR: TCP's that its peer was reset, MPTCP's nothing, as in Linux.
+    """
+    is_plain_socket = not connection.local_key.value
+    was_cut = any(subflow.state not in (*_ALL_IS_SENT, State.TIME_WAIT) for subflow in connection.subflows)
+    if not connection.app_closed:
+        connection.host.path_events.on_connection_closed(connection)
+    connection.app_closed = connection.write_closed = True
+    connection.abort_wanted = False
+    if connection.subflows or connection.state is not DataState.CLOSED:
+        abort(connection, ECONNRESET, connection.environment.timers.clock_us)
+    connection.receive_buffer.clear()
+    connection.error = ENOTCONN
+    return ECONNRESET if is_plain_socket and was_cut else 0
 
 
 def abort_for_peer(connection: Connection, error: int, now_us: int, reason: int) -> None:

@@ -163,6 +163,7 @@ class BlockingSocket:
         self._timeout: float | None = None
         self._readable = _ReadableEvent()
         self._was_error_told = False
+        self._error_of_disconnect = 0
         if connection is not None:
             thread.call(lambda: self._take(connection))
 
@@ -242,6 +243,30 @@ class BlockingSocket:
         self._begin(address, b"" if self._options.fast_open_connect else None)
         self._finish_connecting()
 
+    def disconnect(self) -> None:
+        """What connect(2) with AF_UNSPEC does: the socket is as new, but for its options and its binding.
+
+        A connection ends as by closing with unread data (MP_FASTCLOSE, RST), and a listener listens no more.
+        """
+        self._deferred = None
+        self._thread.call(self._disconnect)
+
+    def _disconnect(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._options = self._listener.socket_options
+            self._listener = None
+            self._thread.wake()
+        if self._connection is None or self._stream is None:
+            return
+        # Times of what is sent are of the clock, which stands still while nothing happens.
+        self._thread.stack.environment.timers.clock_us = monotonic_us()
+        self._options = self._connection.socket_options
+        self._error_of_disconnect = self._stream.disconnect()
+        self._connection = self._stream = None
+        self._was_error_told = False
+        self._update_event()
+
     def _begin(self, address: Address, early: bytes | None) -> int:
         """The bytes that go with the SYN."""
         host, port = address
@@ -259,6 +284,7 @@ class BlockingSocket:
                 options=self._options,
             )
             self._take(connection)
+            self._error_of_disconnect = 0
             self._thread.wake()
             return bytes_taken(connection)
 
@@ -395,6 +421,8 @@ class BlockingSocket:
             self._readable.set_to(_is_readable(self._connection))
         elif self._listener is not None:
             self._readable.set_to(self._listener.has_ready)
+        else:
+            self._readable.set_to(False)
 
     def _waiting_time(self) -> float | None:
         return None if self._timeout == 0 else self._timeout
@@ -439,7 +467,8 @@ class BlockingSocket:
     def _take_error(self) -> int:
         """Reading SO_ERROR clears it."""
         if self._stream is None:
-            return 0
+            told, self._error_of_disconnect = self._error_of_disconnect, 0
+            return told
         error = None if self._was_error_told else self._stream.error
         if error == ENOTCONN:
             # It was lost without an error, as for Linux; only reading tells.
@@ -463,7 +492,8 @@ class BlockingSocket:
 
     def _connected(self) -> StreamSocket:
         if self._stream is None:
-            raise OSError(ENOTCONN, os.strerror(ENOTCONN))
+            error, self._error_of_disconnect = self._error_of_disconnect or ENOTCONN, 0
+            raise OSError(error, os.strerror(error))
         return self._stream
 
 

@@ -218,9 +218,34 @@ class StreamSocket:
         self._wake()
         self._change.notify()
 
+    def disconnect(self) -> int:
+        """What connect(2) with AF_UNSPEC does: ends the connection at once, and the socket has none.
+
+        The peer is told as by ``abort``, and what was not read is gone. Harmless on a socket without a
+        connection. Returns what SO_ERROR tells next: an errno, or 0.
+        """
+        self._check_open()
+        told = self._connection.disconnect()
+        self._wake()
+        self._change.notify()
+        return told
+
+    def renew(self, connection: StreamConnection) -> None:
+        """After ``disconnect``: the socket is of this connection. Raises OSError(EISCONN)."""
+        self._check_open()
+        if not self._connection.is_closed:
+            raise _os_error(errno.EISCONN)
+        self._connection.on_change = None
+        self._connection = connection
+        connection.on_change = self._change.notify
+
     async def wait_closed(self) -> None:
         """Wait until the stack has forgotten the connection, after ``close``, ``abort`` or an error."""
-        while not self._connection.is_closed:
+        await self.wait_until(lambda: self._connection.is_closed)
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until something holds of the connection; it is asked after each change."""
+        while not condition():
             await self._change.wait()
 
     async def wait_established(self) -> None:

@@ -63,8 +63,11 @@ class Exchange:
     def sha256_received(self) -> str:
         return self._sink.sha256()
 
-    async def run(self) -> None:
-        """To the orderly end, or to the abort that was asked for. Raises OSError."""
+    async def run(self, *, leaves_open: bool = False) -> None:
+        """To the orderly end, or to the abort that was asked for. Raises OSError.
+
+        With ``leaves_open`` the stream is not closed, though all has gone both ways.
+        """
         try:
             self._abort_if_due()
             if self._workload.fast_open and self._workload.role is Role.CONNECT:
@@ -72,7 +75,8 @@ class Exchange:
                 self._account_sent(self._source.next_chunk(EARLY_BYTES))
             await self._play()
             self.before_close()
-            await self.stream.close()
+            if not leaves_open:
+                await self.stream.close()
         except _AbortConnectionError:
             self.stream.abort()
         finally:

@@ -10,6 +10,7 @@ import struct
 from typing import Any, Final
 
 from testbed.host.data import Buffer
+from testbed.host.kernel_disconnecting import disconnect
 from testbed.host.kernel_moving import KernelMover
 from testbed.host.kernel_traffic import mptcp_subflows, plain_subflow
 from testbed.host.socket_options import get_kernel_option
@@ -79,6 +80,9 @@ class KernelStream:
         return self._last_is_mptcp
 
     def set_way(self, way: str) -> None:
+        if self._mover is not None:
+            self._mover.close()
+            self._mover = None
         if way != "write":
             self._mover = KernelMover(self._socket, way, _readable, _writable)
 
@@ -131,6 +135,12 @@ class KernelStream:
             # The peer reset the connection meanwhile, which no call of ours has been told yet.
             number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
             raise OSError(number, os.strerror(number)) from None
+
+    async def reconnect(self, address: str, port: int) -> None:
+        await disconnect(self._socket)
+        _, name = _resolve(address, port)
+        await _connect(self._socket, name)
+        self.local, self.remote = _format_name(self._socket.getsockname()), _format_name(name)
 
     async def close(self) -> None:
         self._end()

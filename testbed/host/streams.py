@@ -51,6 +51,9 @@ class Stream(Protocol):
     async def shutdown_write(self) -> None:
         """Tell the peer that nothing more follows."""
 
+    async def reconnect(self, address: str, port: int) -> None:
+        """Once the connection has ended in order: disconnect the socket, and connect it again."""
+
     async def close(self) -> None:
         """Orderly; data that was written is still delivered."""
 

@@ -17,6 +17,7 @@ from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop, keep_freed_memory
 from mptcp_stack.sockets import options
 from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket
+from mptcp_stack.sockets.reconnecting import reconnect
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import format_address, parse_address, unmap
 from testbed.host.data import Buffer
@@ -51,10 +52,14 @@ class StackDriver(Protocol):
 class UserspaceStream:
     """See :class:`testbed.host.streams.Stream`."""
 
-    def __init__(self, socket: StreamSocket, stack: Stack, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, socket: StreamSocket, stack: Stack, wake: Callable[[], None], bound: bytes | None = None
+    ) -> None:
+        """``bound`` is the address that the socket was bound to before it connected."""
         self._socket = socket
         self._stack = stack
         self._wake = wake
+        self._bound = bound
         self.local = _format_end(socket.local)
         self.remote = _format_end(socket.remote)
 
@@ -78,6 +83,13 @@ class UserspaceStream:
 
     async def shutdown_write(self) -> None:
         self._socket.shutdown_write()
+
+    async def reconnect(self, address: str, port: int) -> None:
+        connection = self._connection()
+        await self._socket.wait_until(lambda: connection.is_closed and not connection.subflows)
+        await reconnect(self._stack, self._socket, _parse(address), port, local=self._bound)
+        self.local = _format_end(self._socket.local)
+        self.remote = _format_end(self._socket.remote)
 
     async def close(self) -> None:
         self._socket.close()
@@ -169,7 +181,7 @@ class UserspaceNetwork:
         except BaseException:
             socket.abort()
             raise
-        return UserspaceStream(socket, self._stack, self._driver.wake)
+        return UserspaceStream(socket, self._stack, self._driver.wake, source)
 
 
 class UserspaceHost:

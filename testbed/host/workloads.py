@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from testbed.host.exchange import Exchange, early_data
-from testbed.host.protocol import ConnectionResult, Role, Workload, WorkloadKind, WorkloadProgress
+from testbed.host.protocol import CloseKind, ConnectionResult, Role, Workload, WorkloadKind, WorkloadProgress
 from testbed.host.sampling import TrafficSampler
 from testbed.host.streams import Stream, StreamListener, StreamNetwork
 
@@ -44,6 +44,7 @@ def check_workload(workload: Workload) -> None:
             ("pause_us", workload.pause_us, 0, MAXIMUM_TIMEOUT_US),
             ("requests", workload.requests, 1, 1 << 32),
             ("connections", workload.connections, 1, MAXIMUM_CONNECTIONS),
+            ("rounds", workload.rounds, 1, MAXIMUM_CONNECTIONS // max(1, workload.connections)),
             ("abort_after_bytes", workload.abort_after_bytes or 0, 0, _MAXIMUM_BYTES),
             ("timeout_us", workload.timeout_us, 1, MAXIMUM_TIMEOUT_US),
         )
@@ -54,12 +55,27 @@ def check_workload(workload: Workload) -> None:
     for name, value, known in (("peek", workload.peek, PEEKS), ("way", workload.way, WAYS)):
         if value not in known:
             problems.append(f"{name} is {value!r}, none of {', '.join(map(repr, known))}")
+    if workload.rounds > 1:
+        problems += _problems_of_rounds(workload)
     if workload.receive_file is not None and workload.connections > 1:
         problems.append("receive_file holds the data of one connection only")
     if workload.kind is WorkloadKind.REQUEST_RESPONSE and workload.send_bytes == 0:
         problems.append("request_response needs send_bytes, the size of a request")
     if problems:
         raise WorkloadError("; ".join(problems))
+
+
+def _problems_of_rounds(workload: Workload) -> list[str]:
+    """What a socket that is to connect again cannot do as well."""
+    refused = {
+        "role": workload.role is Role.LISTEN,
+        "kind": workload.kind is WorkloadKind.HOLD,
+        "close": workload.close is CloseKind.ABORT,
+        "hold_open_after": workload.hold_open_after,
+        "fast_open": workload.fast_open,
+        "receive_file": workload.receive_file is not None,
+    }
+    return [f"{name} does not go with rounds" for name, is_there in refused.items() if is_there]
 
 
 class RunningWorkload:
@@ -73,7 +89,7 @@ class RunningWorkload:
         self._finish = asyncio.Event()
         self._listener: StreamListener | None = None
         self._exchanges: list[Exchange] = []
-        self._connection_tasks: list[asyncio.Task[ConnectionResult]] = []
+        self._connection_tasks: list[asyncio.Task[list[ConnectionResult]]] = []
         self._opening: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._end_reason = ""
@@ -155,7 +171,8 @@ class RunningWorkload:
         if self._listener is not None:
             self._listener.close()
         # One that was cancelled before its first step has no result of its own.
-        self.results = [task.result() for task in self._connection_tasks if not task.cancelled()]
+        ended = [task.result() for task in self._connection_tasks if not task.cancelled()]
+        self.results = [result for results in ended for result in results]
         self._add_missing_results()
         self._has_ended = True
         self._changed()
@@ -184,9 +201,34 @@ class RunningWorkload:
         )
 
     def _add_connection(self, index: int, opening: Callable[[], Awaitable[Stream]]) -> None:
-        self._connection_tasks.append(asyncio.create_task(self._serve(index, opening)))
+        self._connection_tasks.append(asyncio.create_task(self._serve_rounds(index, opening)))
 
-    async def _serve(self, index: int, opening: Callable[[], Awaitable[Stream]]) -> ConnectionResult:
+    async def _serve_rounds(
+        self, index: int, opening: Callable[[], Awaitable[Stream]]
+    ) -> list[ConnectionResult]:
+        """All that is done on one socket, to the first error; it never raises."""
+        workload = self._workload
+        results: list[ConnectionResult] = []
+        for number in range(workload.rounds):
+            is_last = number + 1 == workload.rounds
+            result, stream = await self._serve(index + number * workload.connections, opening, is_last)
+            results.append(result)
+            if result.error is not None or stream is None:
+                break
+            opening = partial(self._reconnect, stream)
+        return results
+
+    async def _reconnect(self, stream: Stream) -> Stream:
+        try:
+            await stream.reconnect(self._workload.address, self._workload.port)
+        except BaseException:
+            stream.abort()
+            raise
+        return stream
+
+    async def _serve(
+        self, index: int, opening: Callable[[], Awaitable[Stream]], is_last: bool
+    ) -> tuple[ConnectionResult, Stream | None]:
         """One connection from its opening to its result; it never raises."""
         clock = asyncio.get_running_loop()
         started_s = clock.time()
@@ -203,7 +245,7 @@ class RunningWorkload:
             if index < SAMPLED_CONNECTIONS:
                 sampler = _start_sampler(stream, exchange)
             self._changed()
-            await exchange.run()
+            await exchange.run(leaves_open=not is_last)
         except OSError as failure:
             error, detail = _describe_error(failure)
         except asyncio.CancelledError:
@@ -219,7 +261,7 @@ class RunningWorkload:
             result = replace(result, traffic=sampler.series())
         if stream is not None and error is not None:
             stream.abort()
-        return result
+        return result, stream
 
     def _end(self, reason: str) -> None:
         if self._has_ended or self._end_reason:
@@ -231,11 +273,12 @@ class RunningWorkload:
             task.cancel()
 
     def _add_missing_results(self) -> None:
-        missing = self._workload.connections - len(self.results)
+        expected = self._workload.connections * self._workload.rounds
+        missing = expected - len(self.results)
         if not missing:
             return
         reason = self._end_reason or "stopped"
-        detail = f"{len(self.results)} of {self._workload.connections} connections came"
+        detail = f"{len(self.results)} of {expected} connections came"
         self._error = self._error or f"{reason}: {detail}"
         self.results += [_make_result(None, None, 0, reason, detail)] * missing
 

@@ -40,6 +40,11 @@ def read_socket_address(value: Value, default: AddressAndPort, domain: int) -> A
     return address, default[1] if port is None else port
 
 
+def is_unspecified_family(value: Value) -> bool:
+    """What connect(2) takes as the wish to disconnect: AF_UNSPEC."""
+    return isinstance(value, dict) and value.get("sa_family") == socket.AF_UNSPEC
+
+
 def _packed(value: Value, length: int) -> bytes | None:
     """A packed address; numbers, such as INADDR_ANY, are in host order."""
     if value is None:

@@ -33,6 +33,7 @@ from testbed.packetdrill.stack_under_test import Addresses, IpVersion, Value
 from testbed.packetdrill.userspace_addresses import (
     SOCKET_ADDRESS_BYTES,
     AddressAndPort,
+    is_unspecified_family,
     listening_address,
     read_socket_address,
     socket_address_value,
@@ -225,6 +226,9 @@ class SocketCalls:
 
     def _connect(self, arguments: list[Value]) -> Try:
         endpoint = self._table.socket(number_argument(arguments[0], "descriptor"))
+        if is_unspecified_family(arguments[1]):
+            endpoint.disconnect()
+            return finished(0)
         remote = read_socket_address(arguments[1], self._connect_default, endpoint.domain)
         if endpoint.listener is not None or endpoint.connect_was_reported:
             raise OSError(EISCONN, "listening or connected already")

@@ -62,6 +62,7 @@ class StreamSocket(Endpoint):
         self.connect_was_reported = False
         self.reading_is_shut = False
         self.error_was_taken = False
+        self._error_of_disconnect: int | None = None
         self.options: dict[tuple[int, int], int] = {}
         self.socket_options = DEFAULT_SOCKET_OPTIONS
         self.linger: tuple[int, int] = (0, 0)
@@ -78,7 +79,26 @@ class StreamSocket(Endpoint):
         self.send_timeout_us = listening.send_timeout_us
         self.options = dict(listening.options)
 
+    def disconnect(self) -> None:
+        """What connect(2) with AF_UNSPEC does: what was set stays, and what it was bound to."""
+        if self.listener is not None:
+            self._stop_listening(self.listener)
+        if self.connection is not None:
+            self._error_of_disconnect = self.connection.disconnect() or None
+        self.connection = None
+        self.connect_was_reported = self.reading_is_shut = self.error_was_taken = False
+        self._peeked = b""
+        self._on_change()
+
+    def _stop_listening(self, listener: Listener) -> None:
+        listener.close()
+        for connection in self._waiting:
+            connection.abort()
+        self._waiting.clear()
+        self.listener = None
+
     def attach(self, connection: Connection) -> None:
+        self._error_of_disconnect = None
         self.connection = connection
         connection.on_change = self._on_change
         if self.socket_options is not connection.socket_options:
@@ -114,6 +134,9 @@ class StreamSocket(Endpoint):
 
     def take_error(self) -> int | None:
         """The errno that ended the connection, once."""
+        if self.connection is None and self._error_of_disconnect is not None:
+            error, self._error_of_disconnect = self._error_of_disconnect, None
+            return error
         if self.connection is None or self.connection.error in (None, ENOTCONN) or self.error_was_taken:
             return None
         self.error_was_taken = True

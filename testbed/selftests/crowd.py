@@ -77,8 +77,8 @@ def judge_crowd(
     received: Sequence[ConnectionResult],
 ) -> None:
     """Every connection came to be, and what each of the clients' sent arrived on one of the server's."""
-    verdict.must_be_equal("connections of the clients", connections, len(sent))
-    verdict.must_be_equal("connections of the server", connections, len(received))
+    verdict.must_be_equal("connections that send", connections, len(sent))
+    verdict.must_be_equal("connections that receive", connections, len(received))
     errors = sorted({result.error for result in (*sent, *received) if result.error})
     verdict.must_be_equal("errors", [], errors)
     # a listener accepts in whatever order the network chose
@@ -86,3 +86,18 @@ def judge_crowd(
     verdict.must_be_equal("different data", len(outgoing), len({*outgoing} - {""}))
     incoming = sorted(result.sha256_received for result in received)
     verdict.record("SHA-256 of all", expected="as sent", observed="", holds=outgoing == incoming)
+
+
+def judge_crowd_both_ways(
+    verdict: Verdict,
+    connections: int,
+    clients: Sequence[ConnectionResult],
+    servers: Sequence[ConnectionResult],
+    *,
+    speaks_mptcp: bool,
+) -> None:
+    """As ``judge_crowd``, for data in both directions; and what all of them spoke at the end."""
+    judge_crowd(verdict, connections, clients, servers)
+    judge_crowd(verdict, connections, servers, clients)
+    spoken = {result.is_mptcp for result in (*clients, *servers)}
+    verdict.must_be_equal("speak MPTCP", {speaks_mptcp}, spoken)

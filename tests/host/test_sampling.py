@@ -35,6 +35,8 @@ class FakeStream:
     async def read_peeking(self, *, keep_first: bool) -> Buffer:
         return b""
 
+    async def reconnect(self, address: str, port: int) -> None: ...
+
     def set_way(self, way: str) -> None:
         """There is none."""
 

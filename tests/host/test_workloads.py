@@ -112,6 +112,27 @@ def test_many_connections_each_with_its_own_data() -> None:
     assert len(set(sent)) == 20
 
 
+def test_rounds_on_the_same_socket() -> None:
+    """Each with data of its own, and each over a connection of its own."""
+    listener, connector = play(
+        replace(LISTENER, send_bytes=100_000, send_seed=1, connections=3),
+        replace(CONNECTOR, send_bytes=300_000, send_seed=2, rounds=3),
+    )
+    assert [result.error for result in (*listener, *connector)] == [None] * 6
+    assert [result.sha256_sent for result in connector] == [result.sha256_received for result in listener]
+    assert [result.sha256_received for result in connector] == [result.sha256_sent for result in listener]
+    assert len({result.sha256_sent for result in connector}) == 3
+    assert [result.local for result in connector] == [result.remote for result in listener]
+
+
+def test_a_round_that_fails_is_the_last() -> None:
+    listener, connector = play(
+        replace(LISTENER, send_bytes=100, connections=1), replace(CONNECTOR, send_bytes=100, rounds=3)
+    )
+    assert [result.error for result in listener] == [None]
+    assert [result.error for result in connector] == [None, "ECONNREFUSED", "stopped"]
+
+
 def test_echo() -> None:
     (listener,), (connector,) = play(
         replace(LISTENER, kind=WorkloadKind.ECHO),
@@ -352,6 +373,11 @@ def test_a_workload_that_makes_no_sense_names_every_problem() -> None:
         RunningWorkload(workload, NETWORK)
     for word in ("port", "sctp", "connections", "timeout_us", "chunk_bytes", "size of a request"):
         assert word in str(caught.value)
+
+
+def test_rounds_end_in_order_only() -> None:
+    with pytest.raises(WorkloadError, match=r"role does not go with rounds; close does.*; fast_open does"):
+        RunningWorkload(replace(LISTENER, rounds=2, close=CloseKind.ABORT, fast_open=True), NETWORK)
 
 
 def test_a_port_that_is_taken_is_told_at_the_start() -> None:

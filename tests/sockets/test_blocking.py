@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import random
 import select
 import socket
@@ -18,6 +19,7 @@ from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.sockets.blocking import MSG_FASTOPEN, BlockingSocket, StackThread
 from tests.sockets.test_over_run_loop import ADDRESSES, MACS, SERVER, host
 
+CLIENT = "10.0.0.1"
 Ends = tuple[BlockingSocket, BlockingSocket]
 
 
@@ -204,3 +206,62 @@ def test_fast_open_that_is_switched_off(threads: tuple[StackThread, StackThread]
             with pytest.raises(OSError, match=r".") as caught:
                 near.sendto(b"x", flags, (SERVER[4], 80))
             assert caught.value.errno == errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_disconnects_and_connects_again(threads: tuple[StackThread, StackThread], protocol: str) -> None:
+    """What was not read is gone, the peer is reset, options stay; then all is as new."""
+    with (
+        threads[1].create_server(("", 80), protocol=protocol) as listening,
+        threads[0].create_connection((SERVER[4], 80), timeout=10, protocol=protocol) as near,
+    ):
+        near.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)
+        first, _ = listening.accept()
+        first.settimeout(10)
+        first.sendall(b"unread")
+        assert select.select([near], [], [], 10)[0]
+        near.disconnect()
+        assert not select.select([near], [], [], 0)[0]
+        with pytest.raises(ConnectionResetError):
+            first.recv(10)
+        told = [near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for _ in range(2)]
+        assert told == [errno.ECONNRESET if protocol == "tcp" else 0, 0]
+        with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
+            near.recv(10)
+        near.disconnect()
+        near.connect((SERVER[4], 80))
+        second, _ = listening.accept()
+        assert near.connection.is_mptcp is (protocol == "mptcp")
+        assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
+        second.sendall(b"new")
+        assert near.recv(10) == b"new"
+        first.close()
+        second.close()
+
+
+def test_a_bound_socket_connects_again_from_its_port(threads: tuple[StackThread, StackThread]) -> None:
+    with threads[1].create_server(("", 80)) as listening, threads[0].socket() as near:
+        near.bind((CLIENT, 4711))
+        near.settimeout(10)
+        for _ in range(2):
+            near.connect((SERVER[4], 80))
+            accepted, peer = listening.accept()
+            assert peer[1] == 4711
+            near.disconnect()
+            accepted.close()
+
+
+def test_a_disconnected_listener_connects(threads: tuple[StackThread, StackThread]) -> None:
+    """What it had not handed out is reset, and others may listen there."""
+    both = threads[0].create_server(("", 80))
+    both.settimeout(10)
+    with threads[1].create_connection((CLIENT, 80), timeout=10) as waiting:
+        both.disconnect()
+        with pytest.raises(ConnectionResetError):
+            waiting.recv(1)
+    with pytest.raises(OSError, match="does not listen"):
+        both.accept()
+    threads[0].create_server(("", 80)).close()
+    with threads[1].create_server(("", 81)) as listening, both:
+        both.connect((SERVER[4], 81))
+        listening.accept()[0].close()

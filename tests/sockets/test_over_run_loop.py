@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import os
 import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from mptcp_stack.device.packet_socket import PacketSocket
 from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.run_loop import RunLoop, create_stack
 from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket, listen, open_connection
+from mptcp_stack.sockets.reconnecting import reconnect
 from mptcp_stack.stack import Stack
 from tests.device import namespaces
 
@@ -97,6 +99,34 @@ async def both_ways(loops: tuple[Host, Host], family: int, protocol: str, size: 
         client.close()
         server.close()
         await server.wait_closed()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_a_stream_is_disconnected_and_connects_again(protocol: str) -> None:
+    async def scenario() -> None:
+        async with (
+            running(in_memory_pair(("a0", "b0"), MACS)) as loops,
+            listen(loops[1], None, 80, protocol=protocol) as listening,
+        ):
+            client = await open_connection(loops[0], SERVER[4], 80, protocol=protocol)
+            first, before = await listening.accept(), client.local
+            with pytest.raises(OSError, match=os.strerror(errno.EISCONN)):
+                client.renew(client.connection)
+            await reconnect(loops[0].stack, client, client.remote[0], 80)
+            with pytest.raises(ConnectionResetError):
+                await first.read(10)
+            second = await listening.accept()
+            assert client.is_mptcp == (protocol == "mptcp")
+            assert second.remote == client.local != before
+            await second.write(b"new")
+            assert await client.read(10) == b"new"
+            with pytest.raises(ConnectionRefusedError):
+                await reconnect(loops[0].stack, client, client.remote[0], 81)
+            await reconnect(loops[0].stack, client, client.remote[0], 80)
+            (await listening.accept()).close()
+            assert await client.read(10) == b""
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -1,4 +1,4 @@
-"""Every address from every side, within one host, peeking, Fast Open, and other ways to move bytes.
+"""Every address from every side, one host, peeking, Fast Open, disconnecting, and other ways to move bytes.
 
 After the kernel's mptcp_connect.sh, and its wrappers for checksums, mapped memory, sendfile and splice: what
 these repeat is played once for each of their ways.
@@ -10,8 +10,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
-from testbed.host.protocol import Role, Workload, WorkloadKind
+from testbed.host.protocol import ConnectionResult, Role, Workload, WorkloadKind
 from testbed.selftests.case import STACK_PAIRS, case
+from testbed.selftests.crowd import judge_crowd_both_ways
 from testbed.selftests.host_view import EVENT_LIMIT_S, CaseHost
 from testbed.selftests.judgement import at_least
 from testbed.selftests.lab_view import PLAIN, CaseLab, kib
@@ -22,6 +23,7 @@ INTERFACES = ("eth0", "eth1", "eth2", "eth3")
 TCP = replace(PLAIN, protocol="tcp")
 MIXTURES = ((PLAIN, PLAIN), (PLAIN, TCP), (TCP, PLAIN))
 """MPTCP on both ends, on the client's, on the server's."""
+ROUNDS = 3
 CHECKSUMS = {"net.mptcp.checksum_enabled": 1}
 
 
@@ -94,6 +96,55 @@ def _fast_open(lab: CaseLab, how: Workload) -> None:
     run.must_not_fall_back()
 
 
+def _full_disconnect(lab: CaseLab, how: Workload) -> None:
+    """The client's socket connects three times: when all has gone, it is disconnected, and connects again."""
+    for client, server in MIXTURES:
+        speaks_mptcp = client.protocol == server.protocol == "mptcp"
+        with lab.measure() as run:
+            judge_crowd_both_ways(
+                lab.verdict,
+                ROUNDS,
+                *_play_rounds(
+                    lab, replace(how, protocol=client.protocol), replace(how, protocol=server.protocol)
+                ),
+                speaks_mptcp=speaks_mptcp,
+            )
+        expected = ROUNDS if speaks_mptcp else 0
+        run.server.must_count(MPCapableACKRX=expected, MPCapableFallbackACK=0)
+        for measured in (run.client, run.server):
+            measured.must_count(MPFastcloseTx=0, MPRstTx=0, DataCsumErr=0)
+
+
+def _play_rounds(
+    lab: CaseLab, client: Workload, server: Workload
+) -> tuple[list[ConnectionResult], list[ConnectionResult]]:
+    """The results of both ends, one for each connection."""
+    anywhere = "0.0.0.0" if lab.family == 4 else "::"
+    listener = lab.server.agent.start(
+        replace(
+            server,
+            address=anywhere,
+            connections=ROUNDS,
+            send_bytes=lab.random.randint(kib(64), kib(256)),
+            send_seed=lab.random.getrandbits(32),
+        )
+    )
+    listener.wait_for("listening", EVENT_LIMIT_S)
+    lab.tell(f"the client connects {ROUNDS} times with one socket")
+    connector = lab.client.agent.start(
+        replace(
+            client,
+            role=Role.CONNECT,
+            address=lab.server.address(),
+            port=listener.port,
+            rounds=ROUNDS,
+            send_bytes=lab.random.randint(kib(64), kib(256)),
+            send_seed=lab.random.getrandbits(32),
+        )
+    )
+    return list(connector.result(EVENT_LIMIT_S)), list(listener.result(EVENT_LIMIT_S))
+
+
 def _register(
     suffix: str, how: Workload, settings: dict[str, int], stacks: tuple[str, ...] = STACK_PAIRS
 ) -> None:
@@ -120,6 +171,7 @@ def _register(
     define("both_protocols", _play, _sysctls(settings))
     define("peek", _peek, _sysctls(settings))
     define("fast_open", _fast_open, _sysctls(settings, client=1, server=2))
+    define("full_disconnect", _full_disconnect, _sysctls(settings))
 
 
 @case(
