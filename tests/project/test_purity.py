@@ -17,6 +17,7 @@ DRIVERS = frozenset(
         "run_loop.py",
         "sockets/blocking.py",
         "sockets/coroutines.py",
+        "sockets/reconnecting.py",
         "sockets/streams.py",
         "sockets/transports.py",
         "device/packet_socket.py",
