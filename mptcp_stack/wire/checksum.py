@@ -10,14 +10,21 @@ from collections.abc import Iterable
 
 from mptcp_stack.wire.frame import Buffer
 
+_WORTH_HALVING_BYTES = 1024
+
 
 def ones_complement_sum(data: Buffer) -> int:
     """The folded 16-bit sum of ``data``, not inverted. An odd last byte counts as if a zero followed it."""
-    value = int.from_bytes(data, "big")
+    length = len(data)
+    # Dividing costs more per byte than all else: for long data it is worth it to add two halves first.
+    half = length >> 1 & ~1 if length >= _WORTH_HALVING_BYTES else 0
+    value = int.from_bytes(data[half:], "big")
+    if length & 1:
+        value <<= 8
+    if half:
+        value += int.from_bytes(data[:half], "big")
     if not value:
         return 0
-    if len(data) & 1:
-        value <<= 8
     # Both 0 and 0xFFFF stand for zero; only an all-zero buffer sums up to the former.
     return value % 0xFFFF or 0xFFFF
 

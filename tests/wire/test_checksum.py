@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,14 @@ def test_anything_else_never_sums_up_to_zero(data: bytes) -> None:
 def test_sum_is_that_of_the_words(data: bytes) -> None:
     assert ones_complement_sum(data) == sum_by_words(data)
     assert ones_complement_sum(memoryview(data)) == sum_by_words(data)
+
+
+@pytest.mark.parametrize("length", [*range(1022, 1030), 1460, 65_535])
+def test_sum_of_long_data_is_that_of_the_words(length: int) -> None:
+    data = random.Random(length).randbytes(length)
+    assert ones_complement_sum(memoryview(data)) == sum_by_words(data)
+    assert ones_complement_sum(bytes(length)) == 0
+    assert ones_complement_sum(b"\xff" * (length & ~1)) == 0xFFFF
 
 
 @given(st.lists(st.binary(max_size=9), max_size=8), uint16)
