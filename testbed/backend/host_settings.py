@@ -68,7 +68,7 @@ def apply_basic_settings(node: Node) -> None:
     settings = list(_COMMON_SYSCTLS)
     if node.kind is NodeKind.ROUTER:
         settings += _ROUTER_SYSCTLS
-    if node.kind is NodeKind.SWITCH or node.stack is StackKind.USERSPACE:
+    if node.is_bridge or node.stack is StackKind.USERSPACE:
         settings += _NO_IPV6_SYSCTLS
     for name, value in settings:
         _write(name, value)

@@ -33,7 +33,7 @@ from testbed.backend.reconfiguration import (
 from testbed.backend.stored_topology import store_topology
 from testbed.backend.system import network_namespace
 from testbed.errors import LabError, UsageError
-from testbed.topology.model import LinkEnd, NodeKind, StackKind, Topology
+from testbed.topology.model import LinkEnd, StackKind, Topology
 
 if TYPE_CHECKING:
     from testbed.host.client import HostClient
@@ -132,7 +132,7 @@ class Lab:
     def _set_end(self, end: LinkEnd, up: bool) -> None:
         owner = self._built.topology.node(end.node)
         requests = [link_state_request(end, self._plan.indices[end], up=up)]
-        if up and owner.kind is not NodeKind.SWITCH and owner.stack is not StackKind.USERSPACE:
+        if up and not owner.is_bridge and owner.stack is not StackKind.USERSPACE:
             requests += route_requests(self._plan, owner, end.interface)
         self._run_requests(end.node, requests)
 

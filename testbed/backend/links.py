@@ -18,7 +18,6 @@ from testbed.topology.model import (
     IpInterface,
     LinkEnd,
     Node,
-    NodeKind,
     Route,
     StackKind,
     Topology,
@@ -65,7 +64,7 @@ class LinkPlan:
         self.opposite: dict[LinkEnd, LinkEnd] = {}
         for link in topology.links:
             maker, other = link.first, link.second
-            if topology.node(other.node).kind is NodeKind.SWITCH:
+            if topology.node(other.node).is_bridge:
                 maker, other = other, maker
             self.pairs.append((maker, other))
             self.made_elsewhere[other.node].append(other)
@@ -84,11 +83,11 @@ def creation_requests(plan: LinkPlan, descriptors: Mapping[str, int]) -> dict[st
     requests: dict[str, list[Request]] = {}
     for node in topology.nodes:
         requests[node.name] = [_loopback_request(node.name)]
-        if node.kind is NodeKind.SWITCH:
+        if node.is_bridge:
             requests[node.name].append(_bridge_request(node))
     for here, there in plan.pairs:
         fields = _end_fields(plan, here)
-        if topology.node(here.node).kind is NodeKind.SWITCH:
+        if topology.node(here.node).is_bridge:
             fields["attrs"].append(["IFLA_MASTER", BRIDGE_INDEX])
         peer = _end_fields(plan, there)
         # A veth end does not come up before it has its partner: the maker's end may, this one must wait.
@@ -116,7 +115,7 @@ def configuration_requests(plan: LinkPlan, node: Node) -> list[Request]:
     """
     made_elsewhere = plan.made_elsewhere[node.name]
     requests = [link_state_request(end, plan.indices[end], up=True) for end in made_elsewhere]
-    if node.kind is NodeKind.SWITCH:
+    if node.is_bridge:
         return requests + [_join_request(end, plan.indices[end], node) for end in made_elsewhere]
     if node.stack is StackKind.USERSPACE:
         return requests

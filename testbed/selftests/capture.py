@@ -29,7 +29,7 @@ from testbed.errors import HostError
 from testbed.selftests.capture_files import CaptureError, LinkFile, capture_files
 from testbed.selftests.captured_frames import captured_frames
 from testbed.selftests.key_log import KeyLog
-from testbed.topology.model import Link, LinkEnd, NodeKind
+from testbed.topology.model import Link, LinkEnd
 
 # Constants that the socket module does not name (linux/if_packet.h, asm/socket.h).
 _SOL_PACKET = 263
@@ -155,7 +155,7 @@ def _open_tap(lab: Lab, file: LinkFile, keys: KeyLog, closing: ExitStack) -> _Ta
 
 def _end_that_stays(lab: Lab, link: Link) -> LinkEnd:
     """A cable may be pulled out of its switch. Directions are as seen from the first end all the same."""
-    is_in_a_switch = lab.topology.node(link.first.node).kind is NodeKind.SWITCH
+    is_in_a_switch = lab.topology.node(link.first.node).is_bridge
     return link.second if is_in_a_switch else link.first
 
 

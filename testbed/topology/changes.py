@@ -55,7 +55,7 @@ def neighbours(topology: Topology, end: LinkEnd) -> Iterator[LinkEnd]:
         yield each
         found = [link for link in topology.links if each in (link.first, link.second)]
         new = [other for link in found for other in (link.first, link.second)]
-        if topology.node(each.node).kind is NodeKind.SWITCH:
+        if topology.node(each.node).is_bridge:
             switch = topology.node(each.node)
             new += [LinkEnd(switch.name, interface.name) for interface in switch.interfaces]
         waiting += [other for other in dict.fromkeys(new) if other not in seen]
@@ -94,8 +94,9 @@ def _all_addresses(topology: Topology) -> Iterator[IpInterface]:
 def with_address(topology: Topology, end: LinkEnd, address: IpInterface) -> Topology:
     """One more address of an interface, in a network that the interface is in."""
     interface = interface_at(topology, end)
-    if topology.node(end.node).kind is NodeKind.SWITCH:
-        raise ValueError(f"{end} is a switch's: it has no addresses")
+    owner = topology.node(end.node)
+    if owner.is_bridge:
+        raise ValueError(f"{end} is a {owner.kind}'s: it has no addresses")
     for node in topology.nodes:
         for other in node.interfaces:
             if address.ip in {own.ip for own in other.addresses}:
@@ -198,4 +199,4 @@ def _derived(nodes: Sequence[Node]) -> dict[str, list[Route]]:
         for address in interface.addresses
     ]
     routers = {node.name for node in nodes if node.kind is NodeKind.ROUTER}
-    return derive_routes(legs, routers, [node.name for node in nodes if node.kind is not NodeKind.SWITCH])
+    return derive_routes(legs, routers, [node.name for node in nodes if not node.is_bridge])

@@ -48,7 +48,7 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
     links_are_right = _check_links(file, written_nodes, findings)
     wiring = wire(file)
     _check_interface_keys(file, wiring, is_whole and links_are_right, findings)
-    _check_switch_loops(file, findings)
+    _check_bridge_loops(file, findings)
     if is_whole and links_are_right:
         _check_connected(file, wiring, findings)
     addresses_are_right = check_addresses(file, wiring, findings)
@@ -60,7 +60,7 @@ def check(document: DocumentNode, problems: ProblemCollector) -> CheckedFile | N
         except AddressSpaceError as error:
             findings.at_key(("links",), str(error))
     check_hosts(file, addresses, findings)
-    check_middleboxes(file, wiring, addresses, findings)
+    check_middleboxes(file, wiring, addresses, findings, is_whole=is_whole and links_are_right)
     said_whole = all(path[0] != "events" for path in fitting.removed)
     check_events(file, wiring if is_whole and links_are_right else None, findings, said_whole=said_whole)
     return CheckedFile(file, wiring, addresses or {})
@@ -70,7 +70,7 @@ def _check_interface_names(file: TopologyFile, findings: Findings) -> None:
     for index, link in enumerate(file.links):
         for end_index, end in enumerate(link.endpoints):
             node = file.nodes.get(end.node)
-            is_bridge = end.interface == BRIDGE_NAME and node is not None and node.kind == "switch"
+            is_bridge = end.interface == BRIDGE_NAME and node is not None and node.is_bridge
             if end.interface in RESERVED_INTERFACE_NAMES or is_bridge:
                 path = ("links", index, "endpoints", end_index, "interface")
                 findings.at_value(path, f"interface name {end.interface!r} is reserved", "choose another")
@@ -124,15 +124,15 @@ def _check_interface_keys(file: TopologyFile, wiring: Wiring, is_whole: bool, fi
                     findings.at_key((*path, word), f"{word!r} is said twice", f"line {line} says it too")
 
 
-def _check_switch_loops(file: TopologyFile, findings: Findings) -> None:
-    """A loop of switches would forward broadcasts for ever: the bridges run no spanning tree."""
-    leader = {name: name for name, node in file.nodes.items() if node.kind == "switch"}
+def _check_bridge_loops(file: TopologyFile, findings: Findings) -> None:
+    """A loop of bridges would forward broadcasts for ever: the bridges run no spanning tree."""
+    leader = {name: name for name, node in file.nodes.items() if node.is_bridge}
 
-    def find(switch: str) -> str:
-        while leader[switch] != switch:
-            leader[switch] = leader[leader[switch]]
-            switch = leader[switch]
-        return switch
+    def find(bridge: str) -> str:
+        while leader[bridge] != bridge:
+            leader[bridge] = leader[leader[bridge]]
+            bridge = leader[bridge]
+        return bridge
 
     for index, link in enumerate(file.links):
         first, second = (end.node for end in link.endpoints)
@@ -141,7 +141,7 @@ def _check_switch_loops(file: TopologyFile, findings: Findings) -> None:
         if find(first) == find(second):
             findings.at_value(
                 ("links", index),
-                "this link closes a loop of switches",
+                "this link closes a loop of switches or middleboxes",
                 "broadcasts would circle in it for ever",
             )
         leader[find(first)] = find(second)

@@ -15,7 +15,7 @@ from testbed.topology.wiring import Port, Segment, Wiring
 def check_addresses(file: TopologyFile, wiring: Wiring, findings: Findings) -> bool:
     """Whether nothing was found."""
     before = len(findings)
-    _check_switch_ports(wiring, findings)
+    _check_bridge_ports(file, wiring, findings)
     _check_unique_addresses(wiring, findings)
     _check_unique_macs(wiring, findings)
     for segment in wiring.segments:
@@ -30,12 +30,12 @@ def said_addresses(port: Port) -> Iterator[tuple[IpInterface, DocumentPath]]:
         yield address, (*port.addresses_path, position)
 
 
-def _check_switch_ports(wiring: Wiring, findings: Findings) -> None:
+def _check_bridge_ports(file: TopologyFile, wiring: Wiring, findings: Findings) -> None:
     for port in wiring.ports:
-        if port.is_switch and port.addresses:
+        if port.is_bridge and port.addresses:
             findings.at_value(
                 port.addresses_path,
-                f"{port.node!r} is a switch: its interfaces have no addresses",
+                f"{port.node!r} is a {file.nodes[port.node].kind}: its interfaces have no addresses",
                 "remove them",
             )
 
@@ -141,7 +141,7 @@ def _check_mtus(file: TopologyFile, wiring: Wiring, findings: Findings) -> None:
     for port in wiring.ports:
         mtu = file.links[port.link].mtu
         has_ipv6 = port.addresses is None or any(address.version == 6 for address in port.addresses)
-        if mtu < MINIMUM_MTU_IPV6 and has_ipv6 and not port.is_switch and port.link not in noted:
+        if mtu < MINIMUM_MTU_IPV6 and has_ipv6 and not port.is_bridge and port.link not in noted:
             noted.add(port.link)
             findings.at_value(
                 ("links", port.link, "mtu"),

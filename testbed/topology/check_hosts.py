@@ -49,7 +49,7 @@ def check_hosts(file: TopologyFile, addresses: Addresses | None, findings: Findi
             _check_path_manager(node.mptcp, (*path, "mptcp", "path_manager"), findings)
             _check_scheduler(node, (*path, "mptcp", "scheduler"), findings)
             _check_endpoints(node.mptcp, own_interfaces, (*path, "mptcp", "endpoints"), findings)
-        for position, route in enumerate(node.routes if node.kind != "switch" else ()):
+        for position, route in enumerate(node.routes if not node.is_bridge else ()):
             _check_route(route, own_interfaces, (*path, "routes", position), findings)
 
 
@@ -62,8 +62,8 @@ def _check_kind(node: NodeFile, path: DocumentPath, findings: Findings) -> None:
         findings.at_key(
             (*path, "mptcp"), "a host with 'stack: tcp' has no MPTCP", "choose 'userspace' or 'kernel'"
         )
-    if node.kind == "switch" and node.routes:
-        findings.at_key((*path, "routes"), "a switch has no routes", "only hosts and routers have")
+    if node.is_bridge and node.routes:
+        findings.at_key((*path, "routes"), f"a {node.kind} has no routes", "only hosts and routers have")
 
 
 def _check_path_manager(settings: MptcpFile, path: DocumentPath, findings: Findings) -> None:

@@ -1,6 +1,8 @@
-"""Checks of translators on links: an outer address of the link's network that nobody else has."""
+"""Checks of middleboxes: two links each, and translators an outer address of their network for themselves."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from testbed.topology.addressing import Addresses
 from testbed.topology.document import DocumentPath
@@ -12,26 +14,56 @@ from testbed.topology.wiring import Port, Wiring
 
 
 def check_middleboxes(
-    file: TopologyFile, wiring: Wiring, addresses: Addresses | None, findings: Findings
+    file: TopologyFile, wiring: Wiring, addresses: Addresses | None, findings: Findings, *, is_whole: bool
 ) -> None:
-    """``addresses`` is None where they are not known."""
+    """``addresses`` is None where they are not known; ``is_whole``: whether all links are."""
     owners: dict[IpAddress, str] = {}
     for (node, interface), own in (addresses or {}).items():
         owners |= {address.ip: f"{node}:{interface}" for address in own}
-    for index, link in enumerate(file.links):
-        segment = next((each for each in wiring.segments if index in each.links), None)
+    for boxes, path, link in _said(file, wiring):
+        segment = next((each for each in wiring.segments if link in each.links), None)
         ports = segment.ports if segment is not None and addresses is not None else None
-        path: DocumentPath = ("links", index, "middlebox")
-        _check_nats(link.middlebox, path, ports, addresses or {}, owners, findings)
+        _check_nats(boxes, path, ports, addresses or {}, owners, findings)
+    _check_nodes(file, wiring, findings, is_whole=is_whole)
+
+
+def _said(file: TopologyFile, wiring: Wiring) -> Iterator[tuple[MiddleboxFile, DocumentPath, int | None]]:
+    """Boxes, where the file has them, and a link of the network that they are in."""
+    for index, link in enumerate(file.links):
+        yield link.middlebox, ("links", index, "middlebox"), index
+    for name, node in file.nodes.items():
+        if node.middlebox is not None:
+            yield node.middlebox, ("nodes", name, "middlebox"), _link_of(wiring, name)
     for index, event in enumerate(file.events):
         if event.middlebox is not None:
-            path = ("events", index, "middlebox")
-            port = next((each for each in wiring.ports if f"{each.node}:{each.name}" == event.link), None)
-            found = next(
-                (each for each in wiring.segments if port is not None and port.link in each.links), None
+            yield (
+                event.middlebox,
+                ("events", index, "middlebox"),
+                _link_of(wiring, *(event.link or "").split(":")),
             )
-            ports = found.ports if found is not None and addresses is not None else None
-            _check_nats(event.middlebox, path, ports, addresses or {}, owners, findings)
+
+
+def _link_of(wiring: Wiring, node: str, interface: str | None = None) -> int | None:
+    """The first of a node, or that of one of its interfaces."""
+    links = (port.link for port in wiring.ports if port.node == node and interface in (None, port.name))
+    return next(links, None)
+
+
+def _check_nodes(file: TopologyFile, wiring: Wiring, findings: Findings, *, is_whole: bool) -> None:
+    for name, node in file.nodes.items():
+        if node.kind != "middlebox":
+            if node.middlebox is not None:
+                findings.at_key(
+                    ("nodes", name, "middlebox"),
+                    f"a {node.kind} does nothing to packets",
+                    "say 'kind: middlebox'",
+                )
+            continue
+        if node.middlebox is None:
+            findings.at_key(("nodes", name), f"{name!r} needs a 'middlebox'", "what it does to packets")
+        count = sum(port.node == name for port in wiring.ports)
+        if count != 2 and is_whole:
+            findings.at_key(("nodes", name), f"a middlebox has two links, {name!r} has {count}")
 
 
 def _check_nats(

@@ -35,6 +35,7 @@ class NodeKind(StrEnum):
     HOST = "host"
     ROUTER = "router"
     SWITCH = "switch"
+    MIDDLEBOX = "middlebox"
 
 
 class StackKind(StrEnum):
@@ -91,7 +92,10 @@ class MptcpSettings:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A namespace: a host, a router (forwards), or a switch (a bridge that joins its interfaces)."""
+    """A namespace: a host, a router (forwards), or a switch (a bridge that joins its interfaces).
+
+    A middlebox is a bridge of two; what it does to packets is among the boxes of its first link.
+    """
 
     name: str
     kind: NodeKind
@@ -102,6 +106,11 @@ class Node:
     mptcp: MptcpSettings = MptcpSettings()
     sysctls: tuple[tuple[str, str], ...] = ()
     """Kernel settings in the node's namespace, e.g. ``("net.mptcp.checksum_enabled", "1")``."""
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it passes frames on, and has no addresses."""
+        return self.kind in (NodeKind.SWITCH, NodeKind.MIDDLEBOX)
 
     def interface(self, name: str) -> Interface:
         """Raises KeyError for a name that the node has not."""

@@ -141,9 +141,9 @@ class RouteFile(_File):
 
 
 class NodeFile(_File):
-    """A host, a router, or a switch."""
+    """A host, a router, a switch, or a middlebox."""
 
-    kind: Literal["host", "router", "switch"] = "host"
+    kind: Literal["host", "router", "switch", "middlebox"] = "host"
     stack: Literal["userspace", "kernel", "tcp"] | None = Field(
         default=None, description="What a host speaks; userspace unless said."
     )
@@ -151,6 +151,14 @@ class NodeFile(_File):
     interfaces: dict[InterfaceName, InterfaceFile] = Field(default={}, max_length=MAXIMUM_LINKS)
     routes: list[RouteFile] = Field(default=[], max_length=4096)
     sysctls: dict[SysctlName, SysctlValue] = Field(default={}, max_length=1024)
+    middlebox: MiddleboxFile | None = Field(
+        default=None, description="What a middlebox does; '->' is from its first link to its second."
+    )
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it passes frames on, and has no addresses."""
+        return self.kind in ("switch", "middlebox")
 
 
 class LinkEndFile(_File):

@@ -8,7 +8,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from mptcp_stack.settings import PATH_MANAGERS
+from testbed.middlebox.settings import BoxSettings
 from testbed.topology.addressing import Addresses, derive_macs
+from testbed.topology.box_placement import link_boxes
 from testbed.topology.check import CheckedFile
 from testbed.topology.events import directions, in_order, needs_emulator, resolve_event
 from testbed.topology.model import (
@@ -49,7 +51,8 @@ def resolve(checked: CheckedFile, source: Path | None = None) -> Topology:
         )
         for name, node in file.nodes.items()
     )
-    links = tuple(_link(file.links[index], *ends) for index, ends in _ends(wiring).items())
+    boxes = link_boxes(file, wiring)
+    links = tuple(_link(file.links[index], *ends, boxes[index]) for index, ends in _ends(wiring).items())
     events = in_order(map(resolve_event, file.events))
     links = tuple(
         replace(link, is_emulated=link.is_emulated or needs_emulator(link, events)) for link in links
@@ -93,7 +96,7 @@ def _ends(wiring: Wiring) -> dict[int, tuple[LinkEnd, LinkEnd]]:
     }
 
 
-def _link(link: LinkFile, first: LinkEnd, second: LinkEnd) -> Link:
+def _link(link: LinkFile, first: LinkEnd, second: LinkEnd, boxes: tuple[BoxSettings, ...]) -> Link:
     forward, backward = directions(link.impair)
     return Link(
         first,
@@ -101,7 +104,7 @@ def _link(link: LinkFile, first: LinkEnd, second: LinkEnd) -> Link:
         link.mtu,
         forward or Impairment(),
         backward or Impairment(),
-        link.middlebox.boxes(),
+        boxes,
         link.emulated,
     )
 
@@ -135,7 +138,7 @@ def _routes(file: TopologyFile, wiring: Wiring, addresses: Addresses) -> dict[st
         for address in addresses[port.node, port.name]
     ]
     routers = {name for name, node in file.nodes.items() if node.kind == "router"}
-    nodes = [name for name, node in file.nodes.items() if node.kind != "switch"]
+    nodes = [name for name, node in file.nodes.items() if not node.is_bridge]
     routes = derive_routes(legs, routers, nodes)
     for name in nodes:
         own = [leg for leg in legs if leg.node == name]

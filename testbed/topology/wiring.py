@@ -1,4 +1,4 @@
-"""Which interface is where: the ports of all links, and the segments that switches join them into."""
+"""Which interface is where: the ports of all links, and the segments that bridges join them into."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Port:
     name: str
     link: int
     end: int
-    is_switch: bool
+    is_bridge: bool
     mac: str | None = None
     mac_path: DocumentPath = ()
     addresses: list[IpInterface] | None = None
@@ -84,7 +84,7 @@ def _free_name(position: int, taken: set[str]) -> str:
 
 def _port(file: TopologyFile, index: int, end_index: int, end: LinkEndFile, name: str) -> Port:
     node = file.nodes[end.node]
-    port = Port(end.node, name, index, end_index, is_switch=node.kind == "switch")
+    port = Port(end.node, name, index, end_index, is_bridge=node.is_bridge)
     sources: list[tuple[LinkEndFile | InterfaceFile | None, DocumentPath]] = [
         (end, port.path),
         (node.interfaces.get(name), ("nodes", end.node, "interfaces", name)),
@@ -98,13 +98,13 @@ def _port(file: TopologyFile, index: int, end_index: int, end: LinkEndFile, name
 
 
 def _segments(file: TopologyFile, ports: list[Port]) -> Iterator[Segment]:
-    """A link is a segment; a switch makes one of all segments that it touches."""
+    """A link is a segment; a bridge makes one of all segments that it touches."""
     ports_of_link: dict[int, list[Port]] = defaultdict(list)
-    links_of_switch: dict[str, list[int]] = defaultdict(list)
+    links_of_bridge: dict[str, list[int]] = defaultdict(list)
     for port in ports:
         ports_of_link[port.link].append(port)
-        if port.is_switch:
-            links_of_switch[port.node].append(port.link)
+        if port.is_bridge:
+            links_of_bridge[port.node].append(port.link)
     seen: set[int] = set()
     for first in ports_of_link:
         if first in seen:
@@ -113,7 +113,7 @@ def _segments(file: TopologyFile, ports: list[Port]) -> Iterator[Segment]:
         reached, waiting = [first], [first]
         while waiting:
             for port in ports_of_link[waiting.pop()]:
-                new = [link for link in links_of_switch.pop(port.node, []) if link not in seen]
+                new = [link for link in links_of_bridge.pop(port.node, []) if link not in seen]
                 seen.update(new)
                 reached += new
                 waiting += new
@@ -123,7 +123,7 @@ def _segments(file: TopologyFile, ports: list[Port]) -> Iterator[Segment]:
 def _segment(file: TopologyFile, links: list[int], ports_of_link: dict[int, list[Port]]) -> Segment:
     segment = Segment(links=links)
     for link in links:
-        segment.ports += [port for port in ports_of_link[link] if not port.is_switch]
+        segment.ports += [port for port in ports_of_link[link] if not port.is_bridge]
         for position, network in enumerate(file.links[link].subnets):
             segment.subnets.append((network, ("links", link, "subnets", position)))
     return segment

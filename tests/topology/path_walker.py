@@ -19,7 +19,7 @@ class PathWalker:
             for end in (link.first, link.second):
                 self._segment_of[end.node, end.interface] = number
         for node in topology.nodes:
-            if node.kind is NodeKind.SWITCH:
+            if node.is_bridge:
                 self._join([self._segment_of[node.name, interface.name] for interface in node.interfaces])
 
     def _join(self, segments: list[int]) -> None:

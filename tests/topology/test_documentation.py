@@ -24,7 +24,7 @@ EXAMPLES = [text for language, text in BLOCKS if language in {"yaml", "jinja"}]
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 9
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -152,7 +152,7 @@ CASES = {
             "version: 1\nname: lab\nnodes: {h: {}, s: {kind: switch}, t: {kind: switch}}\n"
             "links:\n  - endpoints: [h, s]\n  - endpoints: [s, t]\n  - endpoints: [t, s]\n"
         ),
-        ["7:5: this link closes a loop of switches — broadcasts would circle in it for ever"],
+        ["7:5: this link closes a loop of switches or middleboxes — broadcasts would circle in it for ever"],
     ),
     "mtu as text": (link('mtu: "1500"'), ["8:10: 'mtu' must be an integer, not '1500'"]),
     "mtu with unit": (link("mtu: 1500b"), ["8:10: 'mtu' must be an integer, not '1500b'"]),

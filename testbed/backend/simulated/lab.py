@@ -185,7 +185,7 @@ class SimulatedLab:
                 self._add_host(node)
             case NodeKind.ROUTER:
                 self._add_router(node)
-            case NodeKind.SWITCH:
+            case NodeKind.SWITCH | NodeKind.MIDDLEBOX:
                 self._add_switch(node)
 
     def _add_host(self, node: Node) -> None:
