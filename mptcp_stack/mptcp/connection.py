@@ -78,6 +78,7 @@ class Connection:
         "host",
         "is_client",
         "is_ipv6_socket",
+        "join_was_answered",
         "last_ack_received_us",
         "last_data_received_us",
         "last_data_sent_us",
@@ -138,6 +139,8 @@ class Connection:
         self.peer_denies_join_initial = False
         self.uses_64bit_data_ack = False
         self.had_join = self.confirmed_once = self.forbids_joins = False
+        self.join_was_answered = False
+        """A join of ours has its SYN/ACK: the peer may soon have a second subflow, if it has not already."""
         self.write_closed = self.app_closed = self.abort_wanted = False
         self.data_fin_is_due = self.more_follows = False
         self.data_fin_tries = self.data_retransmissions = 0
@@ -547,7 +550,9 @@ class Connection:
     def wire_data_ack(self) -> int:
         """What a segment tells now, in the length of the peer's last mapping, as Linux (RFC 8684 §3.3.1)."""
         mask = DATA_SEQUENCE_MASK if self.uses_64bit_data_ack else SHORT_DATA_SEQUENCE_MASK
-        self.data_ack_told = self.receive_buffer.next_position
+        if self.mode is not Mode.PLAIN_TCP:
+            # The infinite mapping goes out after the fallback, and like Linux's with what was told before.
+            self.data_ack_told = self.receive_buffer.next_position
         return (self.remote_sequence_base + self.data_ack_told) & mask
 
     @property

@@ -8,6 +8,7 @@ from mptcp_stack.mptcp.states import CAN_WRITE, Mode
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 
 def is_permitted(connection: Connection) -> bool:
@@ -41,6 +42,7 @@ def fall_back(connection: Connection, counter: str | None) -> None:
     if counter is not None:
         connection.environment.counters.increment(counter)
     connection.mode = Mode.PLAIN_TCP
+    connection.receive_buffer.is_fed_by_tcp = True
     connection.data_fin_is_due = False
     connection.data_fin_timer.cancel()
     connection.data_retransmission_timer.cancel()
@@ -49,6 +51,7 @@ def fall_back(connection: Connection, counter: str | None) -> None:
     connection.send_buffer.forget_reinjections()
     for subflow in list(connection.subflows):
         subflow.pending_signals.clear()
+        _deliver_held(connection, subflow)
         # What the subflow's peer has acknowledged before counts now: no DATA_ACK will come any more.
         connection.on_subflow_acknowledged(subflow, connection.environment.timers.clock_us)
         subflow.update_segment_bytes()
@@ -56,6 +59,17 @@ def fall_back(connection: Connection, counter: str | None) -> None:
             # DATA_FIN means nothing any more: the FIN has to say it.
             subflow.close()
     connection.request_output()
+
+
+def _deliver_held(connection: Connection, subflow: MptcpSubflow) -> None:
+    """Nobody sends again what TCP has acknowledged, though it still waited for the rest of its mapping."""
+    entry = subflow.mappings.half_received
+    if entry is not None:
+        position = min(entry.mapping.data_start, connection.receive_buffer.next_position)
+        for piece in entry.take_held():
+            connection.deliver(position, piece)
+            position += len(piece)
+        connection.notify()
 
 
 def _drop_joins(connection: Connection) -> None:

@@ -176,15 +176,17 @@ def _on_join_syn_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now
     counters = subflow.environment.counters
     option = find_option(segment, MpJoinSynAck)
     if option is None:
-        subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNREFUSED, now_us)
-        return False
+        return _give_up_join(subflow, ResetReason.MPTCP_SPECIFIC, now_us)
     expected = crypto.join_hmac(
         connection.require_remote_key().value, connection.local_key.value, option.nonce, subflow.local_nonce
     )
     if not crypto.equal(expected[:SYN_HMAC_BYTES], option.truncated_hmac):
         counters.increment("MPTcpExtMPJoinSynAckHMacFailure")
-        subflow.reset_with_reason(ResetReason.MPTCP_SPECIFIC, ECONNREFUSED, now_us)
-        return False
+        return _give_up_join(subflow, ResetReason.MPTCP_SPECIFIC, now_us)
+    if connection.forbids_joins:
+        # MP_FAIL went out, or came in, behind the SYN: now the stream has one subflow (RFC 8684 §3.7).
+        return _give_up_join(subflow, ResetReason.UNSPECIFIED, now_us)
+    connection.join_was_answered = True
     counters.increment("MPTcpExtMPJoinSynAckRx")
     if subflow.remote_port != connection.remote[1]:
         counters.increment("MPTcpExtMPJoinPortSynAckRx")
@@ -195,6 +197,13 @@ def _on_join_syn_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now
     subflow.peer_backup = option.backup
     subflow.start_confirmation(now_us)
     return True
+
+
+def _give_up_join(subflow: MptcpSubflow, reason: int, now_us: int) -> bool:
+    """With the SYN/ACK that was not good enough TCP is established, so this RST is counted."""
+    subflow.environment.counters.increment("MPTcpExtMPRstTx")
+    subflow.reset_with_reason(reason, ECONNREFUSED, now_us)
+    return False
 
 
 def on_handshake_acknowledgement(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:

@@ -289,6 +289,7 @@ def _on_mapped(
     pieces = entry.hold(data)
     if position + len(data) < entry.end:
         return True
+    entry.held = None
     # 0 and 0xFFFF are the same number in ones' complement.
     start = mapping.data_start
     if (data_checksum(connection.remote_sequence_base, mapping, pieces) - mapping.checksum) % 0xFFFF:
@@ -303,5 +304,4 @@ def _on_mapped(
     for held in pieces:
         connection.deliver(start, held)
         start += len(held)
-    entry.held = None
     return True

@@ -75,7 +75,8 @@ def on_bad_checksum(subflow: MptcpSubflow, now_us: int) -> bool:
     if not subflow.is_join and not subflow.valid_checksum_seen:
         # The very first is wrong: checksums never worked here, and nothing is to be told.
         return on_invalid(subflow, now_us)
-    if not fallback.is_permitted(connection):
+    if connection.join_was_answered or not fallback.is_permitted(connection):
+        # A peer that counts on two subflows would ignore MP_FAIL, and the data must not be wrong for nothing.
         subflow.environment.counters.increment("MPTcpExtMPFailTx")
         option = MpFail(_fail_sequence(subflow))
         subflow.reset_with_reason(ResetReason.MIDDLEBOX_INTERFERENCE, ECONNRESET, now_us, option)

@@ -47,6 +47,10 @@ class ReceivedMapping:
             self.held.append(bytearray(data))
         return self.held
 
+    def take_held(self) -> list[Buffer]:
+        held, self.held = self.held or [], None
+        return held
+
 
 class MappingTable:
     """Mappings by subflow position; they never overlap."""
@@ -91,6 +95,12 @@ class MappingTable:
             if entry.end > position:
                 return entry
         return None
+
+    @property
+    def half_received(self) -> ReceivedMapping | None:
+        """The mapping whose first bytes are held until the last have come."""
+        first = self._entries[0] if self._entries else None
+        return first if first is not None and first.held else None
 
     def is_infinite_at(self, position: int) -> bool:
         return self.infinite_from is not None and position >= self.infinite_from

@@ -26,6 +26,7 @@ class ReceiveBuffer:
         "_right_edge",
         "fin_position",
         "fin_was_taken",
+        "is_fed_by_tcp",
         "limit",
         "offered_limit",
         "tuning",
@@ -43,6 +44,9 @@ class ReceiveBuffer:
         self._right_edge = 1
         self.fin_position: int | None = None
         self.fin_was_taken = False
+        self.is_fed_by_tcp = False
+        """After a fallback what TCP lets in is acknowledged, so that it must be taken. While a mapping was
+        half there TCP's window reached further than this one."""
 
     @property
     def next_position(self) -> int:
@@ -98,8 +102,10 @@ class ReceiveBuffer:
         counters = self._counters
         end = position + len(data)
         if end > self._right_edge and end > self.right_edge:
-            counters.increment("MPTcpExtNoDSSInWindow")
-            return False
+            if not self.is_fed_by_tcp:
+                counters.increment("MPTcpExtNoDSSInWindow")
+                return False
+            self._right_edge = end
         if self.fin_position is not None and end > self.fin_position:
             counters.increment("MPTcpExtDSSNotMatching")
             return False
