@@ -155,7 +155,7 @@ def test_unknown_names_and_variables_are_refused_with_a_hint() -> None:
         TopologyError, match=r"no variable is called 'client-stack'.*did you mean 'client_stack'"
     ):
         load_topology("two-paths", {"client-stack": "kernel"})
-    with pytest.raises(TopologyError, match=r":14:\d+: 'stack' cannot be 'kernal' — did you mean 'kernel'\?"):
+    with pytest.raises(TopologyError, match=r":16:\d+: 'stack' cannot be 'kernal' — did you mean 'kernel'\?"):
         load_topology("two-paths", {"client_stack": "kernal"})
 
 
