@@ -54,6 +54,9 @@ class Party:
         self.was_established = False
         self.end_was_seen = False
         self.error: int | None = None
+        self.finished_at_us = self.ended_at_us = self.progressed_at_us = 0
+        """When the application was done, when its connection had ended, when last less was unacknowledged."""
+        self._unacknowledged = 0
         self._may_read_at_us = 0
         self._most_unread = self._most_unacknowledged = 0
 
@@ -72,6 +75,23 @@ class Party:
     @property
     def has_unread(self) -> bool:
         return self.connection is not None and self.connection.readable_bytes > 0
+
+    @property
+    def still_sends(self) -> bool:
+        """What was not acknowledged is repeated, so that it will learn whether the other end is gone."""
+        connection = self.connection
+        if self.has_finished or connection is None or connection.is_closed:
+            return False
+        return connection.unacknowledged_bytes > 0
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Its application had closed, and it heard nothing new for as long as its settings wait for that."""
+        connection = self.connection
+        if connection is None or self.has_failed or not self.ended_at_us:
+            return False
+        waits_us = connection.environment.settings.close_timeout_us
+        return self.ended_at_us - max(self.finished_at_us, self.progressed_at_us) >= waits_us
 
     def excesses(self) -> Iterator[tuple[str, int, int]]:
         """Where more was held than the settings allow: what, the most that was seen, the limit."""
@@ -97,8 +117,25 @@ class Party:
     def act(self) -> None:
         """Does what can be done now."""
         connection = self.connection
-        if connection is None or self.has_finished:
+        if connection is None:
             return
+        self._note_progress(connection)
+        if not self.has_finished:
+            self._act(connection)
+            self._note_end()
+
+    def _note_end(self) -> None:
+        if self.has_finished:
+            self.finished_at_us = self._simulator.now_us
+
+    def _note_progress(self, connection: Connection) -> None:
+        if connection.is_closed:
+            self.ended_at_us = self.ended_at_us or self._simulator.now_us
+        elif connection.unacknowledged_bytes != self._unacknowledged:
+            self._unacknowledged = connection.unacknowledged_bytes
+            self.progressed_at_us = self._simulator.now_us
+
+    def _act(self, connection: Connection) -> None:
         self.was_established |= connection.is_established
         self._most_unread = max(self._most_unread, connection.readable_bytes)
         if connection.error is not None:
@@ -115,6 +152,7 @@ class Party:
     def give_up(self) -> None:
         if not self.has_finished:
             self.has_aborted = self.has_finished = True
+            self._note_end()
             if self.connection is not None:
                 self.connection.abort()
 
@@ -187,6 +225,9 @@ class Conversation:
     def parties(self) -> tuple[tuple[str, Party], tuple[str, Party]]:
         return ("client", self.client), ("server", self.server)
 
+    def other_than(self, party: Party) -> Party:
+        return self.server if party is self.client else self.client
+
     def start(self) -> None:
         plan, hosts = self.plan, self._hosts
         listener = hosts.server.listen(None, self.port, protocol=plan.server_protocol)
@@ -212,7 +253,7 @@ class Conversation:
             return
         is_alone = any(party.is_gone for _, party in self.parties)
         # What has come may be read as slowly as planned.
-        is_alone = is_alone and not any(party.has_unread for _, party in self.parties)
+        is_alone = is_alone and not any(party.has_unread or party.still_sends for _, party in self.parties)
         # Where options vanish in between, DATA_FIN may never get through, and both ends wait.
         is_cut_off = self._hosts.scenario.strips_later and simulator.now_us > PATIENCE_US
         if is_alone or is_cut_off:

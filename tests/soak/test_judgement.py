@@ -13,6 +13,7 @@ from mptcp_stack.settings import StackSettings
 from mptcp_stack.simulator import Simulator
 from mptcp_stack.stack import Stack
 from testbed.soak import run
+from testbed.soak.conversation import Party
 from testbed.soak.run import Soak, run_seed
 from testbed.soak.scenario import ConversationPlan, Pace, PathPlan, Pattern, Scenario, Stripping, Trouble
 
@@ -20,14 +21,21 @@ WIRE = WireSettings(delay_us=5_000)
 
 
 def scenario(
-    *troubles: Trouble, path: PathPlan | None = None, pace: Pace | None = None, paths: int = 1
+    *troubles: Trouble,
+    path: PathPlan | None = None,
+    pace: Pace | None = None,
+    paths: int = 1,
+    protocol: str = "mptcp",
+    pattern: Pattern = Pattern.BOTH_AT_ONCE,
+    download_bytes: int = 30_000,
+    client: StackSettings | None = None,
 ) -> Scenario:
-    plan = ConversationPlan(0, False, "mptcp", "mptcp", Pattern.BOTH_AT_ONCE, 50_000, 30_000, pace or Pace())
+    plan = ConversationPlan(0, False, protocol, protocol, pattern, 50_000, download_bytes, pace or Pace())
     return Scenario(
         1,
         frozenset(troubles),
         (path or PathPlan(WIRE, WIRE),) * paths,
-        StackSettings(),
+        client or StackSettings(),
         StackSettings(),
         (plan,),
     )
@@ -82,6 +90,66 @@ def test_a_reset_without_cause() -> None:
 
     found = problems(scenario(), reset_later)
     assert any(f"conversation 0, client: error {ECONNRESET}" in problem for problem in found)
+
+
+def test_a_reset_is_not_excused_by_loss() -> None:
+    def reset_later(soak: Soak) -> None:
+        def reset() -> None:
+            for connection in soak.hosts.server.connections():
+                connection.abort()
+
+        soak.hosts.simulator.call_at(26_000, reset)
+
+    found = problems(scenario(Trouble.LOSS), reset_later)
+    assert any(f"conversation 0, client: error {ECONNRESET}" in problem for problem in found)
+
+
+def silence(soak: Soak, has_begun: Callable[[Party], bool], duration_us: int) -> None:
+    """Nothing of the client arrives for so long from the moment on that its end is as described."""
+    simulator, wire = soak.hosts.simulator, soak.hosts.paths[0].link.forward
+
+    def end() -> None:
+        wire.is_up = True
+
+    def look() -> None:
+        if has_begun(soak.conversations[0].client):
+            wire.is_up = False
+            simulator.call_at(simulator.now_us + duration_us, end)
+        else:
+            simulator.call_at(simulator.now_us + 100, look)
+
+    look()
+
+
+@pytest.mark.parametrize(
+    ("silence_us", "most_records", "is_good"),
+    [(10_000_000, 4096, True), (100_000_000, 4096, True), (10_000_000, 0, False)],
+    ids=["shorter than TIME_WAIT", "longer than TIME_WAIT", "without TIME_WAIT"],
+)
+def test_an_end_that_is_not_told_that_all_has_come(silence_us: int, most_records: int, is_good: bool) -> None:
+    """It repeats the last of its data, and is reset when nobody remembers the connection any more."""
+    client = StackSettings(tcp_max_tw_buckets=most_records)
+    drawn = scenario(Trouble.LOSS, protocol="tcp", pattern=Pattern.REQUEST_AND_ANSWER, client=client)
+    found = problems(
+        drawn, lambda soak: silence(soak, lambda party: len(party.received) > 10_000, silence_us)
+    )
+    assert found == [] if is_good else "conversation 0, server: error " in found[0]
+
+
+def test_a_close_that_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has closed resets when the peer has taken nothing more for close_timeout, and not before."""
+    drawn = scenario(Trouble.LOSS, pattern=Pattern.UPLOAD, download_bytes=0)
+
+    def found() -> list[str]:
+        return problems(drawn, lambda soak: silence(soak, lambda party: party.has_finished, 300_000_000))
+
+    def restart_with_less(connection: Connection, now_us: int) -> None:
+        if connection.app_closed and not connection.is_closed:
+            connection.close_timer.set(now_us + 10_000_000)
+
+    assert found() == []
+    monkeypatch.setattr(Connection, "restart_close_timer", restart_with_less)
+    assert any("conversation 0, server: error " in problem for problem in found())
 
 
 def test_a_reset_is_not_excused_by_damage_that_nobody_found() -> None:
