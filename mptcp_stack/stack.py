@@ -37,6 +37,7 @@ from mptcp_stack.tcp.path_mtu import on_path_mtu_change
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import State
 from mptcp_stack.tcp.timers import TimerQueue
+from mptcp_stack.transparency import Transparency
 from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
 from mptcp_stack.wire.frame import Frame
 from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinAck, MpJoinSyn, MptcpOption, MpTcpRst
@@ -70,6 +71,7 @@ class Stack:
             self.environment, self.path_events, self._tokens.get
         )
         self._scheduled: dict[Connection, None] = {}
+        self.ip.takes_for_others = Transparency(self.environment, self.ip, self._listener_for).takes
 
     # --- the drivers' side ---
 
@@ -111,7 +113,13 @@ class Stack:
     # --- the applications' side ---
 
     def listen(
-        self, address: bytes | None, port: int = 0, *, protocol: str = "mptcp", backlog: int = 128
+        self,
+        address: bytes | None,
+        port: int = 0,
+        *,
+        protocol: str = "mptcp",
+        backlog: int = 128,
+        options: SocketOptions = DEFAULT_SOCKET_OPTIONS,
     ) -> Listener:
         """Port 0 takes a free one. Raises OSError (EADDRINUSE, EADDRNOTAVAIL) as bind(2) does."""
         is_mptcp = self._speaks_mptcp(protocol)
@@ -119,7 +127,8 @@ class Stack:
             address = None
         is_ipv6 = address is None or len(address) == 16
         address = None if address is None else unmap(address)
-        if address is not None and not is_unspecified(address) and not self.ip.is_local(address):
+        is_ours = address is None or is_unspecified(address) or self.ip.is_local(address)
+        if not is_ours and not options.transparent:
             raise OSError(EADDRNOTAVAIL, "no interface has this address")
         if not port:
             taken = {known for _, known in self._listeners}
@@ -136,6 +145,7 @@ class Stack:
             counters=self.counters,
             on_close=self._on_listener_closed,
         )
+        listener.socket_options = options
         self._listeners[address, port] = listener
         if is_mptcp:
             self.path_events.on_listener("listener_created", address, port)
@@ -168,7 +178,7 @@ class Stack:
         remote = unmap(remote)
         if not 0 < port < 65536 or is_multicast(remote) or is_unspecified(remote):
             raise OSError(EINVAL, "not an address that one can connect to")
-        local = self._local_address_for(remote, local)
+        local = self._local_address_for(remote, local, may_be_foreign=options.transparent)
         chosen_port = local_port or self.free_local_port(local, remote, port)
         if not chosen_port:
             raise OSError(EADDRNOTAVAIL, "no local port is free")
@@ -214,10 +224,16 @@ class Stack:
             raise OSError(ENOPROTOOPT, "net.mptcp.enabled is 0")
         return protocol == "mptcp"
 
-    def _local_address_for(self, remote: bytes, local: bytes | None) -> bytes:
+    def _local_address_for(
+        self, remote: bytes, local: bytes | None, *, may_be_foreign: bool = False
+    ) -> bytes:
         if local is not None and not is_unspecified(local):
             local = unmap(local)
-            if not self.ip.is_local(local) or len(local) != len(remote):
+            is_ours = self.ip.is_local(local)
+            if may_be_foreign and not is_ours:
+                self.ip.send_for_others()
+                is_ours = True
+            if not is_ours or len(local) != len(remote):
                 raise OSError(EADDRNOTAVAIL, "no interface has this address")
             if self.ip.route_for(remote, local) is None and not self.ip.is_local(remote):
                 raise OSError(ENETUNREACH, "no route")

@@ -45,6 +45,8 @@ class HostConfiguration:
             addresses=[InterfaceAddress(LOOPBACK_V4, 8), InterfaceAddress(LOOPBACK_V6, 128)],
             checksum_offload=True,
         )
+        self.sends_for_others = False
+        """Packets may leave from addresses that are not this host's (transparent sockets)."""
         self._local: dict[bytes, Interface] = {}
         self._broadcasts: frozenset[bytes] = frozenset()
         self._route_cache: dict[tuple[bytes, bytes | None], Route | None] = {}

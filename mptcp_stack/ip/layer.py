@@ -66,6 +66,8 @@ class IpLayer:
         self._output = PacketOutput(self._configuration, counters, self._neighbours_of)
         self.on_path_mtu_change: Callable[[bytes | None], None] = lambda destination: None
         """Told of a destination, or of None for all of them, when `path_mtu` has changed."""
+        self.takes_for_others: Callable[[IpPacket], bool] = lambda packet: False
+        """Asked of TCP's packets to addresses that are not ours: whether they are taken all the same."""
         self._icmp_output = IcmpOutput(self._configuration, self._output, counters)
         self._icmp_input = IcmpInput(self._configuration, self._icmp_output, counters)
         self._reassembly = {
@@ -170,6 +172,10 @@ class IpLayer:
     def is_local(self, address: bytes) -> bool:
         """Whether ``address`` is one of this host's, on an interface that is up, or a loopback address."""
         return self._configuration.is_local(address)
+
+    def send_for_others(self) -> None:
+        """From now on packets may leave from addresses that are not this host's."""
+        self._configuration.sends_for_others = True
 
     def route_for(self, destination: bytes, source: bytes | None) -> Route | None:
         """The route for a packet; over `loopback` if ``destination`` is local; None if there is none."""
@@ -461,7 +467,11 @@ class IpLayer:
                 return None if joined else "StackDropNotForUs"
             if is_link_local(destination):
                 return None if interface.owns(destination) else "StackDropNotForUs"
-        return None if configuration.is_local(destination) else "StackDropNotForUs"
+        if configuration.is_local(destination):
+            return None
+        is_for_one = not (configuration.is_broadcast(destination) or is_multicast(destination))
+        is_taken = is_for_one and packet.protocol == PROTOCOL_TCP and self.takes_for_others(packet)
+        return None if is_taken else "StackDropNotForUs"
 
     def _neighbours_of(self, interface: Interface, address_length: int) -> NeighbourCache | None:
         if interface.link_type is LinkType.RAW_IP:

@@ -244,7 +244,8 @@ class PacketOutput:
 
     def _open_path(self, source: bytes, destination: bytes, protocol: int) -> Path | None:
         configuration = self._configuration
-        route = configuration.route_for(destination, source) if configuration.is_local(source) else None
+        may_send = configuration.sends_for_others or configuration.is_local(source)
+        route = configuration.route_for(destination, source) if may_send else None
         if route is None or not _may_leave(source, route.interface, configuration.loopback):
             self._counters.increment("StackDropNoRoute")
             self._counters.increment("Ip6OutNoRoutes" if len(destination) == 16 else "IpOutNoRoutes")

@@ -27,6 +27,11 @@ _READ_BYTES = 512 * 1024
 _PEEKED_BYTES = 64 * 1024
 _FAST_OPEN_QUEUE = 16
 _TCP_FASTOPEN_CONNECT = 30
+_TRANSPARENT = {
+    socket.AF_INET: (socket.IPPROTO_IP, 19),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 75),
+}
+"""IP_TRANSPARENT and IPV6_TRANSPARENT, which need the privilege to administrate the network."""
 _YIELD_BYTES = 4 * 1024 * 1024
 """A stream that never has to wait lets others run after this much."""
 
@@ -219,7 +224,14 @@ class KernelNetwork:
         self._speaks_mptcp = speaks_mptcp
 
     def listen(
-        self, address: str, port: int, *, protocol: str, backlog: int, fast_open: bool = False
+        self,
+        address: str,
+        port: int,
+        *,
+        protocol: str,
+        backlog: int,
+        fast_open: bool = False,
+        transparent: bool = False,
     ) -> KernelListener:
         family, name = _resolve(address, port)
         listening = self._socket(family, protocol)
@@ -229,6 +241,8 @@ class KernelNetwork:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             if fast_open:
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
+            if transparent:
+                listening.setsockopt(*_TRANSPARENT[family], 1)
             listening.bind(name)
             listening.listen(backlog)
             return KernelListener(listening)

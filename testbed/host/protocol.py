@@ -84,6 +84,8 @@ class Workload:
     """How data goes into and out of the kernel's sockets: "write", "mmap", "sendfile" or "splice"."""
     fast_open: bool = False
     """The first data goes with the SYN, once the peer's cookie is known (RFC 7413)."""
+    transparent: bool = False
+    """Listener: addresses that are not the host's count as its own (IP_TRANSPARENT)."""
     rounds: int = 1
     """Connector: how often each socket does all this. In between, when all has ended, it is disconnected
     (``connect`` with AF_UNSPEC) and connects again; each round has a result and data of its own."""

@@ -92,7 +92,14 @@ class StreamNetwork(Protocol):
     """Where streams come from: the kernel, or the bundled stack."""
 
     def listen(
-        self, address: str, port: int, *, protocol: str, backlog: int, fast_open: bool
+        self,
+        address: str,
+        port: int,
+        *,
+        protocol: str,
+        backlog: int,
+        fast_open: bool,
+        transparent: bool,
     ) -> StreamListener:
         """Raises OSError. "::" takes IPv4 as well."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -19,6 +18,7 @@ from mptcp_stack.sockets import options
 from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket
 from mptcp_stack.sockets.reconnecting import reconnect
 from mptcp_stack.stack import Stack
+from mptcp_stack.tcp.socket_options import SocketOptions
 from mptcp_stack.wire.addresses import format_address, parse_address, unmap
 from testbed.host.data import Buffer
 from testbed.host.host_stack import HostStackError
@@ -158,11 +158,19 @@ class UserspaceNetwork:
         self._stack = stack
 
     def listen(
-        self, address: str, port: int, *, protocol: str, backlog: int, fast_open: bool = False
+        self,
+        address: str,
+        port: int,
+        *,
+        protocol: str,
+        backlog: int,
+        fast_open: bool = False,
+        transparent: bool = False,
     ) -> UserspaceListener:
-        listener = self._stack.listen(_parse(address), port, protocol=protocol, backlog=backlog)
-        if fast_open:
-            listener.socket_options = replace(listener.socket_options, fast_open_queue=_FAST_OPEN_QUEUE)
+        options = SocketOptions(fast_open_queue=_FAST_OPEN_QUEUE if fast_open else 0, transparent=transparent)
+        listener = self._stack.listen(
+            _parse(address), port, protocol=protocol, backlog=backlog, options=options
+        )
         wake = self._driver.wake
         return UserspaceListener(ListeningSocket(listener, wake), self._stack, wake)
 

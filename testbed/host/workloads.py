@@ -55,6 +55,8 @@ def check_workload(workload: Workload) -> None:
     for name, value, known in (("peek", workload.peek, PEEKS), ("way", workload.way, WAYS)):
         if value not in known:
             problems.append(f"{name} is {value!r}, none of {', '.join(map(repr, known))}")
+    if workload.transparent and workload.role is not Role.LISTEN:
+        problems.append("transparent is for listeners")
     if workload.rounds > 1:
         problems += _problems_of_rounds(workload)
     if workload.receive_file is not None and workload.connections > 1:
@@ -112,6 +114,7 @@ class RunningWorkload:
                 protocol=self._workload.protocol,
                 backlog=min(self._workload.connections + 16, 4096),
                 fast_open=self._workload.fast_open,
+                transparent=self._workload.transparent,
             )
         self._opening = asyncio.create_task(self._open_connections())
         self._task = asyncio.create_task(self._run(self._opening))

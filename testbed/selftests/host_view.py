@@ -135,6 +135,13 @@ class NetworkControl(Protocol):
         """
         ...
 
+    def intercept(self, host: str, port: int) -> None:
+        """What a host forwards to this port, wherever to, goes to its transparent listener (TPROXY).
+
+        Nothing has to be done for hosts of the bundled stack. Raises CapabilityError.
+        """
+        ...
+
 
 class CaseHost:
     """One end of the connection."""

@@ -21,10 +21,12 @@ from testbed.selftests.link_checks import achieved_by
 from testbed.selftests.observations import Realised
 from testbed.selftests.results import Run
 from testbed.selftests.run_topology import run_topology
-from testbed.topology.model import Impairment, LinkEnd, Topology
+from testbed.topology.model import Impairment, LinkEnd, StackKind, Topology
 
 LOG_LINES = 200
 """Of each agent's log, at the end."""
+_INTERCEPTED = 100
+"""The mark of packets that a transparent listener takes, and the routing table that keeps them here."""
 _RECEIVED_BYTES_COLUMN = 0
 _TRANSMITTED_BYTES_COLUMN = 8
 
@@ -167,6 +169,24 @@ class NamespaceNetwork:
             raise CapabilityError(f"no packet filter: {error}") from None
         if finished.returncode:
             raise CapabilityError(f"no such packet filter here: {finished.stderr.strip()}")
+
+    def intercept(self, host: str, port: int) -> None:
+        """See :meth:`testbed.selftests.host_view.NetworkControl.intercept`. Raises CapabilityError."""
+        if self._lab.topology.node(host).stack is StackKind.USERSPACE:
+            return
+        rules = [
+            f"meta l4proto tcp socket transparent 1 meta mark set {_INTERCEPTED} accept",
+            f"tcp dport {port} tproxy to :{port} meta mark set {_INTERCEPTED} accept",
+        ]
+        self.filter(host, rules, "prerouting")
+        for family in ("-4", "-6"):
+            for words in (
+                f"rule add fwmark {_INTERCEPTED} lookup {_INTERCEPTED}",
+                f"route add local default dev lo table {_INTERCEPTED}",
+            ):
+                finished = self._lab.run_in(host, ["ip", family, *words.split()], timeout=10.0)
+                if finished.returncode:
+                    raise CapabilityError(f"no policy routing here: {finished.stderr.strip()}")
 
 
 def parse_device_statistics(text: str) -> dict[str, list[int]]:

@@ -88,6 +88,14 @@ class CaseNetwork:
         self._network.filter(router, rules, hook)
         self.tell(f"{router}: {'; '.join(rules) or 'lets everything pass'}")
 
+    def intercept(self, host: str, port: int) -> None:
+        """What comes to a host for this port, whoever it is for, goes to its transparent listener.
+
+        Raises CapabilityError, which makes the run a SKIP, where the kernel cannot do that.
+        """
+        self._network.intercept(host, port)
+        self.tell(f"{host} intercepts what is for port {port}")
+
     def set_link(self, node: str, interface: str, *, up: bool) -> None:
         """Raise or cut a link at one of its ends."""
         self.is_changed = True

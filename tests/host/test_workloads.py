@@ -375,6 +375,11 @@ def test_a_workload_that_makes_no_sense_names_every_problem() -> None:
         assert word in str(caught.value)
 
 
+def test_only_listeners_are_transparent() -> None:
+    with pytest.raises(WorkloadError, match="transparent is for listeners"):
+        RunningWorkload(replace(CONNECTOR, port=9, transparent=True), NETWORK)
+
+
 def test_rounds_end_in_order_only() -> None:
     with pytest.raises(WorkloadError, match=r"role does not go with rounds; close does.*; fast_open does"):
         RunningWorkload(replace(LISTENER, rounds=2, close=CloseKind.ABORT, fast_open=True), NETWORK)

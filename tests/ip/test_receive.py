@@ -18,6 +18,8 @@ from mptcp_stack.ip.layer import Datagram
 from mptcp_stack.wire.addresses import parse_address
 from mptcp_stack.wire.frame import ChecksumState, Frame
 from tests.ip.single_host import (
+    FAR_V4,
+    FAR_V6,
     OTHER_MAC,
     OUR_LINK_LOCAL,
     OUR_MAC,
@@ -184,3 +186,49 @@ def test_link_local_address_of_another_link_is_not_ours() -> None:
     raw = bytes(IPv6(src=PEER_LINK_LOCAL, dst=OUR_LINK_LOCAL) / SEGMENT)
     assert host.layer.receive(Frame(raw), other, 0) is None
     assert host.drops() == {"NotForUs": 1}
+
+
+@pytest.mark.parametrize(
+    ("packet", "is_taken"),
+    [
+        (IP(src=PEER_V4, dst=FAR_V4) / SEGMENT, True),
+        (IPv6(src=PEER_V6, dst=FAR_V6) / SEGMENT, True),
+        (IP(src=PEER_V4, dst="10.0.0.255") / SEGMENT, False),
+        (IP(src=PEER_V4, dst="255.255.255.255") / SEGMENT, False),
+        (IP(src=PEER_V4, dst="224.0.0.9") / SEGMENT, False),
+        (IPv6(src=PEER_V6, dst="ff02::1") / SEGMENT, False),
+        (IPv6(src=PEER_V6, dst="fe80::99") / SEGMENT, False),
+        (IP(src=PEER_V4, dst="127.0.0.1") / SEGMENT, False),
+        (IP(src="10.0.0.255", dst=FAR_V4) / SEGMENT, False),
+        (IP(src=PEER_V4, dst=FAR_V4) / UDP(), False),
+    ],
+)
+def test_what_others_are_meant_by_is_taken_on_request(packet: Packet, is_taken: bool) -> None:
+    """For transparent sockets: TCP to one host elsewhere."""
+    host = SingleHost()
+    assert host.layer.receive(Frame(bytes(ethernet(packet))), host.interface, 0) is None
+    host.layer.takes_for_others = lambda packet: True
+    datagram = host.layer.receive(Frame(bytes(ethernet(packet))), host.interface, 0)
+    assert isinstance(datagram, Datagram) is is_taken
+
+
+def test_what_leaves_for_others() -> None:
+    """Only when it was allowed, and not from a loopback address."""
+    host = SingleHost()
+    foreign = parse_address(FAR_V4)
+
+    def sends(source: bytes) -> bool:
+        return host.layer.send(
+            source,
+            parse_address(PEER_V4),
+            PROTOCOL_TCP,
+            bytearray(bytes(SEGMENT)),
+            (),
+            checksum_offset=16,
+            now_us=0,
+        )
+
+    assert not sends(foreign)
+    host.layer.send_for_others()
+    assert sends(foreign)
+    assert not sends(bytes((127, 0, 0, 1)))

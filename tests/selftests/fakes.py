@@ -219,6 +219,9 @@ class FakeNetwork:
     def filter(self, router: str, rules: Sequence[str], hook: str) -> None:
         self.calls.append(f"{router} {hook} {'; '.join(rules)}")
 
+    def intercept(self, host: str, port: int) -> None:
+        self.calls.append(f"{host} intercepts {port}")
+
 
 def connected_agents() -> tuple[FakeAgent, FakeAgent]:
     """A client and a server with the counters of one clean MPTCP connection."""

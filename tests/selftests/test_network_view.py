@@ -40,12 +40,14 @@ def test_words_reach_the_network(fake: CaseLab, network: FakeNetwork) -> None:
     fake.impair("client", "eth1", "delay 80ms 5ms loss 5%", received=False)
     fake.impair("client", "eth1", "none")
     fake.set_middlebox("client", "eth0", Strip(), DropMptcpSyns())
+    fake.intercept("server", 80)
     assert network.calls == [
         "r1:eth1 down",
         "r1:eth1 up",
         "client:eth1 {'delay': '80ms 5ms', 'loss': '5%'} True False",
         "client:eth1 {} True True",
         "client:eth0 boxes strip, drop_mptcp_syns",
+        "server intercepts 80",
     ]
     assert [event.text for event in fake.events] == [
         "link r1:eth1 down",
@@ -53,6 +55,7 @@ def test_words_reach_the_network(fake: CaseLab, network: FakeNetwork) -> None:
         "link client:eth1 sent: delay 80ms 5ms loss 5%",
         "link client:eth1: no impairment",
         "middlebox on client:eth0: strip {}, drop_mptcp_syns {}",
+        "server intercepts what is for port 80",
     ]
 
 

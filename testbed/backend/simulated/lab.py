@@ -154,6 +154,9 @@ class SimulatedLab:
         """Raises CapabilityError: a simulated router has no packet filter."""
         raise CapabilityError("no packet filter on a simulated router")
 
+    def intercept(self, host: str, port: int) -> None:
+        """Nothing: a transparent listener of the bundled stack needs no more."""
+
     def wires(self, end: LinkEnd) -> tuple[tuple[Wire, Direction], tuple[Wire, Direction]]:
         """Both directions of the link at ``end``, as seen from there; UsageError for an unknown end."""
         link = self._link(end.node, end.interface)

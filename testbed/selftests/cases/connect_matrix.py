@@ -24,6 +24,10 @@ TCP = replace(PLAIN, protocol="tcp")
 MIXTURES = ((PLAIN, PLAIN), (PLAIN, TCP), (TCP, PLAIN))
 """MPTCP on both ends, on the client's, on the server's."""
 ROUNDS = 3
+PROXY_PORT = 20000
+ELSEWHERE = {4: "203.0.113.7", 6: "2001:db8::7"}
+ROUTES_ELSEWHERE = '[{to: 203.0.113.0/24, via: 10.0.1.1}, {to: "2001:db8::/64", via: "fd00:0:0:1::1"}]'
+"""By way of the server, who has no such address."""
 CHECKSUMS = {"net.mptcp.checksum_enabled": 1}
 
 
@@ -115,6 +119,26 @@ def _full_disconnect(lab: CaseLab, how: Workload) -> None:
             measured.must_count(MPFastcloseTx=0, MPRstTx=0, DataCsumErr=0)
 
 
+def _transparent_proxy(lab: CaseLab, how: Workload) -> None:
+    """The server takes, and answers, what the client sends to an address that is nobody's here."""
+    lab.intercept("server", PROXY_PORT)
+    address = ELSEWHERE[lab.family]
+    with lab.measure() as run:
+        transfer = lab.exchange(
+            lab.random.randint(kib(64), kib(512)),
+            lab.random.randint(kib(64), kib(512)),
+            client=how,
+            server=replace(how, port=PROXY_PORT, transparent=True),
+            address=address,
+        )
+    transfer.must_be_intact()
+    transfer.must_speak_mptcp()
+    ends = {"client: remote": transfer.client.remote, "server: local": transfer.server.local}
+    for name, end in ends.items():
+        lab.verdict.must_be_equal(name, f"{address} {PROXY_PORT}", end)
+    run.must_be_one_mptcp_connection()
+
+
 def _play_rounds(
     lab: CaseLab, client: Workload, server: Workload
 ) -> tuple[list[ConnectionResult], list[ConnectionResult]]:
@@ -172,6 +196,7 @@ def _register(
     define("peek", _peek, _sysctls(settings))
     define("fast_open", _fast_open, _sysctls(settings, client=1, server=2))
     define("full_disconnect", _full_disconnect, _sysctls(settings))
+    define("transparent_proxy", _transparent_proxy, _sysctls(settings) | {"client_routes": ROUTES_ELSEWHERE})
 
 
 @case(
