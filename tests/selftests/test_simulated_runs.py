@@ -19,7 +19,6 @@ from testbed.selftests.results import Outcome, Run, RunResult
 from testbed.selftests.simulated_labs import open_simulated_lab
 
 LACKING = (
-    "no packet filter on a simulated router",
     "no limits of 64: server: set_limits: limit subflows: expected 0 to 8, got 64",
     "the client's stack has no IP_TOS: Protocol not available",
 )

@@ -23,6 +23,7 @@ from mptcp_stack.wire.ethernet import (
 )
 from mptcp_stack.wire.frame import ChecksumState, Frame
 from mptcp_stack.wire.ip_packet import PROTOCOL_ICMP, PROTOCOL_ICMPV6, emit_ipv4_header, emit_ipv6_header
+from testbed.backend.simulated.packet_filter import PacketFilter
 
 _QUOTED_BYTES = 500
 _IN_TRANSIT = 0
@@ -46,12 +47,15 @@ class Router:
         self._outgoing: Outgoing = []
         self.unroutable = 0
         """Packets without a way on, which are dropped."""
+        self.packet_filter: PacketFilter | None = None
 
     def receive_frame(self, frame: Frame, interface: Interface, now_us: int) -> None:
         head = bytes(frame.head)
         ether_type = int.from_bytes(head[12:14], "big")
         if head[:6] == interface.mac and ether_type in _TTL:
             destination = head[_DESTINATION[ether_type]]
+            if self._is_refused("prerouting", frame, interface):
+                return
             if not (self.ip.is_local(destination) or is_multicast(destination) or is_link_local(destination)):
                 self._forward(frame, head, interface, ether_type)
                 return
@@ -78,6 +82,8 @@ class Router:
         if route is None or mac is None:
             self.unroutable += 1
             return
+        if self._is_refused("forward", frame, incoming):
+            return
         outgoing = route.interface
         if _packet_length(frame) > outgoing.mtu:
             self._report(_too_big(head, outgoing.mtu, ether_type), head, incoming, ether_type)
@@ -86,6 +92,15 @@ class Router:
         forwarded[:12] = mac + outgoing.mac
         _decrement_hop_limit(forwarded, ether_type)
         self._outgoing.append((outgoing, replace(frame, head=forwarded)))
+
+    def _is_refused(self, hook: str, frame: Frame, incoming: Interface) -> bool:
+        if self.packet_filter is None or self.packet_filter.hook != hook:
+            return False
+        refusal = self.packet_filter.refuses(frame, incoming.name)
+        if refusal is not None and refusal.answer is not None:
+            link = bytes(frame.head[6:12]) + incoming.mac
+            self._outgoing.append((incoming, Frame(link + refusal.answer[len(link) :])))
+        return refusal is not None
 
     def _report(self, message: icmp.IcmpMessage, head: bytes, incoming: Interface, ether_type: int) -> None:
         """An error to the sender, back the way that its packet came."""

@@ -23,6 +23,7 @@ from testbed.backend.simulated.event_loop import VirtualTimeLoop
 from testbed.backend.simulated.forwarding import Router, Switch
 from testbed.backend.simulated.hosts import SimulatedClient, simulated_host
 from testbed.backend.simulated.links import SimulatedRealiser, wire_settings
+from testbed.backend.simulated.packet_filter import PacketFilter
 from testbed.errors import CapabilityError, LabError, UsageError
 from testbed.host.host_stack import HostStackError
 from testbed.host.userspace_set_up import change_network
@@ -151,8 +152,8 @@ class SimulatedLab:
         )
 
     def filter(self, router: str, rules: Sequence[str], hook: str) -> None:
-        """Raises CapabilityError: a simulated router has no packet filter."""
-        raise CapabilityError("no packet filter on a simulated router")
+        """What it knows of nftables' words. Raises CapabilityError for others."""
+        self._routers[router].packet_filter = PacketFilter(rules, hook) if rules else None
 
     def intercept(self, host: str, port: int) -> None:
         """Nothing: a transparent listener of the bundled stack needs no more."""
