@@ -25,8 +25,15 @@ from mptcp_stack.mptcp import urgent_reading
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop, monotonic_us
-from mptcp_stack.sockets import options
-from mptcp_stack.sockets.common_options import INTEGER, SOL_SOCKET, get_common, set_common
+from mptcp_stack.sockets import options, queues
+from mptcp_stack.sockets.common_options import (
+    INTEGER,
+    IPPROTO_TCP,
+    SOL_SOCKET,
+    TCP_INQ,
+    get_common,
+    set_common,
+)
 from mptcp_stack.sockets.coroutines import StreamSocket
 from mptcp_stack.sockets.transports import SocketName, socket_name
 from mptcp_stack.stack import Stack
@@ -314,6 +321,24 @@ class BlockingSocket:
             return data
         finally:
             self._update_event()
+
+    def recvmsg(self, max_bytes: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:
+        """As ``recv``; with TCP_INQ the control messages say how much is left to be read."""
+        data = self.recv(max_bytes)
+        return data, self._thread.call(self._control_messages), 0, None
+
+    def _control_messages(self) -> list[tuple[int, int, bytes]]:
+        if not self.connection.socket_options.reports_unread:
+            return []
+        return [(IPPROTO_TCP, TCP_INQ, INTEGER.pack(queues.inq_hint(self.connection)))]
+
+    def ioctl(self, request: int) -> int:
+        """What waits in the queues: FIONREAD, SIOCOUTQ, SIOCOUTQNSD; and SIOCATMARK."""
+        if self._listener is not None:
+            raise OSError(EINVAL, "the socket listens")
+        if self._stream is None:
+            return 0
+        return self._thread.call(lambda: queues.ask(self.connection, request))
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         view = memoryview(buffer)

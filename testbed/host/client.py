@@ -25,6 +25,8 @@ from testbed.host.protocol import (
     ConnectionResult,
     EndpointRequest,
     NetworkChange,
+    StepAnswer,
+    StepKind,
     Workload,
     WorkloadProgress,
 )
@@ -256,6 +258,18 @@ class RunningWorkload:
         asked = SetOption(self.id, connection, level, option, value.hex())
         return _option_value(self._host.request("set_option", to_json(asked)))
 
+    def step(
+        self, kind: StepKind, number: int = 0, *, connection: int = 0, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> StepAnswer:
+        """Have a connection of a workload of steps do something.
+
+        Raises OSError where the stack refuses, and HostError, also when nothing comes that could be received.
+        """
+        asked = {"id": self.id, "connection": connection, "kind": kind, "number": number}
+        answer = self._host.request("step", asked, timeout_s=timeout_s)
+        _raise_refusal(answer)
+        return from_json(StepAnswer, answer)
+
     def finish(self) -> None:
         """End holding: the connections go on to their close."""
         self._host.request("finish", {"id": self.id})
@@ -265,8 +279,12 @@ class RunningWorkload:
         self._host.request("stop", {"id": self.id})
 
 
-def _option_value(answer: dict[str, str]) -> bytes:
+def _raise_refusal(answer: dict[str, Any]) -> None:
     if "errno" in answer:
         number = getattr(errno, answer["errno"], errno.EIO)
         raise OSError(number, os.strerror(number))
+
+
+def _option_value(answer: dict[str, str]) -> bytes:
+    _raise_refusal(answer)
     return bytes.fromhex(answer["value"])

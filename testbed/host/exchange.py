@@ -48,6 +48,8 @@ class Exchange:
         self._sent_digest = hashlib.sha256() if workload.verify else None
         self._receive_progress = asyncio.Event()
         self._peer_has_ended = False
+        self._steps: asyncio.Queue[int] = asyncio.Queue()
+        """Of a workload of steps: how much to send next, 0 for the end."""
         self._sink = Sink(verify=workload.verify, path=workload.receive_file)
         try:
             self._source = _make_source(workload, index)
@@ -95,6 +97,48 @@ class Exchange:
                 return self._respond() if is_listener else self._request()
             case WorkloadKind.HOLD:
                 return self._hold_idle()
+            case WorkloadKind.STEPS:
+                return self._take_steps()
+
+    @property
+    def takes_steps(self) -> bool:
+        return self._workload.kind is WorkloadKind.STEPS
+
+    def send_soon(self, amount: int) -> None:
+        """A step: the next bytes of the source, behind those that it was told before."""
+        if amount:
+            self._steps.put_nowait(amount)
+
+    def end_soon(self) -> None:
+        """A step: the end of what is sent."""
+        self._steps.put_nowait(0)
+
+    async def receive_once(self, max_bytes: int) -> tuple[int, int | None]:
+        """A step: how much came, and with TCP_INQ how much is left. Raises OSError."""
+        data, unread = await self.stream.read_telling(max_bytes)
+        count = len(data)
+        self._account_received(data)
+        return count, unread
+
+    async def _take_steps(self) -> None:
+        self._start_holding()
+        sending = asyncio.create_task(self._send_as_told())
+        finishing = asyncio.create_task(self._finish.wait())
+        try:
+            await asyncio.wait((sending, finishing), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            sending.cancel()
+            finishing.cancel()
+            await asyncio.gather(sending, finishing, return_exceptions=True)
+
+    async def _send_as_told(self) -> None:
+        while True:
+            if amount := await self._steps.get():
+                await self._send(amount)
+            else:
+                await self.stream.shutdown_write()
 
     async def _send_all(self) -> None:
         await self._send(_ENDLESS_BYTES)
@@ -262,6 +306,8 @@ def _make_source(workload: Workload, index: int) -> Source:
     total = workload.send_bytes
     if workload.kind is WorkloadKind.REQUEST_RESPONSE:
         total = workload.send_bytes * workload.requests if workload.role is Role.CONNECT else _ENDLESS_BYTES
+    elif workload.kind is WorkloadKind.STEPS:
+        total = _ENDLESS_BYTES
     elif workload.kind is WorkloadKind.HOLD or (
         workload.kind is WorkloadKind.ECHO and workload.role is Role.LISTEN
     ):

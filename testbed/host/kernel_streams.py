@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -23,6 +24,10 @@ TCP_IS_MPTCP: Final = 43
 _MPTCP_INFO_BYTES = 96
 _LINGER_RESET = struct.pack("=ii", 1, 0)
 
+_INTEGER = struct.Struct("=i")
+_CONTROL_INQ = (int(socket.IPPROTO_TCP), 36)
+"""TCP_CM_INQ, the control message of TCP_INQ."""
+_CONTROL_BYTES = socket.CMSG_SPACE(_INTEGER.size)
 _READ_BYTES = 512 * 1024
 _PEEKED_BYTES = 64 * 1024
 _FAST_OPEN_QUEUE = 16
@@ -114,6 +119,20 @@ class KernelStream:
             else:
                 read = self._socket.recv(len(seen)) if seen else b""
                 return seen if keep_first else read
+
+    async def read_telling(self, max_bytes: int) -> tuple[Buffer, int | None]:
+        while True:
+            try:
+                data, messages, _flags, _name = self._socket.recvmsg(max_bytes, _CONTROL_BYTES)
+            except BlockingIOError:
+                await _readable(self._socket)
+            else:
+                told = [value for level, kind, value in messages if (level, kind) == _CONTROL_INQ]
+                return data, _INTEGER.unpack(told[0])[0] if told else None
+
+    def queued(self, request: int) -> int:
+        answer: int = _INTEGER.unpack(fcntl.ioctl(self._socket, request, bytes(_INTEGER.size)))[0]
+        return answer
 
     async def write(self, data: Buffer) -> None:
         if self._mover is not None:

@@ -28,6 +28,8 @@ class WorkloadKind(StrEnum):
     The listener is given the same two sizes and answers until the end of data."""
     HOLD = "hold"
     """Open the connections and keep them open, idle, until told to "finish" or until the peer closes."""
+    STEPS = "steps"
+    """Open the connections, and then do with them what is told step by step, until told to "finish"."""
 
 
 class CloseKind(StrEnum):
@@ -91,6 +93,27 @@ class Workload:
     (``connect`` with AF_UNSPEC) and connects again; each round has a result and data of its own."""
     verify: bool = True
     """False: constant data and no hashing (the hashes stay empty), to measure nothing but the stacks."""
+
+
+class StepKind(StrEnum):
+    """What a workload of steps is told to do with one of its connections."""
+
+    SEND = "send"
+    """So many bytes, in the background: behind what it was told to send before."""
+    END = "end"
+    """Nothing more follows."""
+    RECEIVE = "receive"
+    """At most so many bytes, as soon as something is there, or the peer's end of data."""
+    ASK = "ask"
+    """``ioctl`` with this request. Possible with every workload."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepAnswer:
+    value: int
+    """Bytes received, or what ``ioctl`` tells."""
+    unread: int | None = None
+    """After receiving with TCP_INQ: what is left to be read at once."""
 
 
 @dataclass(frozen=True, slots=True)

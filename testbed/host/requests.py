@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from testbed.host.exchange import Exchange
 from testbed.host.host_stack import HostStack, HostStackError
 from testbed.host.messages import from_json, to_json
 from testbed.host.path_control import PathRequests
 from testbed.host.protocol import EndpointRequest, NetworkChange, Workload
 from testbed.host.rpc_server import RequestError
 from testbed.host.socket_options import OptionRequests
+from testbed.host.steps import StepRequests
 from testbed.host.streams import Stream
 from testbed.host.workloads import RunningWorkload, WorkloadError
 
@@ -96,6 +98,7 @@ class RequestHandler:
             "change_network": self._change_network,
             **PathRequests(stack.paths).methods(),
             **OptionRequests(self._stream).methods(),
+            **StepRequests(self._exchange).methods(),
         }
 
     async def handle(self, method: str, parameters: Parameters) -> object:
@@ -150,7 +153,10 @@ class RequestHandler:
         return self._workloads[identifier]
 
     def _stream(self, identifier: int, number: int) -> Stream:
-        return self._workload(identifier).stream(number)
+        return self._exchange(identifier, number).stream
+
+    def _exchange(self, identifier: int, number: int) -> Exchange:
+        return self._workload(identifier).exchange(number)
 
     async def _progress(self, parameters: Parameters) -> object:
         return to_json(self._workload(from_json(_Identified, parameters).id).progress())

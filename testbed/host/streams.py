@@ -42,6 +42,12 @@ class Stream(Protocol):
     async def read_peeking(self, *, keep_first: bool) -> Buffer:
         """What is there, peeked at and then read. ``keep_first``: what was seen at first is given."""
 
+    async def read_telling(self, max_bytes: int) -> tuple[Buffer, int | None]:
+        """As ``read``, at most so much; and with TCP_INQ what is left to be read at once."""
+
+    def queued(self, request: int) -> int:
+        """``ioctl`` with FIONREAD, SIOCOUTQ or SIOCOUTQNSD."""
+
     def set_way(self, way: str) -> None:
         """How bytes are moved from now on: one of ``workloads.WAYS``. Only kernel sockets have others."""
 

@@ -14,7 +14,7 @@ from mptcp_stack.ip.interface import Interface
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop, keep_freed_memory
-from mptcp_stack.sockets import options
+from mptcp_stack.sockets import options, queues
 from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket
 from mptcp_stack.sockets.reconnecting import reconnect
 from mptcp_stack.stack import Stack
@@ -74,6 +74,14 @@ class UserspaceStream:
         seen = await self._socket.peek(_PEEKED_BYTES)
         read = await self._socket.read(len(seen)) if seen else b""
         return seen if keep_first else read
+
+    async def read_telling(self, max_bytes: int) -> tuple[Buffer, int | None]:
+        data = await self._socket.read(max_bytes)
+        connection = self._connection()
+        return data, queues.inq_hint(connection) if connection.socket_options.reports_unread else None
+
+    def queued(self, request: int) -> int:
+        return queues.ask(self._connection(), request)
 
     def set_way(self, way: str) -> None:
         """The bundled stack has one way only: it takes any buffer as it is."""

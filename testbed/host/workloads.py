@@ -71,7 +71,7 @@ def _problems_of_rounds(workload: Workload) -> list[str]:
     """What a socket that is to connect again cannot do as well."""
     refused = {
         "role": workload.role is Role.LISTEN,
-        "kind": workload.kind is WorkloadKind.HOLD,
+        "kind": workload.kind in (WorkloadKind.HOLD, WorkloadKind.STEPS),
         "close": workload.close is CloseKind.ABORT,
         "hold_open_after": workload.hold_open_after,
         "fast_open": workload.fast_open,
@@ -119,11 +119,11 @@ class RunningWorkload:
         self._opening = asyncio.create_task(self._open_connections())
         self._task = asyncio.create_task(self._run(self._opening))
 
-    def stream(self, number: int) -> Stream:
+    def exchange(self, number: int) -> Exchange:
         """Of a connection that was established, in the order of that. Raises WorkloadError."""
         if not 0 <= number < len(self._exchanges):
             raise WorkloadError(f"there is no connection {number}: {len(self._exchanges)} came so far")
-        return self._exchanges[number].stream
+        return self._exchanges[number]
 
     def progress(self) -> WorkloadProgress:
         established = len(self._exchanges)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import termios
 from errno import (
     EADDRINUSE,
     EAFNOSUPPORT,
@@ -26,7 +25,7 @@ from stat import S_ISREG
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import DataState
-from mptcp_stack.mptcp.urgent_reading import is_at_mark
+from mptcp_stack.sockets import queues
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import is_unspecified, v4_mapped
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, Value
@@ -63,8 +62,7 @@ from testbed.packetdrill.userspace_time_limits import limited
 from testbed.packetdrill.userspace_transfer import TransferCalls
 
 IPPROTO_MPTCP = 262
-SIOCATMARK = 0x8905
-SIOCOUTQNSD = 0x894B
+FIONBIO = 0x5421
 MAXIMUM_FILE_BYTES = 16 << 20
 SECOND_US = 1_000_000
 
@@ -320,7 +318,7 @@ class SocketCalls:
     def _ioctl(self, arguments: list[Value]) -> Try:
         endpoint = self._table.endpoint(number_argument(arguments[0], "descriptor"))
         request = number_argument(arguments[1], "request")
-        if request == termios.FIONBIO:
+        if request == FIONBIO:
             endpoint.is_nonblocking = bool(number_argument(arguments[2], "argument"))
             return finished(0)
         if not isinstance(endpoint, StreamSocket):
@@ -369,13 +367,7 @@ def _try_linger(connection: Connection, deadline_us: int, now_us: int) -> Done |
 
 
 def _queued_bytes(endpoint: StreamSocket, request: int) -> int:
-    connection = endpoint.connection
-    if request == termios.FIONREAD:
-        return endpoint.readable_bytes
-    if request == SIOCATMARK:
-        return int(connection is not None and is_at_mark(connection))
-    if request == termios.TIOCOUTQ:
-        return connection.unacknowledged_bytes if connection is not None else 0
-    if request == SIOCOUTQNSD:
-        return connection.send_buffer.unsent.length if connection is not None else 0
-    raise OSError(ENOTTY, "ioctl")
+    if endpoint.connection is None:
+        return 0
+    peeked_bytes = endpoint.peeked_bytes if request == queues.FIONREAD else 0
+    return queues.ask(endpoint.connection, request) + peeked_bytes

@@ -149,6 +149,11 @@ class StreamSocket(Endpoint):
             raise OSError(ENOTCONN, "the connection was lost")
 
     @property
+    def peeked_bytes(self) -> int:
+        """Left to be read again."""
+        return len(self._peeked)
+
+    @property
     def readable_bytes(self) -> int:
         return len(self._peeked) + (self.connection.readable_bytes if self.connection is not None else 0)
 

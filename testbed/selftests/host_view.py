@@ -11,7 +11,14 @@ from typing import Any, Protocol
 
 from testbed.errors import CapabilityError
 from testbed.host.path_control import PathCommand
-from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
+from testbed.host.protocol import (
+    ConnectionResult,
+    EndpointRequest,
+    StepAnswer,
+    StepKind,
+    Workload,
+    WorkloadProgress,
+)
 from testbed.middlebox.settings import BoxCounters, BoxSettings
 from testbed.topology.model import Impairment, LinkEnd, Node, Topology
 
@@ -45,6 +52,10 @@ class RunningWorkload(Protocol):
     ) -> bytes: ...
 
     def set_option(self, level: int, option: int, value: bytes, *, connection: int = 0) -> bytes: ...
+
+    def step(
+        self, kind: StepKind, number: int = 0, *, connection: int = 0, timeout_s: float = ...
+    ) -> StepAnswer: ...
 
     def progress(self) -> WorkloadProgress: ...
 

@@ -37,6 +37,12 @@ class FakeStream:
 
     async def reconnect(self, address: str, port: int) -> None: ...
 
+    async def read_telling(self, max_bytes: int) -> tuple[bytes, int | None]:
+        return b"", None
+
+    def queued(self, request: int) -> int:
+        return 0
+
     def set_way(self, way: str) -> None:
         """There is none."""
 

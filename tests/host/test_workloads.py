@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import socket
+import struct
+import termios
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mptcp_stack.sockets.common_options import TCP_INQ
 from testbed.host.kernel_streams import KernelNetwork
 from testbed.host.protocol import CloseKind, ConnectionResult, Role, Workload, WorkloadKind
+from testbed.host.rpc_server import RequestError
+from testbed.host.steps import StepRequests
 from testbed.host.workloads import RunningWorkload, WorkloadError
 
 NETWORK = KernelNetwork(speaks_mptcp=False)
@@ -375,6 +381,58 @@ def test_a_workload_that_makes_no_sense_names_every_problem() -> None:
         assert word in str(caught.value)
 
 
+def test_steps() -> None:
+    """Data in the order in which it was told, the end, and what the queues hold; then the kernel's error."""
+
+    async def act(listening: RunningWorkload, connecting: RunningWorkload) -> None:
+        await listening.wait("holding")
+        await connecting.wait("holding")
+        sender, receiver = connecting.exchange(0), listening.exchange(0)
+        for amount in (10, 20):
+            sender.send_soon(amount)
+        await connecting.wait("sent 30 bytes")
+        while receiver.stream.queued(termios.FIONREAD) < 30:
+            await asyncio.sleep(0)
+        assert await receiver.receive_once(25) == (25, None)
+        receiver.stream.set_option(socket.IPPROTO_TCP, TCP_INQ, struct.pack("=i", 1))
+        assert await receiver.receive_once(3) == (3, 2)
+        sender.end_soon()
+        assert (await receiver.receive_once(9))[0] == 2
+        assert await receiver.receive_once(9) == (0, 1)
+        for workload in (listening, connecting):
+            workload.finish()
+
+    (listener,), (connector,) = play(
+        replace(LISTENER, kind=WorkloadKind.STEPS),
+        replace(CONNECTOR, kind=WorkloadKind.STEPS, send_seed=3),
+        act,
+    )
+    assert (listener.error, connector.error) == (None, None)
+    assert listener.sha256_received == connector.sha256_sent
+    assert (listener.bytes_received, connector.bytes_sent) == (30, 30)
+
+
+def test_steps_are_told_of_workloads_of_steps() -> None:
+    async def run() -> None:
+        listening, connecting = start_both(
+            replace(LISTENER, kind=WorkloadKind.HOLD), replace(CONNECTOR, kind=WorkloadKind.HOLD)
+        )
+        await connecting.wait("holding")
+        requests = StepRequests(lambda _workload, number: connecting.exchange(number)).methods()["step"]
+        asked = {"id": 1, "connection": 0, "kind": "ask", "number": int(termios.FIONREAD)}
+        assert await requests(asked) == {"value": 0, "unread": None}
+        assert await requests({**asked, "number": 1}) == {"errno": "ENOTTY"}
+        with pytest.raises(RequestError, match="none of steps"):
+            await requests({**asked, "kind": "send"})
+        with pytest.raises(RequestError, match="number: expected"):
+            await requests({**asked, "number": -1})
+        for workload in (listening, connecting):
+            workload.stop()
+            await workload.ended()
+
+    asyncio.run(run())
+
+
 def test_only_listeners_are_transparent() -> None:
     with pytest.raises(WorkloadError, match="transparent is for listeners"):
         RunningWorkload(replace(CONNECTOR, port=9, transparent=True), NETWORK)
@@ -409,7 +467,7 @@ def test_a_connection_that_never_came_has_no_stream() -> None:
     async def run() -> None:
         running = start(LISTENER)
         with pytest.raises(WorkloadError, match="no connection 0: 0 came"):
-            running.stream(0)
+            running.exchange(0)
         running.stop()
         await running.ended()
 

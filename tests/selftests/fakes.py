@@ -9,7 +9,14 @@ from typing import Any
 
 from mptcp_stack.counters import ALL_NAMES
 from testbed.host.path_control import PathCommand
-from testbed.host.protocol import ConnectionResult, EndpointRequest, Workload, WorkloadProgress
+from testbed.host.protocol import (
+    ConnectionResult,
+    EndpointRequest,
+    StepAnswer,
+    StepKind,
+    Workload,
+    WorkloadProgress,
+)
 from testbed.middlebox.settings import BoxCounters, BoxSettings
 from testbed.selftests.results import Outcome, Run, RunResult
 from testbed.topology.impairments import impairment_text
@@ -84,6 +91,12 @@ class FakeWorkload:
     def set_option(self, level: int, option: int, value: bytes, *, connection: int = 0) -> bytes:
         self.agent.options[level, option] = value
         return b""
+
+    def step(
+        self, kind: StepKind, number: int = 0, *, connection: int = 0, timeout_s: float = 10.0
+    ) -> StepAnswer:
+        self.agent.calls.append(f"step {kind} {number}")
+        return StepAnswer(number)
 
     def progress(self) -> WorkloadProgress:
         return WorkloadProgress("transferring", self.port, 1, 0, self.workload.send_bytes)

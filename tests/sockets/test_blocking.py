@@ -8,6 +8,7 @@ import os
 import random
 import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,9 @@ import pytest
 
 from mptcp_stack.device.in_memory import in_memory_pair
 from mptcp_stack.errors import ConfigurationError
+from mptcp_stack.sockets import queues
 from mptcp_stack.sockets.blocking import MSG_FASTOPEN, BlockingSocket, StackThread
+from mptcp_stack.sockets.common_options import TCP_INQ
 from tests.sockets.test_over_run_loop import ADDRESSES, MACS, SERVER, host
 
 CLIENT = "10.0.0.1"
@@ -265,3 +268,36 @@ def test_a_disconnected_listener_connects(threads: tuple[StackThread, StackThrea
     with threads[1].create_server(("", 81)) as listening, both:
         both.connect((SERVER[4], 81))
         listening.accept()[0].close()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_what_waits_in_the_queues(threads: tuple[StackThread, StackThread], protocol: str) -> None:
+    with (
+        threads[1].create_server(("", 80), protocol=protocol) as listening,
+        threads[0].create_connection((SERVER[4], 80), timeout=10, protocol=protocol) as near,
+        threads[1].socket(protocol=protocol) as fresh,
+    ):
+        far, _ = listening.accept()
+        far.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
+        assert far.getsockopt(socket.IPPROTO_TCP, TCP_INQ) == 1
+        with pytest.raises(OSError, match="reports_unread"):
+            far.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 2)
+        near.sendall(b"hello")
+        near.shutdown(socket.SHUT_WR)
+        while near.ioctl(queues.SIOCOUTQ):
+            assert near.ioctl(queues.SIOCOUTQNSD) <= 6
+        assert far.ioctl(queues.FIONREAD) == (6 if protocol == "mptcp" else 5)
+        told = [far.recvmsg(size) for size in (1, 100, 100)]
+        inq = [struct.pack("=i", count) for count in (5, 1, 1)]
+        assert told == [
+            (data, [(socket.IPPROTO_TCP, TCP_INQ, left)], 0, None)
+            for data, left in zip((b"h", b"ello", b""), inq, strict=True)
+        ]
+        assert fresh.ioctl(queues.SIOCOUTQ) == 0
+        with pytest.raises(OSError, match="listens"):
+            listening.ioctl(queues.FIONREAD)
+        with pytest.raises(OSError, match="request 0x1"):
+            near.ioctl(1)
+        far.sendall(b"x")
+        assert near.recvmsg(10) == (b"x", [], 0, None)
+        far.close()
