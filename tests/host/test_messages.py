@@ -54,7 +54,7 @@ def test_every_problem_is_named_at_once() -> None:
         from_json(Workload, value)
     text = str(caught.value)
     assert "port: must be int, not '80'" in text
-    assert "kind: must be one of transfer, echo, request_response, hold, not 'dance'" in text
+    assert "kind: must be one of transfer, echo, request_response, hold, steps, not 'dance'" in text
     assert "connections: must be int, not True" in text
     assert "colour: unknown" in text
     assert "address: missing" in text
