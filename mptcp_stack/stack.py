@@ -249,6 +249,10 @@ class Stack:
     def listeners(self) -> Iterator[Listener]:
         return iter(list(self._listeners.values()))
 
+    def mptcp_sockets_in_use(self) -> int:
+        """Those with a token, after a fallback too, and listeners, as /proc/net/protocols counts them."""
+        return len(self._tokens) + sum(listener.is_mptcp for listener in self._listeners.values())
+
     def holdings(self) -> dict[str, int]:
         """What is kept, by kind; nothing once all is closed and the last old segment is forgotten."""
         managers = (self.path_manager, self.userspace_path_manager)

@@ -24,6 +24,7 @@ from testbed.host.processes import unix_address
 from testbed.host.protocol import (
     ConnectionResult,
     EndpointRequest,
+    ListenerMatch,
     NetworkChange,
     StepAnswer,
     StepKind,
@@ -64,6 +65,22 @@ class HostClient:
     def sockets(self) -> str:
         """The states of all sockets, for people to read."""
         return str(self.request("sockets"))
+
+    def listeners(
+        self,
+        *,
+        local_address: str | None = None,
+        local_port: int | None = None,
+        remote_port: int | None = None,
+    ) -> list[str]:
+        """The MPTCP listeners that match, a line for each. Raises HostError, also without an ss for it."""
+        match = ListenerMatch(local_address, local_port, remote_port)
+        lines: list[str] = self.request("listeners", to_json(match))
+        return lines
+
+    def sockets_in_use(self) -> int:
+        """MPTCP sockets that listen or have a token, as /proc/net/protocols counts them."""
+        return int(self.request("sockets_in_use"))
 
     def limits(self) -> tuple[int, int]:
         """(subflows, add_addr_accepted)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from testbed.host.protocol import EndpointRequest, NetworkChange
+from testbed.host.protocol import EndpointRequest, ListenerMatch, NetworkChange
 from testbed.host.streams import StreamNetwork
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ class HostStack(Protocol):
 
     async def sockets(self) -> str:
         """The states of all sockets, for diagnostics."""
+
+    async def listeners(self, match: ListenerMatch) -> list[str]:
+        """The MPTCP listeners that match, one line for each."""
+
+    def sockets_in_use(self) -> int:
+        """MPTCP sockets that listen or have a token: the column "sockets" of /proc/net/protocols."""
 
     def limits(self) -> tuple[int, int]:
         """(subflows, add_addr_accepted)."""

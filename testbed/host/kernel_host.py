@@ -14,11 +14,12 @@ from typing import TypeVar
 from testbed.counters.nstat import read_kernel_counters
 from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_endpoints import KernelPathManager, PathManagerLimits
+from testbed.host.kernel_listing import matching_listeners, sockets_in_use
 from testbed.host.kernel_paths import KernelPaths
 from testbed.host.kernel_streams import KernelNetwork
 from testbed.host.messages import MessageError, from_json
 from testbed.host.path_netlink import PathManagerError
-from testbed.host.protocol import AgentConfiguration, EndpointRequest, NetworkChange
+from testbed.host.protocol import AgentConfiguration, EndpointRequest, ListenerMatch, NetworkChange
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP = 0x1
@@ -64,6 +65,12 @@ class KernelHost:
 
     def _sockets(self) -> str:
         return _ask_ss() or _read_socket_table("tcp") + _read_socket_table("tcp6")
+
+    async def listeners(self, match: ListenerMatch) -> list[str]:
+        return await asyncio.to_thread(matching_listeners, match)
+
+    def sockets_in_use(self) -> int:
+        return sockets_in_use()
 
     def limits(self) -> tuple[int, int]:
         limits = _refusing(self._manager().limits)

@@ -177,6 +177,17 @@ class WorkloadProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerMatch:
+    """Of all MPTCP listeners those for which everything holds that is said here."""
+
+    local_address: str | None = None
+    """"0.0.0.0" or "::" for those that take any address."""
+    local_port: int | None = None
+    remote_port: int | None = None
+    """Listeners have none: nothing but 0 matches."""
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceAddress:
     """An address with the length of its network's prefix, on an interface: ``10.0.1.1/24``."""
 

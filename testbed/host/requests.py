@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from testbed.host.exchange import Exchange
 from testbed.host.host_stack import HostStack, HostStackError
+from testbed.host.listing import ListingRequests
 from testbed.host.messages import from_json, to_json
 from testbed.host.path_control import PathRequests
 from testbed.host.protocol import EndpointRequest, NetworkChange, Workload
@@ -98,6 +99,7 @@ class RequestHandler:
             "change_network": self._change_network,
             **PathRequests(stack.paths).methods(),
             **OptionRequests(self._stream).methods(),
+            **ListingRequests(stack).methods(),
             **StepRequests(self._exchange).methods(),
         }
 

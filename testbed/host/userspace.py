@@ -24,8 +24,9 @@ from testbed.host.data import Buffer
 from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_host import read_endpoint
 from testbed.host.messages import MessageError
-from testbed.host.protocol import AgentConfiguration, EndpointRequest, NetworkChange
+from testbed.host.protocol import AgentConfiguration, EndpointRequest, ListenerMatch, NetworkChange
 from testbed.host.streams import SubflowTraffic
+from testbed.host.userspace_listing import matching_listeners
 from testbed.host.userspace_paths import UserspacePaths
 from testbed.host.userspace_set_up import InterfaceFields, add_interface, change_network, make_stack
 
@@ -249,6 +250,12 @@ class UserspaceHost:
         ]
         lines += [json.dumps(describe(connection), default=str) for connection in self.stack.connections()]
         return "".join(line + "\n" for line in lines)
+
+    async def listeners(self, match: ListenerMatch) -> list[str]:
+        return matching_listeners(self.stack, match)
+
+    def sockets_in_use(self) -> int:
+        return self.stack.mptcp_sockets_in_use()
 
     def limits(self) -> tuple[int, int]:
         limits = self.stack.path_manager.limits

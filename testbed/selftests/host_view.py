@@ -103,6 +103,16 @@ class HostAgent(Protocol):
 
     def limits(self) -> tuple[int, int]: ...
 
+    def listeners(
+        self,
+        *,
+        local_address: str | None = None,
+        local_port: int | None = None,
+        remote_port: int | None = None,
+    ) -> list[str]: ...
+
+    def sockets_in_use(self) -> int: ...
+
     def sockets(self) -> str: ...
 
 

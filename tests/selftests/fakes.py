@@ -187,6 +187,18 @@ class FakeAgent:
     def command_paths(self, command: PathCommand) -> None:
         self.calls.append(f"command {command}")
 
+    def listeners(
+        self,
+        *,
+        local_address: str | None = None,
+        local_port: int | None = None,
+        remote_port: int | None = None,
+    ) -> list[str]:
+        return []
+
+    def sockets_in_use(self) -> int:
+        return 0
+
     def sockets(self) -> str:
         return "ESTAB 1\nTIME-WAIT 2"
 

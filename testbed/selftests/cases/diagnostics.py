@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from errno import ENOPROTOOPT, EOPNOTSUPP
+from functools import partial
 
 from mptcp_stack.sockets.mptcp_options import MPTCP_INFO, SOL_MPTCP
 from mptcp_stack.sockets.structures import FLAG_FALLBACK, FLAG_REMOTE_KEY_RECEIVED, MptcpInfo
 from mptcp_stack.sockets.structures import MPTCP_INFO as INFO_LAYOUT
+from testbed.errors import CapabilityError, HostError
 from testbed.host.protocol import Role, Workload, WorkloadKind
 from testbed.selftests.case import case
 from testbed.selftests.host_view import EVENT_LIMIT_S, CaseHost, RunningWorkload
@@ -69,6 +71,16 @@ def _established(lab: CaseLab, client: int, server: int) -> None:
     lab.wait_for_connections(lab.server, server)
 
 
+def _in_use(lab: CaseLab, client: int, server: int) -> None:
+    """Waits until both hosts have so many MPTCP sockets, listeners included."""
+    for host, count in ((lab.client, client), (lab.server, server)):
+        lab.wait_for(f"{host.name}: {count} in use", partial(_uses, host, count))
+
+
+def _uses(host: CaseHost, count: int) -> bool:
+    return host.agent.sockets_in_use() == count
+
+
 def _ends(lab: CaseLab, held: _Held) -> tuple[tuple[CaseHost, RunningWorkload], ...]:
     return (lab.client, held.client), (lab.server, held.server)
 
@@ -77,8 +89,10 @@ def _ends(lab: CaseLab, held: _Held) -> tuple[tuple[CaseHost, RunningWorkload], 
 def one_connection(lab: CaseLab) -> None:
     """It is counted, has its keys, is found by its token, and is gone when it is closed."""
     _established(lab, 0, 0)
+    _in_use(lab, 0, 0)
     with _held(lab) as held:
         _established(lab, 1, 1)
+        _in_use(lab, 1, 2)
         for host, end in _ends(lab, held):
             info = _info(end)
             flags = info.flags & (FLAG_REMOTE_KEY_RECEIVED | FLAG_FALLBACK)
@@ -92,6 +106,7 @@ def one_connection(lab: CaseLab) -> None:
         if lab.client.stack == lab.server.stack:
             lab.verdict.must_be_equal("send buffers of both ends", sizes[0], sizes[1])
     _established(lab, 0, 0)
+    _in_use(lab, 0, 0)
 
 
 @case(topology="one-path", groups=("diagnostics",), families=FAMILIES, is_timing_sensitive=True)
@@ -116,6 +131,7 @@ def a_connection_that_fell_back(lab: CaseLab) -> None:
     """It is counted at the end that asked for MPTCP, and has nothing to tell of MPTCP any more."""
     with _held(lab, server_protocol="tcp") as held:
         _established(lab, 1, 0)
+        _in_use(lab, 1, 0)
         try:
             _info(held.client)
             refusal = 0
@@ -125,6 +141,7 @@ def a_connection_that_fell_back(lab: CaseLab) -> None:
         known = {EOPNOTSUPP, ENOPROTOOPT} if lab.family == 6 else {EOPNOTSUPP}
         lab.verdict.record("errno of MPTCP_INFO", expected=known, observed=refusal, holds=refusal in known)
     _established(lab, 0, 0)
+    _in_use(lab, 0, 0)
 
 
 @case(topology="one-path", groups=("diagnostics",), families=FAMILIES)
@@ -132,7 +149,42 @@ def many_connections(lab: CaseLab) -> None:
     """A hundred are counted, and none when they are closed."""
     with _held(lab, MANY):
         _established(lab, MANY, MANY)
+        _in_use(lab, MANY, MANY + 1)
     _established(lab, 0, 0)
+    _in_use(lab, 0, 0)
+
+
+@case(topology="one-path", groups=("diagnostics",), families=FAMILIES)
+def listeners_that_match(lab: CaseLab) -> None:
+    """By their port, by their address and port, and all; by a peer's port none is found."""
+    anywhere = "0.0.0.0" if lab.family == 4 else "::"
+    for host in (lab.client, lab.server):
+        at_any, at_one, of_tcp = (
+            host.agent.start(replace(HOLD, address=address, protocol=protocol))
+            for address, protocol in ((anywhere, "mptcp"), (host.address(), "mptcp"), (anywhere, "tcp"))
+        )
+        try:
+            host.agent.listeners()
+        except HostError as error:
+            raise CapabilityError(f"listeners cannot be asked for: {error}") from None
+        for what, expected, found in (
+            ("a peer's port", 0, host.agent.listeners(remote_port=at_any.port)),
+            ("a port", 1, host.agent.listeners(local_port=at_any.port)),
+            ("any address and a port", 1, _listeners_at(host, anywhere, at_any.port)),
+            ("an address and a port", 1, _listeners_at(host, host.address(), at_one.port)),
+            ("another address and a port", 0, _listeners_at(host, host.address(), at_any.port)),
+            ("a port of TCP", 0, host.agent.listeners(local_port=of_tcp.port)),
+            ("nothing", 2, host.agent.listeners()),
+        ):
+            lab.verdict.must_be_equal(f"{host.name}: listeners that match {what}", expected, len(found))
+        lab.verdict.must_be_equal(f"{host.name}: in use", 2, host.agent.sockets_in_use())
+        for listener in (at_any, at_one, of_tcp):
+            listener.stop()
+        lab.verdict.must_be_equal(f"{host.name}: listeners afterwards", [], host.agent.listeners())
+
+
+def _listeners_at(host: CaseHost, address: str, port: int) -> list[str]:
+    return host.agent.listeners(local_address=address, local_port=port)
 
 
 @case(topology="one-path", groups=("diagnostics",), families=FAMILIES)
