@@ -61,6 +61,15 @@ def fall_back(connection: Connection, counter: str | None) -> None:
     connection.request_output()
 
 
+def keep_data_window(subflow: MptcpSubflow) -> None:
+    """The peer's windows count from DATA_ACK until it falls back as well (RFC 8684 §3.3.4).
+
+    While a mapping is half there, TCP would take them for more than the peer means to hold.
+    """
+    told_edge = subflow.data_iss + subflow.connection.send_buffer.window_edge + subflow.probe_bytes
+    subflow.snd_wnd = min(subflow.snd_wnd, max(0, told_edge - subflow.snd_una))
+
+
 def _deliver_held(connection: Connection, subflow: MptcpSubflow) -> None:
     """Nobody sends again what TCP has acknowledged, though it still waited for the rest of its mapping."""
     entry = subflow.mappings.half_received

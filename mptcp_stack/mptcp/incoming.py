@@ -35,6 +35,8 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
     """The options of a segment on a synchronised subflow. False when the subflow was reset over them."""
     connection = subflow.connection
     if connection.mode is not Mode.MPTCP:
+        if subflow.failure is not None and segment.options.mptcp:
+            _keep_data_window(subflow, segment)
         return True
     subflow.hears_options = bool(segment.options.mptcp)
     if not subflow.is_confirmed:
@@ -51,6 +53,22 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
     if not subflow.is_confirmed and not segment.options.mptcp and _is_answer_of_plain_tcp(subflow, segment):
         fallback.fall_back(connection, "MPTcpExtMPCapableDataFallback")
     return True
+
+
+def _keep_data_window(subflow: MptcpSubflow, segment: TcpSegment) -> None:
+    """We fell back after MP_FAIL, but the peer had not yet when it told this window."""
+    window = segment.window << subflow.snd_wnd_scale
+    for option in segment.options.mptcp:
+        if isinstance(option, Dss) and option.data_ack is not None and window == subflow.snd_wnd:
+            buffer = subflow.connection.send_buffer
+            buffer.window_edge = max(buffer.window_edge, _acknowledged_position(subflow, option) + window)
+            fallback.keep_data_window(subflow)
+
+
+def _acknowledged_position(subflow: MptcpSubflow, option: Dss) -> int:
+    connection = subflow.connection
+    relative = (option.data_ack or 0) - connection.local_key.initial_data_sequence
+    return unwrap(relative, connection.send_buffer.una, 64 if option.data_ack_is_64bit else 32)
 
 
 def is_signal(segment: TcpSegment) -> bool:
@@ -86,9 +104,7 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
     """RFC 8684 §3.3."""
     connection = subflow.connection
     if option.data_ack is not None:
-        bits = 64 if option.data_ack_is_64bit else 32
-        relative = option.data_ack - connection.local_key.initial_data_sequence
-        position = unwrap(relative, connection.send_buffer.una, bits)
+        position = _acknowledged_position(subflow, option)
         data_level.on_data_ack(connection, position, segment.window << subflow.snd_wnd_scale, now_us)
     if option.data_sequence is None:
         return

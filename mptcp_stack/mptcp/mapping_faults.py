@@ -108,7 +108,9 @@ def on_mp_fail(subflow: MptcpSubflow, now_us: int) -> None:
         failure.answer_timer.cancel()
     else:
         failure.must_tell = failure.must_end_mappings = True
+        # At once: the infinite mapping that may follow ends all other options.
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+        subflow.flush_acknowledgement(now_us)
 
 
 def begins_infinite_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
@@ -122,6 +124,7 @@ def begins_infinite_mapping(subflow: MptcpSubflow, now_us: int) -> bool:
     failure.must_end_mappings = False
     if fallback.is_possible(subflow.connection):
         fallback.fall_back(subflow.connection, "MPTcpExtInfiniteMapTx")
+        fallback.keep_data_window(subflow)
         return True
     subflow.environment.counters.increment("MPTcpExtFallbackFailed")
     subflow.reset_with_reason(ResetReason.UNSPECIFIED, ECONNRESET, now_us)

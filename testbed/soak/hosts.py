@@ -47,10 +47,13 @@ class Hosts:
             self.simulator.call_at(change.at_us, partial(self._change_addresses, change))
         self.has_dead_path = False
 
-    @property
-    def damaged_packets(self) -> int:
+    def damaged_packets(self, server_port: int, *, to_client: bool) -> int:
         """Whose payload was changed under a right checksum; one bit in each."""
-        return sum(box.damaged for path in self.paths for box in path.boxes)
+        return sum(path.boxes[to_client].damaged[server_port] for path in self.paths)
+
+    def stripped_packets(self, server_port: int) -> int:
+        """From which options of MPTCP were removed."""
+        return sum(box.stripped[server_port] for path in self.paths for box in path.boxes)
 
     @property
     def stacks(self) -> tuple[tuple[str, Stack], tuple[str, Stack]]:

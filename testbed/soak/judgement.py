@@ -68,7 +68,8 @@ def _is_right(hosts: Hosts, conversation: Conversation, party: Party, other: Par
     if len(received) > len(sent) or not _may_be_mangled(hosts, conversation, party):
         return False
     differing = sum(one != another for one, another in zip(received, sent, strict=True))
-    return differing <= hosts.damaged_packets
+    to_client = party is conversation.client
+    return differing <= hosts.damaged_packets(conversation.port, to_client=to_client)
 
 
 def _difference(received: bytes, sent: bytes) -> str:
@@ -82,7 +83,7 @@ def _difference(received: bytes, sent: bytes) -> str:
 def _is_excused(hosts: Hosts, conversation: Conversation, party: Party) -> bool:
     """Whether the network was bad enough for this end."""
     scenario = hosts.scenario
-    if conversation.plan.is_mptcp and _may_be_ended_by_mangling(hosts):
+    if conversation.plan.is_mptcp and _may_be_ended_by_mangling(hosts, conversation):
         return True
     if Trouble.DEATH in scenario.troubles and not party.was_established:
         return True
@@ -106,10 +107,13 @@ def _is_only_not_told(party: Party, other: Party) -> bool:
     return party.finished_at_us - other.finished_at_us >= time_wait_us
 
 
-def _may_be_ended_by_mangling(hosts: Hosts) -> bool:
+def _may_be_ended_by_mangling(hosts: Hosts, conversation: Conversation) -> bool:
     """A subflow whose data or mappings were changed is reset, and where it was the only one all ends."""
-    if hosts.scenario.strips_later:
+    port = conversation.port
+    if hosts.scenario.strips_later and hosts.stripped_packets(port):
         return True
+    if not any(hosts.damaged_packets(port, to_client=to_client) for to_client in (False, True)):
+        return False
     return any(stack.counters[name] for _, stack in hosts.stacks for name in _ENDS_BY_DAMAGE)
 
 
@@ -123,7 +127,10 @@ def _may_be_mangled(hosts: Hosts, conversation: Conversation, party: Party) -> b
         return False
     if not conversation.plan.is_mptcp:
         return True
-    return not connection.had_join and (connection.forbids_joins or not connection.is_mptcp)
+    if connection.had_join:
+        return False
+    has_told = connection.forbids_joins and connection.environment.counters["MPTcpExtDataCsumErr"] > 0
+    return has_told or not connection.is_mptcp
 
 
 def _problems_of_mode(hosts: Hosts, conversation: Conversation) -> Iterator[str]:

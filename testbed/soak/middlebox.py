@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mptcp_stack.device.interface import LinkLayer
 from mptcp_stack.device.link_model import flip_bit
@@ -31,6 +32,12 @@ class FoundSegment:
     @property
     def flags(self) -> int:
         return self.ip_packet.payload[FLAGS_OFFSET]
+
+    @property
+    def server_port(self) -> int:
+        """The lower one: clients have theirs from the range for passing use."""
+        ports = self.ip_packet.payload
+        return min(int.from_bytes(ports[:2], "big"), int.from_bytes(ports[2:4], "big"))
 
     @property
     def header_length(self) -> int:
@@ -81,7 +88,10 @@ class Box:
     stripping: Stripping | None
     damages_data: float
     segments: int = 0
-    damaged: int = 0
+    damaged: Counter[int] = field(default_factory=Counter)
+    """Packets whose payload it changed, by the port of their server."""
+    stripped: Counter[int] = field(default_factory=Counter)
+    """Packets from which it took options."""
 
     def rewrite(self, frame: bytes, index: int) -> list[bytes]:
         """For :attr:`mptcp_stack.device.in_memory.Wire.rewrite`."""
@@ -92,10 +102,11 @@ class Box:
         if self.stripping is not None and self._strips(found.flags):
             segment = bytearray(found.ip_packet.payload)
             if blank_options(segment, found.header_length):
+                self.stripped[found.server_port] += 1
                 frame = with_segment(frame, found, segment)
         payload_bytes = len(found.ip_packet.payload) - found.header_length
         if payload_bytes and self.damages_data and self.stream.random() < self.damages_data:
-            self.damaged += 1
+            self.damaged[found.server_port] += 1
             frame = self._damaged(frame, found, payload_bytes)
         return [frame]
 

@@ -14,6 +14,7 @@ from mptcp_stack.simulator import Simulator
 from mptcp_stack.stack import Stack
 from testbed.soak import run
 from testbed.soak.conversation import Party
+from testbed.soak.hosts import Hosts
 from testbed.soak.run import Soak, run_seed
 from testbed.soak.scenario import ConversationPlan, Pace, PathPlan, Pattern, Scenario, Stripping, Trouble
 
@@ -171,6 +172,42 @@ def test_changed_data_is_not_excused_where_the_checksum_of_dss_should_find_it(
     monkeypatch.setattr(Connection, "read", lambda self, limit: read(self, limit).replace(b"\x07", b"\x08"))
     found = problems(scenario(Trouble.DATA_CORRUPTION))
     assert any("conversation 0, client: wrong from byte " in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("to_client", "server_port", "reported"),
+    [(True, 5000, ["server"]), (False, 5000, ["client"]), (True, 5001, ["client", "server"])],
+    ids=["on the way to the client", "on the way to the server", "of another conversation"],
+)
+def test_changed_data_is_excused_only_where_it_was_changed(
+    monkeypatch: pytest.MonkeyPatch, to_client: bool, server_port: int, reported: list[str]
+) -> None:
+    read = Connection.read
+    monkeypatch.setattr(Connection, "read", lambda self, limit: read(self, limit).replace(b"\x07", b"\x08"))
+
+    def damage_much(soak: Soak) -> None:
+        soak.hosts.paths[0].boxes[to_client].damaged[server_port] = 1000
+
+    found = problems(scenario(Trouble.DATA_CORRUPTION, protocol="tcp"), damage_much)
+    assert [problem.split(":")[0] for problem in found] == [f"conversation 0, {name}" for name in reported]
+
+
+@pytest.mark.parametrize(("server_port", "is_excused"), [(5000, True), (5001, False)])
+def test_an_end_is_excused_only_where_options_vanished(
+    monkeypatch: pytest.MonkeyPatch, server_port: int, is_excused: bool
+) -> None:
+    monkeypatch.setattr(Hosts, "stripped_packets", lambda self, port: int(port == server_port))
+    path = PathPlan(WIRE, WIRE, stripping=Stripping.LATER)
+
+    def reset_later(soak: Soak) -> None:
+        def reset() -> None:
+            for connection in soak.hosts.server.connections():
+                connection.abort()
+
+        soak.hosts.simulator.call_at(26_000, reset)
+
+    found = problems(scenario(Trouble.STRIPPING, path=path), reset_later)
+    assert ("conversation 0, client: error" not in " ".join(found)) is is_excused
 
 
 def test_more_than_the_buffers_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
