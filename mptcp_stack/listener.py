@@ -9,8 +9,8 @@ from enum import Enum, auto
 from mptcp_stack.counters import Counters
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.tcp.fast_open import FastOpenQueue
+from mptcp_stack.tcp.request import Request
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
-from mptcp_stack.tcp.states import State
 
 _MAXIMUM_HALF_OPEN_JOINS = 16
 """Of one connection, before further ones are answered by cookies."""
@@ -19,7 +19,8 @@ _MAXIMUM_HALF_OPEN_JOINS = 16
 class Answer(Enum):
     """What a SYN gets."""
 
-    CONNECTION = auto()
+    REQUEST = auto()
+    """A SYN/ACK that is sent again until the third packet comes."""
     COOKIE = auto()
     """A SYN/ACK that makes us keep nothing."""
     NONE = auto()
@@ -28,14 +29,13 @@ class Answer(Enum):
 class Listener:
     """``address`` None takes any address of both families.
 
-    One more than ``backlog`` connections may be half open, and as many may wait ready, as in Linux.
+    One more than ``backlog`` requests may be half open, and as many connections wait ready, as in Linux.
 
     With ``is_ipv6`` what it accepts are IPv6 sockets, also when an IPv4 peer came.
     """
 
     __slots__ = (
         "_counters",
-        "_half_open",
         "_on_close",
         "_ready",
         "_young",
@@ -43,6 +43,7 @@ class Listener:
         "backlog",
         "cookies_until_us",
         "fast_open",
+        "half_open",
         "is_closed",
         "is_for_joins",
         "is_ipv6",
@@ -78,22 +79,23 @@ class Listener:
         """Of an announced port: no connection begins there."""
         self._counters = counters
         self._on_close = on_close
-        self._half_open: dict[Connection, bool] = {}
-        """True: its SYN/ACK has been sent once only."""
+        self.half_open = 0
+        """Requests, those of joins included."""
         self._young = 0
+        """Those whose SYN/ACK has been sent once only."""
         self._ready: deque[Connection] = deque()
 
     def answer_to_syn(self, tcp_syncookies: int, tcp_max_syn_backlog: int) -> Answer:
         """What one more SYN is to get, by the settings; counts the refusal."""
-        if tcp_syncookies < 2 and len(self._half_open) <= self.backlog:
+        if tcp_syncookies < 2 and self.half_open <= self.backlog:
             if not self.has_room_for_ready():
                 return Answer.NONE
-            room = tcp_max_syn_backlog - len(self._half_open)
+            room = tcp_max_syn_backlog - self.half_open
             if not tcp_syncookies and room < tcp_max_syn_backlog >> 2:
                 # Linux keeps the last quarter for peers that it knows, and this stack knows none.
                 self._count_drop()
                 return Answer.NONE
-            return Answer.CONNECTION
+            return Answer.REQUEST
         if not tcp_syncookies:
             self._counters.increment("TcpExtTCPReqQFullDrop")
             self._count_drop()
@@ -101,10 +103,9 @@ class Listener:
         self._counters.increment("TcpExtTCPReqQFullDoCookies")
         return Answer.COOKIE if self.has_room_for_ready() else Answer.NONE
 
-    def answers_joins_by_cookie(self, connection: Connection, tcp_syncookies: int) -> bool:
+    def answers_joins_by_cookie(self, half_open_joins: int, tcp_syncookies: int) -> bool:
         """As for first SYNs; also when one connection has many joins half open, whose token is known then."""
-        half_open = sum(subflow.state is State.SYN_RECEIVED for subflow in connection.subflows)
-        is_full = half_open >= _MAXIMUM_HALF_OPEN_JOINS or len(self._half_open) > self.backlog
+        is_full = half_open_joins >= _MAXIMUM_HALF_OPEN_JOINS or self.half_open > self.backlog
         if not tcp_syncookies or (tcp_syncookies == 1 and not is_full):
             return False
         self._counters.increment("TcpExtTCPReqQFullDoCookies")
@@ -122,44 +123,36 @@ class Listener:
         self._counters.increment("TcpExtListenDrops")
         self._counters.increment("StackDropListenQueueFull")
 
-    def on_syn(self, connection: Connection) -> None:
-        self._half_open[connection] = True
+    def on_request(self) -> None:
+        """One more is half open."""
+        self.half_open += 1
         self._young += 1
 
-    def answers_to_send(self, connection: Connection, tcp_synack_retries: int) -> int:
+    def on_request_gone(self, request: Request) -> None:
+        """It has become a connection, or will never."""
+        self.half_open -= 1
+        self._young -= not request.timeouts
+
+    def answers_to_send(self, request: Request, tcp_synack_retries: int) -> int:
         """How often a SYN/ACK that was not acknowledged in time is sent again, as Linux has it.
 
         When half of the places are taken, old ones give way: the fewer are young, the sooner.
         """
-        count = len(self._half_open)
-        if 2 * count > max(8, self.backlog):
+        if 2 * self.half_open > max(8, self.backlog):
             young = 2 * self._young
-            while tcp_synack_retries > 2 and count >= young:
+            while tcp_synack_retries > 2 and self.half_open >= young:
                 tcp_synack_retries -= 1
                 young *= 2
-        if self._half_open.get(connection):
-            self._half_open[connection] = False
-            self._young -= 1
+        self._young -= not request.timeouts
         return tcp_synack_retries
 
     def on_ready(self, connection: Connection) -> None:
-        if self._forget(connection):
-            self._ready.append(connection)
-            if self.on_change is not None:
-                self.on_change()
+        self._ready.append(connection)
+        if self.on_change is not None:
+            self.on_change()
 
     def is_waiting(self, connection: Connection) -> bool:
         return connection in self._ready
-
-    def on_gone(self, connection: Connection) -> None:
-        """A connection ended, maybe before it was established."""
-        self._forget(connection)
-
-    def _forget(self, connection: Connection) -> bool:
-        """False when it was not half open."""
-        is_young = self._half_open.pop(connection, None)
-        self._young -= bool(is_young)
-        return is_young is not None
 
     @property
     def has_ready(self) -> bool:
@@ -177,13 +170,11 @@ class Listener:
         return connection
 
     def close(self) -> None:
-        """What was not accepted is reset."""
+        """What was not accepted is reset; requests are forgotten without a word, as in Linux."""
         if self.is_closed:
             return
         self.is_closed = True
         self._on_close(self)
-        for connection in (*self._ready, *self._half_open):
+        for connection in self._ready:
             connection.abort()
         self._ready.clear()
-        self._half_open.clear()
-        self._young = 0

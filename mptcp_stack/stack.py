@@ -6,7 +6,7 @@ sent, and call again at the next deadline. Nothing here waits, reads a clock or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENFILE, ENOPROTOOPT
 from functools import partial
 
@@ -14,35 +14,33 @@ from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
-from mptcp_stack.listener import Answer, Listener
-from mptcp_stack.mptcp import crypto, early_data, handshake
+from mptcp_stack.listener import Listener
+from mptcp_stack.mptcp import crypto, early_data
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.crypto import Key
-from mptcp_stack.mptcp.join_ports import invites_syn
 from mptcp_stack.mptcp.path_events import PathEvents
-from mptcp_stack.mptcp.states import ResetReason
-from mptcp_stack.mptcp.subflow import MptcpSubflow
+from mptcp_stack.passive_opens import PassiveOpens
 from mptcp_stack.path_managers.endpoints import EndpointPathManager
 from mptcp_stack.path_managers.userspace import UserspacePathManager
 from mptcp_stack.schedulers.registry import create_scheduler
 from mptcp_stack.settings import StackSettings
-from mptcp_stack.stateless_answers import StatelessAnswers
-from mptcp_stack.tcp import acceptance, fast_open
+from mptcp_stack.tcp import acceptance, fast_open, passive_handshake
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.fast_open import Mode
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
-from mptcp_stack.tcp.output import CHECKSUM_OFFSET, PROTOCOL_TCP, answer_without_socket
+from mptcp_stack.tcp.output import PROTOCOL_TCP, answer_without_socket, send_header
 from mptcp_stack.tcp.path_mtu import on_path_mtu_change
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import State
+from mptcp_stack.tcp.time_wait import TimeWait
 from mptcp_stack.tcp.timers import TimerQueue
 from mptcp_stack.transparency import Transparency
 from mptcp_stack.wire.addresses import is_multicast, is_unspecified, unmap
 from mptcp_stack.wire.frame import Frame
-from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinAck, MpJoinSyn, MptcpOption, MpTcpRst
+from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions
-from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN, TcpSegment, emit_tcp_header, parse_tcp
+from mptcp_stack.wire.tcp_segment import ACK, RST, SYN, TcpSegment, parse_tcp
 
 KEY_ATTEMPTS = 4
 PROTOCOLS = ("mptcp", "tcp")
@@ -63,7 +61,7 @@ class Stack:
         self.path_events = PathEvents()
         self.path_manager.port_listeners.open_listener = self._listen_for_joins
         self.blackholes = BlackholeMemory()
-        self._stateless_answers = StatelessAnswers(self.environment)
+        self._passive_opens = PassiveOpens(self.environment, self)
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._connections: dict[Connection, None] = {}
         self._tokens: dict[int, Connection] = {}
@@ -184,7 +182,7 @@ class Stack:
             raise OSError(EADDRNOTAVAIL, "no local port is free")
         if not self._is_free((local, chosen_port, remote, port), chosen_port=bool(local_port)):
             raise OSError(EADDRNOTAVAIL, "the address pair is in use")
-        if len(self._connections) >= self.settings.maximum_connections:
+        if not self.has_room:
             raise OSError(ENFILE, "too many connections")
         key = self._new_active_key() if is_mptcp else None
         connection = self._new_connection(
@@ -212,7 +210,7 @@ class Stack:
         if self.blackholes.pauses_mptcp(timeout_us, environment.timers.clock_us):
             self.counters.increment("MPTcpExtMPCapableSYNTXDisabled")
             return None
-        key = self._new_key()
+        key = self.new_key()
         if key is None:
             self.counters.increment("MPTcpExtMPFallbackTokenInit")
         return key
@@ -258,7 +256,8 @@ class Stack:
         managers = (self.path_manager, self.userspace_path_manager)
         return {
             "connections": len(self._connections),
-            "tokens": len(self._tokens),
+            "half-open connections": len(self.environment.requests),
+            "tokens": len(self._tokens) + len(self._passive_opens.reserved_tokens),
             "subflows": len(self.environment.subflows),
             "records of old connections": len(self.environment.time_waits),
             "connections of the path managers": sum(manager.known_connections for manager in managers),
@@ -274,8 +273,6 @@ class Stack:
         self._connections.pop(connection, None)
         if self._tokens.get(connection.local_key.token) is connection:
             del self._tokens[connection.local_key.token]
-        if connection.listener is not None:
-            connection.listener.on_gone(connection)
 
     def free_local_port(self, local: bytes, remote: bytes, remote_port: int) -> int | None:
         """A port whose four-tuple is free, in an order that outsiders cannot know (RFC 6056 §3.3.4)."""
@@ -289,7 +286,7 @@ class Stack:
     def _is_free(self, four_tuple: FourTuple, *, chosen_port: bool = False) -> bool:
         """Not in use, or only by an old connection that a new one may follow (RFC 6191)."""
         environment = self.environment
-        if four_tuple in environment.subflows:
+        if four_tuple in environment.subflows or environment.requests.get(four_tuple) is not None:
             return False
         if environment.time_waits.get(four_tuple) is None:
             return True
@@ -322,28 +319,43 @@ class Stack:
         if subflow is not None and subflow.state is not State.CLOSED:
             acceptance.process(subflow, segment, now_us)
         else:
-            self._receive_without_subflow(four_tuple, datagram, segment, now_us)
+            self._receive_without_subflow(four_tuple, segment, now_us)
 
-    def _receive_without_subflow(
-        self, four_tuple: FourTuple, datagram: Datagram, segment: TcpSegment, now_us: int
-    ) -> None:
-        """For a connection that is over, or a new one, or none."""
+    def _receive_without_subflow(self, four_tuple: FourTuple, segment: TcpSegment, now_us: int) -> None:
+        """For a handshake that is not done, a connection that is over, or a new one, or none."""
+        request = self.environment.requests.get(four_tuple)
         waiting = self.environment.time_waits.get(four_tuple)
-        if waiting is not None:
-            sequence = self.environment.time_waits.process(four_tuple, waiting, segment, now_us)
-            if sequence is None:
-                return
-            if self._listener_for(four_tuple[0], four_tuple[1]) is None:
-                self.environment.time_waits.refuse_new(four_tuple, waiting, now_us)
-                return
-            self.environment.time_waits.remove(four_tuple)
-            self._receive_syn(datagram, segment, now_us, sequence)
-        elif segment.flags & (SYN | ACK | RST) == SYN:
-            self._receive_syn(datagram, segment, now_us)
-        elif segment.flags & (SYN | ACK | RST) != ACK or not self._receive_cookie(
-            four_tuple, datagram, segment, now_us
-        ):
-            self._refuse(datagram, segment, now_us)
+        if request is not None:
+            passive_handshake.process(request, segment, now_us)
+        elif waiting is not None:
+            self._receive_in_time_wait(four_tuple, waiting, segment, now_us)
+        elif not self._begins_connection(four_tuple, segment, now_us):
+            self.refuse(four_tuple, segment, now_us)
+
+    def _receive_in_time_wait(
+        self, four_tuple: FourTuple, waiting: TimeWait, segment: TcpSegment, now_us: int
+    ) -> None:
+        time_waits = self.environment.time_waits
+        sequence = time_waits.process(four_tuple, waiting, segment, now_us)
+        if sequence is None:
+            return
+        listener = self._listener_for(four_tuple[0], four_tuple[1])
+        if listener is None:
+            time_waits.refuse_new(four_tuple, waiting, now_us)
+            return
+        time_waits.remove(four_tuple)
+        self._passive_opens.on_syn(listener, four_tuple, segment, now_us, sequence)
+
+    def _begins_connection(self, four_tuple: FourTuple, segment: TcpSegment, now_us: int) -> bool:
+        """A SYN to a listener, or the third packet of a handshake of which nothing was kept."""
+        flags = segment.flags & (SYN | ACK | RST)
+        listener = self._listener_for(four_tuple[0], four_tuple[1]) if flags in (SYN, ACK) else None
+        if listener is None:
+            return False
+        if flags == ACK:
+            return self._passive_opens.on_cookie(listener, four_tuple, segment, now_us)
+        self._passive_opens.on_syn(listener, four_tuple, segment, now_us, None)
+        return True
 
     def _listener_for(self, address: bytes, port: int) -> Listener | None:
         any_ipv4 = b"\0" * 4
@@ -352,147 +364,9 @@ class Stack:
             exact = self._listeners.get((any_ipv4, port))
         return exact or self._listeners.get((None, port))
 
-    def _receive_syn(
-        self, datagram: Datagram, segment: TcpSegment, now_us: int, sequence: int | None = None
-    ) -> None:
-        """``sequence``: with which to begin after an earlier connection of the same four-tuple."""
-        listener = self._listener_for(datagram.destination, segment.destination_port)
-        join = handshake.find_option(segment, MpJoinSyn)
-        if listener is None:
-            self._refuse(datagram, segment, now_us)
-        elif segment.flags & FIN:
-            # Nobody begins and ends at once; Linux drops it as well.
-            self.counters.increment("StackDropUnexpectedState")
-        elif join is not None and listener.is_mptcp:
-            self._receive_join(listener, datagram, segment, join, now_us)
-        elif listener.is_for_joins:
-            if handshake.find_option(segment, MpCapable) is not None:
-                self.counters.increment("MPTcpExtMPCapableSYNRX")
-            self.counters.increment("MPTcpExtMPCapableEndpAttempt")
-            self._refuse_for(ResetReason.PROHIBITED, datagram, segment, now_us)
-        else:
-            # As in Linux, who was connected before is not the one that makes up addresses.
-            tcp_syncookies = self.settings.tcp_syncookies if sequence is None else 0
-            match listener.answer_to_syn(tcp_syncookies, self.settings.tcp_max_syn_backlog):
-                case Answer.COOKIE:
-                    four_tuple = _four_tuple(datagram, segment)
-                    self._stateless_answers.answer(listener, four_tuple, segment, now_us)
-                case Answer.CONNECTION if len(self._connections) < self.settings.maximum_connections:
-                    self._receive_first_syn(listener, datagram, segment, now_us, sequence)
-
-    def _receive_first_syn(
+    def refuse(
         self,
-        listener: Listener,
-        datagram: Datagram,
-        segment: TcpSegment,
-        now_us: int,
-        sequence: int | None,
-    ) -> None:
-        key: Key | None = None
-        option = handshake.find_option(segment, MpCapable)
-        if listener.is_mptcp and option is not None and handshake.is_acceptable_capable(option):
-            self.counters.increment("MPTcpExtMPCapableSYNRX")
-            key = self._new_key()
-            if key is None:
-                self.counters.increment("MPTcpExtMPFallbackTokenInit")
-        # What the peer requires, its third packet says again; the SYN/ACK says what we require.
-        connection = self._new_passive(listener, key, _four_tuple(datagram, segment))
-        subflow = connection.accept_initial()
-        if sequence is not None:
-            subflow.begin_at(sequence)
-        early_data.judge(subflow, listener, segment, now_us)
-        subflow.open_passively(segment, now_us)
-        early_data.begin(connection, listener)
-
-    def _new_passive(self, listener: Listener, key: Key | None, four_tuple: FourTuple) -> Connection:
-        local, remote = four_tuple[:2], four_tuple[2:]
-        connection = self._new_connection(
-            key, local, remote, is_client=False, is_ipv6_socket=listener.is_ipv6
-        )
-        connection.begin_with(listener.socket_options)
-        connection.listener = listener
-        listener.on_syn(connection)
-        return connection
-
-    def _receive_join(
-        self, listener: Listener, datagram: Datagram, segment: TcpSegment, join: MpJoinSyn, now_us: int
-    ) -> None:
-        """RFC 8684 §3.2: the token names the connection."""
-        self.counters.increment("MPTcpExtMPJoinSynRx")
-        if join.backup:
-            self.counters.increment("MPTcpExtMPJoinSynBackupRx")
-        connection = self._tokens.get(join.token)
-        if connection is None or not connection.is_open_for_joins:
-            self.counters.increment("MPTcpExtMPJoinNoTokenFound")
-            self._refuse_for(ResetReason.MPTCP_SPECIFIC, datagram, segment, now_us)
-            return
-        four_tuple = _four_tuple(datagram, segment)
-        if not invites_syn(connection, *four_tuple[:2]):
-            self._refuse_for(ResetReason.PROHIBITED, datagram, segment, now_us)
-            return
-        if listener.answers_joins_by_cookie(connection, self.settings.tcp_syncookies):
-            self._stateless_answers.answer_join(listener, four_tuple, segment, join, connection, now_us)
-        elif len(connection.subflows) >= _MAXIMUM_SUBFLOWS:
-            self.counters.increment("StackDropListenQueueFull")
-        else:
-            self._new_join(connection, four_tuple, join).open_passively(segment, now_us)
-
-    def _new_join(self, connection: Connection, four_tuple: FourTuple, join: MpJoinSyn) -> MptcpSubflow:
-        subflow = connection.accept_join(four_tuple[:2], four_tuple[2:])
-        subflow.remote_id, subflow.remote_nonce = join.address_id, join.nonce
-        subflow.peer_backup = join.backup
-        subflow.local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
-        subflow.is_backup = connection.path_manager.is_backup(*four_tuple[:2])
-        return subflow
-
-    def _receive_cookie(
-        self, four_tuple: FourTuple, datagram: Datagram, segment: TcpSegment, now_us: int
-    ) -> bool:
-        """The third packet of a handshake of which nothing was kept. False when it is none."""
-        listener = self._listener_for(four_tuple[0], four_tuple[1])
-        if listener is None:
-            return False
-        answered = self._stateless_answers.check(listener, four_tuple, segment, now_us)
-        if answered is None:
-            return False
-        remembered = self._stateless_answers.take_join(four_tuple, answered.sequence)
-        subflow: MptcpSubflow
-        if remembered is not None:
-            joined = self._tokens.get(remembered.connection_token)
-            if joined is None or not joined.is_open_for_joins or len(joined.subflows) >= _MAXIMUM_SUBFLOWS:
-                return False
-            subflow = self._new_join(joined, four_tuple, remembered.request)
-            subflow.local_nonce = remembered.local_nonce
-        elif handshake.find_option(segment, MpJoinAck) is not None:
-            return False
-        elif len(self._connections) >= self.settings.maximum_connections:
-            return True
-        else:
-            key = self._echoed_key(listener, four_tuple, answered.sequence, segment)
-            subflow = self._new_passive(listener, key, four_tuple).accept_initial()
-        subflow.open_answered(answered.syn, answered.sequence, now_us)
-        acceptance.process(subflow, segment, now_us)
-        if subflow.state is State.SYN_RECEIVED:
-            # It was not taken. Nothing repeats a SYN/ACK that this subflow did not send.
-            subflow.finish(None, now_us)
-        return True
-
-    def _echoed_key(
-        self, listener: Listener, four_tuple: FourTuple, cookie: int, segment: TcpSegment
-    ) -> Key | None:
-        """Falls back when the token was given away meanwhile."""
-        key = self._stateless_answers.echoed_key(four_tuple, cookie, segment) if listener.is_mptcp else None
-        if key is not None and key.token in self._tokens:
-            self.counters.increment("MPTcpExtMPFallbackTokenInit")
-            return None
-        return key
-
-    def _refuse_for(self, reason: int, datagram: Datagram, segment: TcpSegment, now_us: int) -> None:
-        self._refuse(datagram, segment, now_us, (MpTcpRst(reason=reason, transient=False),))
-
-    def _refuse(
-        self,
-        datagram: Datagram,
+        four_tuple: FourTuple,
         segment: TcpSegment,
         now_us: int,
         options: tuple[MptcpOption, ...] = (),
@@ -512,26 +386,37 @@ class Stack:
             TcpOptions(mptcp=options),
         )
         self.counters.increment("TcpOutRsts")
-        self.counters.increment("TcpOutSegs")
-        self.ip.send(
-            datagram.destination,
-            datagram.source,
-            PROTOCOL_TCP,
-            emit_tcp_header(answer),
-            (),
-            checksum_offset=CHECKSUM_OFFSET,
-            now_us=now_us,
-        )
+        send_header(self.environment, four_tuple, answer, now_us)
 
     # --- bookkeeping ---
 
-    def _new_key(self) -> Key | None:
+    @property
+    def tokens(self) -> Mapping[int, Connection]:
+        """By which joins name their connections (RFC 8684 §3.2)."""
+        return self._tokens
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there may be one more connection."""
+        return len(self._connections) < self.settings.maximum_connections
+
+    def new_key(self) -> Key | None:
         """A key whose token is free (RFC 8684 §3.1); None after a few collisions, as Linux gives up."""
         for _ in range(KEY_ATTEMPTS):
             key = crypto.derive(self.environment.random_bytes(crypto.KEY_BYTES))
-            if key.token not in self._tokens:
+            if key.token not in self._tokens and key.token not in self._passive_opens.reserved_tokens:
                 return key
         return None
+
+    def new_passive(self, listener: Listener, key: Key | None, four_tuple: FourTuple) -> Connection:
+        """A connection that a peer has asked the listener for."""
+        local, remote = four_tuple[:2], four_tuple[2:]
+        connection = self._new_connection(
+            key, local, remote, is_client=False, is_ipv6_socket=listener.is_ipv6
+        )
+        connection.begin_with(listener.socket_options)
+        connection.listener = listener
+        return connection
 
     def _new_connection(
         self,
@@ -561,16 +446,11 @@ class Stack:
         return connection
 
     def _on_listener_closed(self, listener: Listener) -> None:
+        self._passive_opens.on_listener_closed(listener)
         self._listeners.pop((listener.address, listener.port), None)
         if listener.is_mptcp:
             self.path_events.on_listener("listener_closed", listener.address, listener.port)
 
 
-def _four_tuple(datagram: Datagram, segment: TcpSegment) -> FourTuple:
-    return datagram.destination, segment.destination_port, datagram.source, segment.source_port
-
-
 _NO_KEY = Key(b"", 0, 0)
 """Of a connection that is plain TCP from the start."""
-_MAXIMUM_SUBFLOWS = 64
-"""Half-open joins included: what one token, known to an eavesdropper, can make us hold."""

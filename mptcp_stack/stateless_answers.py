@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp import crypto, handshake
 from mptcp_stack.mptcp.crypto import Key
-from mptcp_stack.tcp import output, receive_window, syn_cookies
+from mptcp_stack.tcp import syn_cookies
 from mptcp_stack.tcp.initial_sequence import SEQUENCE_MASK, packed
-from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinSyn, MpJoinSynAck, MptcpOption
+from mptcp_stack.tcp.output import send_header
+from mptcp_stack.tcp.request import answer_to
+from mptcp_stack.wire.mptcp_options import MpCapable, MpJoinSyn, MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions
-from mptcp_stack.wire.tcp_segment import ACK, CHECKSUM_OFFSET, SYN, TcpSegment, emit_tcp_header
+from mptcp_stack.wire.tcp_segment import ACK, SYN, TcpSegment
 
 if TYPE_CHECKING:
     from mptcp_stack.listener import Listener
@@ -29,22 +31,14 @@ MAXIMUM_JOINS = 1024
 
 
 @dataclass(slots=True)
-class RememberedJoin:
-    """What the third packet of a join does not say."""
+class Handshake:
+    """A SYN and our answer to it; of first subflows as far as the third packet tells of them."""
 
     four_tuple: FourTuple
-    cookie: int
-    connection_token: int
-    local_nonce: int
-    request: MpJoinSyn
-
-
-@dataclass(slots=True)
-class Handshake:
-    """What a third packet tells of the SYN before it, and which number that was answered with."""
-
     syn: TcpSegment
-    sequence: int
+    answer: TcpSegment
+    key: Key | None = None
+    """Our key, if the third packet shows it."""
 
 
 class StatelessAnswers:
@@ -54,7 +48,7 @@ class StatelessAnswers:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._joins: dict[int, RememberedJoin] = {}
+        self._joins: dict[int, Handshake] = {}
 
     @property
     def remembered_joins(self) -> int:
@@ -69,12 +63,10 @@ class StatelessAnswers:
         mptcp: tuple[MptcpOption, ...] = ()
         if listener.is_mptcp and option is not None and handshake.is_acceptable_capable(option):
             self._environment.counters.increment("MPTcpExtMPCapableSYNRX")
-            settings = self._environment.settings
-            # What the peer requires, its third packet says again.
-            flags = handshake.flags_for(settings, settings.checksum_enabled)
             key = self._key(four_tuple, cookie)
-            mptcp = (MpCapable(handshake.VERSION, flags, key.value, None, None, None),)
-        self._send(listener.socket_options, four_tuple, syn, cookie, mptcp, now_us)
+            mptcp = (handshake.capable_answer(self._environment.settings, key),)
+        answer = self._answer(listener.socket_options, four_tuple, syn, cookie, mptcp, now_us)
+        send_header(self._environment, four_tuple, answer, now_us)
 
     def answer_join(
         self,
@@ -87,16 +79,11 @@ class StatelessAnswers:
     ) -> None:
         """For a further subflow of a connection that is open for it."""
         cookie = self._cookie(listener, four_tuple, syn, now_us)
-        nonce = self._environment.random_number(32)
-        remembered = RememberedJoin(four_tuple, cookie, connection.local_key.token, nonce, request)
-        self._joins[self._slot(four_tuple)] = remembered
-        digest = crypto.join_hmac(
-            connection.local_key.value, connection.require_remote_key().value, nonce, request.nonce
-        )
-        local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
-        is_backup = connection.path_manager.is_backup(*four_tuple[:2])
-        answer = MpJoinSynAck(is_backup, local_id, digest[: handshake.SYN_HMAC_BYTES], nonce)
-        self._send(connection.socket_options, four_tuple, syn, cookie, (answer,), now_us)
+        mptcp = (handshake.join_answer(connection, four_tuple, request),)
+        answer = self._answer(connection.socket_options, four_tuple, syn, cookie, mptcp, now_us)
+        syn.payload = b""
+        self._joins[self._slot(four_tuple)] = Handshake(four_tuple, syn, answer)
+        send_header(self._environment, four_tuple, answer, now_us)
 
     def _cookie(self, listener: Listener, four_tuple: FourTuple, syn: TcpSegment, now_us: int) -> int:
         listener.cookies_until_us = now_us + syn_cookies.VALID_US
@@ -115,7 +102,7 @@ class StatelessAnswers:
         digest = self._environment.numbers.digest(b"joinslot", packed(four_tuple))
         return int.from_bytes(digest, "big") % MAXIMUM_JOINS
 
-    def _send(
+    def _answer(
         self,
         socket_options: SocketOptions,
         four_tuple: FourTuple,
@@ -123,34 +110,18 @@ class StatelessAnswers:
         cookie: int,
         mptcp: tuple[MptcpOption, ...],
         now_us: int,
-    ) -> None:
+    ) -> TcpSegment:
         """Without timestamps nothing would bring back window scale and SACK, so they are not negotiated."""
-        environment, (local, local_port, remote, remote_port) = self._environment, four_tuple
-        settings = environment.settings
-        options = TcpOptions(maximum_segment_size=output.mss_towards(environment, local, remote), mptcp=mptcp)
-        if settings.tcp_timestamps and syn.options.timestamp_value is not None:
-            options.sack_permitted = syn.options.sack_permitted and settings.tcp_sack
-            scale = syn.options.window_scale if settings.tcp_window_scaling else None
-            options.window_scale = None if scale is None else receive_window.scale(settings, socket_options)
-            stamp = syn_cookies.encode_timestamp(now_us // 1000, scale, options.sack_permitted)
-            offset = environment.numbers.timestamp_offset(local, remote)
-            options.timestamp_value = (stamp + offset) & SEQUENCE_MASK
-            options.timestamp_echo = syn.options.timestamp_value
-        has_timestamps = options.timestamp_value is not None
-        segment_bytes = (options.maximum_segment_size or 0) - 12 * has_timestamps
-        window = receive_window.first_window(settings, socket_options, segment_bytes)
-        acknowledgement = (syn.sequence + 1) & SEQUENCE_MASK
-        answer = TcpSegment(local_port, remote_port, cookie, acknowledgement, SYN | ACK, window, options)
-        environment.counters.increment("TcpOutSegs")
-        environment.ip.send(
-            local,
-            remote,
-            output.PROTOCOL_TCP,
-            emit_tcp_header(answer),
-            (),
-            checksum_offset=CHECKSUM_OFFSET,
-            now_us=now_us,
-        )
+        answer = answer_to(self._environment, socket_options, four_tuple, syn, cookie, mptcp)
+        answer.flags, agreed = SYN | ACK, answer.options
+        if agreed.timestamp_value is None:
+            agreed.sack_permitted, agreed.window_scale = False, None
+        else:
+            scale = None if agreed.window_scale is None else syn.options.window_scale
+            stamp = syn_cookies.encode_timestamp(now_us // 1000, scale, agreed.sack_permitted)
+            offset = self._environment.numbers.timestamp_offset(four_tuple[0], four_tuple[2])
+            agreed.timestamp_value = (stamp + offset) & SEQUENCE_MASK
+        return answer
 
     # --- the third packet ---
 
@@ -182,18 +153,24 @@ class StatelessAnswers:
                 sack_permitted=negotiated.sack_permitted,
             )
         ports = segment.source_port, segment.destination_port
-        return Handshake(TcpSegment(*ports, irs, 0, SYN, segment.window, options), cookie)
+        syn = TcpSegment(*ports, irs, 0, SYN, segment.window, options)
+        join = self._take_join(four_tuple, cookie)
+        if join is not None:
+            return join
+        answer = self._answer(listener.socket_options, four_tuple, syn, cookie, (), now_us)
+        key = self._echoed_key(four_tuple, cookie, segment) if listener.is_mptcp else None
+        return Handshake(four_tuple, syn, answer, key)
 
-    def take_join(self, four_tuple: FourTuple, cookie: int) -> RememberedJoin | None:
+    def _take_join(self, four_tuple: FourTuple, cookie: int) -> Handshake | None:
         """The join that was answered with this cookie; once."""
         slot = self._slot(four_tuple)
         remembered = self._joins.get(slot)
-        if remembered is None or remembered.four_tuple != four_tuple or remembered.cookie != cookie:
+        if remembered is None or remembered.four_tuple != four_tuple or remembered.answer.sequence != cookie:
             return None
         del self._joins[slot]
         return remembered
 
-    def echoed_key(self, four_tuple: FourTuple, cookie: int, segment: TcpSegment) -> Key | None:
+    def _echoed_key(self, four_tuple: FourTuple, cookie: int, segment: TcpSegment) -> Key | None:
         """The key of ours that the third packet shows; None when it has none, or another."""
         option = handshake.find_option(segment, MpCapable)
         if option is None or option.receiver_key is None:

@@ -434,7 +434,6 @@ class Connection:
 
     def accept_join(self, local: tuple[bytes, int], remote: tuple[bytes, int]) -> MptcpSubflow:
         subflow = MptcpSubflow(self.environment, self, Role.JOIN_PASSIVE, local, remote)
-        subflow.local_nonce = self.environment.random_number(32)
         self.subflows.append(subflow)
         return subflow
 
@@ -459,8 +458,8 @@ class Connection:
         self.send_buffer.window_edge = 1 + subflow.snd_wnd
         if self.state is DataState.CONNECTING:
             self.change_state(DataEvent.ESTABLISHED)
-        if self.listener is not None:
-            self.listener.on_ready(self)
+            if self.listener is not None:
+                self.listener.on_ready(self)
         if not self.is_client and self.mode is Mode.MPTCP:
             subflow.confirm(now_us)
         self.request_output()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
     from mptcp_stack.mptcp.interfaces import Acceptor
     from mptcp_stack.mptcp.subflow import MptcpSubflow
+    from mptcp_stack.tcp.environment import Environment, FourTuple
     from mptcp_stack.wire.tcp_segment import TcpSegment
 
 
@@ -30,27 +31,29 @@ def bytes_taken(connection: Connection) -> int:
     return 0 if opening is None else len(opening.data)
 
 
-def judge(subflow: MptcpSubflow, listener: Acceptor, syn: TcpSegment, now_us: int) -> None:
+def judge(
+    environment: Environment, listener: Acceptor, four_tuple: FourTuple, syn: TcpSegment, now_us: int
+) -> Opening | None:
     """What the listener does with what a first SYN says and brings of it."""
-    environment = subflow.environment
     settings, counters = environment.settings, environment.counters
     if syn.options.fast_open_cookie == b"":
         counters.increment("TcpExtTCPFastOpenCookieReqd")
     if syn.options.fast_open_cookie is None and not len(syn.payload):
-        return
+        return None
     limit = queue_limit(listener, settings.tcp_fastopen)
     if not limit:
-        return
+        return None
     if listener.fast_open is None:
         listener.fast_open = FastOpenQueue()
     if not listener.fast_open.has_room(limit, counters, now_us):
-        return
+        return None
     options = listener.socket_options
-    opening = environment.fast_open.judge(settings, options, subflow.local, subflow.remote, syn)
-    subflow.fast_open = opening
-    if opening is not None and opening.answer is not None and listener.is_mptcp:
-        # As in Linux: a cookie leaves no room for both timestamps and MP_CAPABLE with a key.
-        subflow.timestamps_enabled = False
+    return environment.fast_open.judge(settings, options, four_tuple[0], four_tuple[2], syn)
+
+
+def takes_place_of_timestamps(opening: Opening | None, listener: Acceptor) -> bool:
+    """As in Linux: a cookie leaves no room for both timestamps and MP_CAPABLE with a key."""
+    return opening is not None and opening.answer is not None and listener.is_mptcp
 
 
 def queue_limit(listener: Acceptor, mode: int) -> int:

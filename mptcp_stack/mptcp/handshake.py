@@ -13,8 +13,10 @@ from mptcp_stack.wire.tcp_segment import TcpSegment
 
 if TYPE_CHECKING:
     from mptcp_stack.mptcp.connection import Connection
+    from mptcp_stack.mptcp.crypto import Key
     from mptcp_stack.mptcp.subflow import MptcpSubflow
     from mptcp_stack.settings import StackSettings
+    from mptcp_stack.tcp.environment import FourTuple
 
 VERSION = 1
 CHECKSUM_REQUIRED = 0x80
@@ -28,7 +30,11 @@ OptionType = TypeVar("OptionType", bound=MptcpOption)
 
 
 def find_option(segment: TcpSegment, kind: type[OptionType]) -> OptionType | None:
-    for option in segment.options.mptcp:
+    return find_among(segment.options.mptcp, kind)
+
+
+def find_among(options: tuple[MptcpOption, ...], kind: type[OptionType]) -> OptionType | None:
+    for option in options:
         if isinstance(option, kind):
             return option
     return None
@@ -78,16 +84,23 @@ def syn_options(subflow: MptcpSubflow) -> tuple[MptcpOption, ...]:
         return (MpCapable(VERSION, flags, None, None, None, None),)
     if subflow.role is Role.INITIAL_PASSIVE:
         return (MpCapable(VERSION, flags, connection.local_key.value, None, None, None),)
-    if subflow.role is Role.JOIN_ACTIVE:
-        token = connection.require_remote_key().token
-        return (MpJoinSyn(subflow.is_backup, subflow.local_id, token, subflow.local_nonce),)
-    digest = crypto.join_hmac(
-        connection.local_key.value,
-        connection.require_remote_key().value,
-        subflow.local_nonce,
-        subflow.remote_nonce,
-    )
-    return (MpJoinSynAck(subflow.is_backup, subflow.local_id, digest[:SYN_HMAC_BYTES], subflow.local_nonce),)
+    token = connection.require_remote_key().token
+    return (MpJoinSyn(subflow.is_backup, subflow.local_id, token, subflow.local_nonce),)
+
+
+def capable_answer(settings: StackSettings, key: Key) -> MpCapable:
+    """For a SYN/ACK: what we require. What the peer requires, its third packet says again."""
+    return MpCapable(VERSION, flags_for(settings, settings.checksum_enabled), key.value, None, None, None)
+
+
+def join_answer(connection: Connection, four_tuple: FourTuple, request: MpJoinSyn) -> MpJoinSynAck:
+    """For the SYN/ACK of a join, with a nonce of its own."""
+    nonce = connection.environment.random_number(32)
+    local_key, remote_key = connection.local_key.value, connection.require_remote_key().value
+    digest = crypto.join_hmac(local_key, remote_key, nonce, request.nonce)
+    local_id = connection.path_manager.local_id_for(connection, *four_tuple[:2])
+    is_backup = connection.path_manager.is_backup(*four_tuple[:2])
+    return MpJoinSynAck(is_backup, local_id, digest[:SYN_HMAC_BYTES], nonce)
 
 
 def _still_tries_mptcp(subflow: MptcpSubflow) -> bool:

@@ -24,20 +24,11 @@ class Acceptor(Protocol):
     is_mptcp: bool
     socket_options: SocketOptions
 
-    def has_room_for_ready(self) -> bool:
-        """Whether one more connection may wait to be accepted; counts the refusal."""
-
-    def answers_to_send(self, connection: Connection, tcp_synack_retries: int) -> int:
-        """How often a SYN/ACK is sent again that was not acknowledged in time."""
-
     def on_ready(self, connection: Connection) -> None:
         """It is established and may be handed out."""
 
     def is_waiting(self, connection: Connection) -> bool:
         """It is ready, and has not been handed out yet."""
-
-    def on_gone(self, connection: Connection) -> None:
-        """It is over."""
 
 
 class ConnectionHost(Protocol):

@@ -10,7 +10,7 @@ from mptcp_stack.mptcp import dispatch, early_data, handshake, incoming, outgoin
 from mptcp_stack.mptcp.mapping_faults import Failure
 from mptcp_stack.mptcp.mapping_table import MappingTable
 from mptcp_stack.mptcp.states import DataState, Mode
-from mptcp_stack.tcp import passive_handshake, receive_window
+from mptcp_stack.tcp import receive_window
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.retransmission_queue import Chunk
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -229,13 +229,10 @@ class MptcpSubflow(Subflow):
         return handshake.on_syn_acknowledgement(self, segment, now_us)
 
     def answers_to_send(self) -> int:
-        retries, listener = self.environment.settings.tcp_synack_retries, self.connection.listener
-        if self.fast_open is not None and self.fast_open.is_passive:
-            # Linux tries once more, for an application may have the connection.
-            return retries + 1
-        if listener is None or self.is_join:
-            return retries
-        return listener.answers_to_send(self.connection, retries)
+        retries = self.environment.settings.tcp_synack_retries
+        is_believed = self.fast_open is not None and self.fast_open.is_passive
+        # Linux tries once more for who was believed, for an application may have the connection.
+        return retries + is_believed
 
     def may_send_early(self) -> bool:
         opening = self.fast_open
@@ -244,14 +241,7 @@ class MptcpSubflow(Subflow):
         return is_believed and self.state is State.SYN_RECEIVED and self.connection.mode is Mode.PLAIN_TCP
 
     def on_handshake_acknowledgement(self, segment: TcpSegment, now_us: int) -> bool:
-        if self.fast_open is not None and self.fast_open.is_passive:
-            return handshake.on_handshake_acknowledgement(self, segment, now_us)
-        listener = self.connection.listener
-        if listener is not None and not self.is_join and not listener.has_room_for_ready():
-            if self.environment.settings.tcp_abort_on_overflow:
-                passive_handshake.refuse(self, segment, now_us)
-            return False
-        if self.is_passive:
+        if self.is_passive and self.fast_open is None:
             self.environment.counters.increment("TcpPassiveOpens")
         return handshake.on_handshake_acknowledgement(self, segment, now_us)
 

@@ -45,13 +45,24 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
     elif not segment.flags & ACK:
         subflow.environment.counters.increment("StackDropUnexpectedState")
     elif _passes_acknowledgement_step(subflow, segment, sequence, now_us):
-        if segment.payload:
-            _process_data(subflow, segment, sequence, now_us)
-        if segment.flags & FIN and subflow.state is not State.CLOSED:
-            peer_fin.on_fin(subflow, sequence + len(segment.payload), now_us)
-        if subflow.state is State.FIN_WAIT_2:
-            # Not before: the segment that acknowledged our FIN may have brought the peer's.
-            subflow.hand_over_orphan(now_us)
+        _process_data_and_fin(subflow, segment, sequence, now_us)
+
+
+def process_third_packet(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
+    """Takes what ended a request, for the subflow that was just made of it."""
+    sequence = unwrap(segment.sequence, subflow.rcv_nxt)
+    if _passes_acknowledgement_step(subflow, segment, sequence, now_us):
+        _process_data_and_fin(subflow, segment, sequence, now_us)
+
+
+def _process_data_and_fin(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
+    if segment.payload:
+        _process_data(subflow, segment, sequence, now_us)
+    if segment.flags & FIN and subflow.state is not State.CLOSED:
+        peer_fin.on_fin(subflow, sequence + len(segment.payload), now_us)
+    if subflow.state is State.FIN_WAIT_2:
+        # Not before: the segment that acknowledged our FIN may have brought the peer's.
+        subflow.hand_over_orphan(now_us)
 
 
 def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:

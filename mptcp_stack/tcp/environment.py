@@ -11,6 +11,7 @@ from mptcp_stack.ip.layer import IpLayer
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.tcp.fast_open import FastOpen
 from mptcp_stack.tcp.initial_sequence import KeyedNumbers
+from mptcp_stack.tcp.request import RequestTable
 from mptcp_stack.tcp.time_wait import TimeWaitTable
 from mptcp_stack.tcp.timers import TimerQueue
 
@@ -33,12 +34,15 @@ class Environment:
     subflows: dict[FourTuple, Subflow] = field(default_factory=dict)
     """The demultiplexing table: every subflow that is not closed."""
 
+    requests: RequestTable = field(init=False)
+    """What was answered and is no subflow yet."""
     time_waits: TimeWaitTable = field(init=False)
     """What ended, but must still be answered for."""
     numbers: KeyedNumbers = field(init=False)
     fast_open: FastOpen = field(init=False)
 
     def __post_init__(self) -> None:
+        self.requests = RequestTable(self)
         self.time_waits = TimeWaitTable(self)
         self.numbers = KeyedNumbers(self.random_bytes)
         self.fast_open = FastOpen(self.random_bytes, self.counters)

@@ -11,6 +11,7 @@ from mptcp_stack.tcp.states import Acknowledge, Recovery, State
 from mptcp_stack.wire.tcp_segment import ACK, CWR, ECE, SYN
 
 if TYPE_CHECKING:
+    from mptcp_stack.settings import StackSettings
     from mptcp_stack.tcp.retransmission_queue import Chunk
     from mptcp_stack.tcp.subflow import Subflow
     from mptcp_stack.wire.tcp_segment import TcpSegment
@@ -139,18 +140,23 @@ def syn_flags(subflow: Subflow, chunk: Chunk) -> int:
     return ECE | CWR
 
 
+def accepts(settings: StackSettings, syn: TcpSegment) -> bool:
+    """Whether a SYN asks for it, and this host grants it.
+
+    A SYN that is marked itself is not by the RFC: then the marks of that path mean something else.
+    """
+    is_asked = syn.flags & (ECE | CWR) == ECE | CWR and syn.congestion == NOT_ECT
+    return is_asked and settings.tcp_ecn != DISABLED
+
+
 def negotiate(subflow: Subflow, segment: TcpSegment) -> None:
     """A SYN or SYN/ACK came."""
     has_asked = subflow.explicit_congestion is not None
     if segment.flags & ACK:
         agreed = has_asked and segment.flags & (ECE | CWR) == ECE
     else:
-        # A SYN that is marked itself is not by the RFC: then the marks of that path mean something else.
-        agreed = segment.flags & (ECE | CWR) == ECE | CWR and segment.congestion == NOT_ECT
-        if subflow.state is State.SYN_SENT:
-            agreed = agreed and has_asked
-        elif subflow.environment.settings.tcp_ecn == DISABLED:
-            agreed = False
+        agreed = accepts(subflow.environment.settings, segment)
+        agreed = agreed and (has_asked or subflow.state is not State.SYN_SENT)
     if not agreed:
         subflow.explicit_congestion = None
     elif not has_asked:

@@ -21,6 +21,7 @@ from errno import (
 from mptcp_stack.ip.layer import IcmpError, IcmpErrorKind
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.path_mtu import on_packet_too_big
+from mptcp_stack.tcp.request import Request
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.sequence import unwrap
 
@@ -60,8 +61,12 @@ def on_icmp_error(environment: Environment, error: IcmpError, now_us: int) -> No
     if error.protocol != 6 or len(quoted) < 8:
         return
     local_port, remote_port = int.from_bytes(quoted[0:2], "big"), int.from_bytes(quoted[2:4], "big")
-    subflow = environment.subflows.get((error.source, local_port, error.destination, remote_port))
+    four_tuple = error.source, local_port, error.destination, remote_port
+    subflow = environment.subflows.get(four_tuple)
     if subflow is None:
+        request = environment.requests.get(four_tuple)
+        if request is not None:
+            _on_error_for_request(request, int.from_bytes(quoted[4:8], "big"), error)
         return
     sequence = unwrap(int.from_bytes(quoted[4:8], "big"), subflow.snd_una)
     if not subflow.snd_una <= sequence < max(subflow.snd_nxt, subflow.snd_una + 1):
@@ -77,3 +82,12 @@ def on_icmp_error(environment: Environment, error: IcmpError, now_us: int) -> No
         subflow.finish(_ERRNOS[error.kind], now_us)
     else:
         subflow.soft_error = _ERRNOS[error.kind]
+
+
+def _on_error_for_request(request: Request, quoted_sequence: int, error: IcmpError) -> None:
+    counters = request.environment.counters
+    if quoted_sequence != request.snd_iss:
+        counters.increment("TcpExtOutOfWindowIcmps")
+    elif error.kind in _END_REQUESTS[len(error.source)]:
+        counters.increment("TcpExtListenDrops")
+        request.environment.requests.forget(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mptcp_stack.tcp import receive_window, urgent
 from mptcp_stack.tcp.explicit_congestion import ECT_0, syn_flags
@@ -12,7 +12,7 @@ from mptcp_stack.wire.tcp_options import TcpOptions, options_length
 from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment, emit_tcp_header
 
 if TYPE_CHECKING:
-    from mptcp_stack.tcp.environment import Environment
+    from mptcp_stack.tcp.environment import Environment, FourTuple
     from mptcp_stack.tcp.retransmission_queue import Chunk
     from mptcp_stack.tcp.subflow import Subflow
 
@@ -22,6 +22,15 @@ SEQUENCE_MASK = 0xFFFFFFFF
 MAXIMUM_OPTIONS_BYTES = 40
 _TCP_HEADER_BYTES = 20
 _IP_HEADER_BYTES = {4: 20, 16: 40}
+
+
+class Endpoint(Protocol):
+    """Who answers a segment: a subflow, or what there is before one."""
+
+    @property
+    def environment(self) -> Environment: ...
+    @property
+    def four_tuple(self) -> FourTuple: ...
 
 
 def local_mss(subflow: Subflow) -> int:
@@ -254,25 +263,35 @@ def send_reset(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) ->
     _send(subflow, segment, (), 0, now_us)
 
 
-def send_refusal(subflow: Subflow, refused: TcpSegment, now_us: int) -> None:
+def send_refusal(endpoint: Endpoint, refused: TcpSegment, now_us: int) -> None:
     """A RST as for a segment that belongs to no connection (RFC 9293 §3.10.7.1)."""
-    counters = subflow.environment.counters
-    counters.increment("TcpOutRsts")
-    counters.increment("TcpOutSegs")
-    segment = _segment(subflow, 0, RST, 0, TcpOptions())
-    numbers = answer_without_socket(refused, len(refused.payload))
-    segment.sequence, segment.acknowledgement, segment.flags = numbers
-    _send(subflow, segment, (), 0, now_us)
+    _send_reset_of(endpoint, answer_without_socket(refused, len(refused.payload)), now_us)
 
 
-def send_reset_at(subflow: Subflow, acknowledgement: int, now_us: int) -> None:
-    """A RST for a segment whose acknowledgement is none of ours; the subflow goes on."""
-    counters = subflow.environment.counters
-    counters.increment("TcpOutRsts")
-    counters.increment("TcpOutSegs")
-    segment = _segment(subflow, acknowledgement, RST, 0, TcpOptions())
-    segment.acknowledgement = 0
-    _send(subflow, segment, (), 0, now_us)
+def send_reset_at(endpoint: Endpoint, acknowledgement: int, now_us: int) -> None:
+    """A RST for a segment whose acknowledgement is none of ours; what it was sent to goes on."""
+    _send_reset_of(endpoint, (acknowledgement, 0, RST), now_us)
+
+
+def _send_reset_of(endpoint: Endpoint, numbers: tuple[int, int, int], now_us: int) -> None:
+    endpoint.environment.counters.increment("TcpOutRsts")
+    _, local_port, _, remote_port = endpoint.four_tuple
+    segment = TcpSegment(local_port, remote_port, *numbers, 0, TcpOptions())
+    send_header(endpoint.environment, endpoint.four_tuple, segment, now_us)
+
+
+def send_header(environment: Environment, four_tuple: FourTuple, segment: TcpSegment, now_us: int) -> None:
+    """A segment without data, made by who has no subflow; counts it."""
+    environment.counters.increment("TcpOutSegs")
+    environment.ip.send(
+        four_tuple[0],
+        four_tuple[2],
+        PROTOCOL_TCP,
+        emit_tcp_header(segment),
+        (),
+        checksum_offset=CHECKSUM_OFFSET,
+        now_us=now_us,
+    )
 
 
 def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int, int, int]:
@@ -295,6 +314,7 @@ __all__ = [
     "send_acknowledgement",
     "send_again",
     "send_chunk",
+    "send_header",
     "send_probe",
     "send_refusal",
     "send_reset",

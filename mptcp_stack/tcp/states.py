@@ -1,7 +1,8 @@
 """The TCP state machine of RFC 9293 §3.3.2 as data.
 
-Closing in SYN_RECEIVED waits for the handshake to end, as RFC 9293 §3.10.4 allows: the third packet has to
-prove more here than its acknowledgement number. A FIN may go before that to who was believed by a cookie
+Who was opened by a peer's SYN is a request (``request``) until the third packet, and no subflow yet; only one
+whose SYN crossed the peer's, or believed it by a cookie, rests in SYN_RECEIVED. Closing there waits for the
+handshake to end, as RFC 9293 §3.10.4 allows. A FIN may go before that to who was believed by a cookie
 (RFC 7413); the state follows when the third packet has come.
 
 Rule: a subflow changes its state through :func:`follow` only, so that every change stands in the table

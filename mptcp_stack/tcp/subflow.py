@@ -7,7 +7,7 @@ methods of ``SubflowOwner``; TCP itself knows nothing of MPTCP but that options 
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
+from errno import ECONNRESET, ETIMEDOUT
 
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.loss_based import UNLIMITED
@@ -42,7 +42,7 @@ from mptcp_stack.tcp.states import (
 from mptcp_stack.tcp.tail_loss_probe import TailProbe
 from mptcp_stack.tcp.urgent import UrgentData
 from mptcp_stack.wire.mptcp_options import MptcpOption
-from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, SYN, TcpSegment
+from mptcp_stack.wire.tcp_segment import ACK, FIN, PSH, RST, SYN, TcpSegment
 
 TIMESTAMP_OPTION_BYTES = 12
 DEFAULT_MSS_IPV4 = 536
@@ -143,8 +143,8 @@ class Subflow(SubflowOwner):
         self.delayed_ack_timer = timers.timer(self._on_delayed_ack_timer)
 
     def _initialise_sender(self) -> None:
-        environment, settings = self.environment, self.environment.settings
-        self.begin_at(environment.numbers.initial_sequence(self.four_tuple, environment.timers.clock_us))
+        settings = self.environment.settings
+        self.begin_at(0)
         self.snd_wnd = self.snd_wl1 = self.snd_wl2 = 0
         self.snd_wnd_scale = 0
         self.largest_send_window = 0
@@ -189,7 +189,7 @@ class Subflow(SubflowOwner):
         self.last_acknowledged = 0
         self.last_answer_us = -(1 << 62)
         self.timestamps_enabled = settings.tcp_timestamps
-        self.timestamp_offset = self.environment.numbers.timestamp_offset(self.local, self.remote)
+        self.timestamp_offset = 0
         self.timestamp_recent = 0
         self.sack_enabled = settings.tcp_sack
         self.window_scale_enabled = settings.tcp_window_scaling
@@ -235,45 +235,42 @@ class Subflow(SubflowOwner):
 
     def open_actively(self, now_us: int) -> None:
         """Sends a SYN."""
+        numbers = self.environment.numbers
         earlier = self.environment.time_waits.take_for_reuse(self.four_tuple)
         if earlier is not None:
             self.begin_at(earlier.next_sequence)
+        else:
+            self.begin_at(numbers.initial_sequence(self.four_tuple, now_us))
+        self.timestamp_offset = numbers.timestamp_offset(self.local, self.remote)
         self.environment.subflows[self.four_tuple] = self
         self.environment.counters.increment("TcpActiveOpens")
         self.change_state(Event.ACTIVE_OPEN)
-        self._send_syn(SYN, now_us)
+        self.begin_handshake(SYN, now_us)
 
-    def open_passively(self, segment: TcpSegment, now_us: int) -> None:
-        """Answers a SYN with SYN/ACK."""
-        self.environment.subflows[self.four_tuple] = self
-        self.change_state(Event.SYN_RECEIVED)
-        self.take_syn(segment, now_us)
-        if self.fast_open is not None and self.fast_open.is_passive:
-            self._pass_over(len(self.fast_open.data))
-        self._send_syn(SYN | ACK, now_us)
-
-    def _pass_over(self, length: int) -> None:
-        """The data of the peer's SYN, which belongs to no mapping (RFC 8684 Appendix B)."""
-        self.rcv_nxt += length
-        self.rcv_right_edge = self.last_acknowledged = self.rcv_nxt
-        self.data_irs += length
-        self.reassembly = Reassembly(self.rcv_nxt)
-
-    def open_answered(self, syn: TcpSegment, initial_sequence: int, now_us: int) -> None:
-        """As if the SYN had been answered by this subflow; its third packet is to be processed at once."""
-        self.environment.subflows[self.four_tuple] = self
-        self.begin_at(initial_sequence)
-        self.snd_una = self.snd_nxt = initial_sequence + 1
-        self.change_state(Event.SYN_RECEIVED)
-        self.take_syn(syn, now_us)
-        self.rcv_right_edge = self.rcv_nxt + output.first_window(self, is_answer=True)
-
-    def _send_syn(self, flags: int, now_us: int) -> None:
+    def begin_handshake(self, flags: int, now_us: int) -> None:
+        """Sends a SYN or SYN/ACK for the first time."""
         chunk = Chunk(self.snd_nxt, self.snd_nxt + 1, (), flags, now_us)
         self.retransmission_queue.append(chunk)
         self.snd_nxt += 1
         output.send_syn(self, chunk, now_us)
         self.retransmission_timer.set(now_us + self.round_trip.rto_us)
+
+    # --- half open after all: believed by a cookie (passive_handshake.HalfOpen) ---
+
+    def first_window(self) -> int:
+        return output.first_window(self, is_answer=True)
+
+    def answer_again(self, now_us: int) -> None:
+        output.send_again(self, self.retransmission_queue.chunks[0], now_us)
+        retransmission_timer.start(self, now_us)
+
+    def tell_position(self, now_us: int) -> None:
+        output.send_acknowledgement(self, now_us)
+
+    def on_refused(self, segment: TcpSegment, now_us: int) -> None:
+        if self.fast_open is not None:
+            self.fast_open.was_reset = bool(segment.flags & RST)
+        self.finish(ECONNRESET, now_us)
 
     def take_syn(self, segment: TcpSegment, now_us: int) -> None:
         """The peer's sequence number and options (RFC 9293 §3.7.1, RFC 7323 §2 and §3, RFC 2018 §2)."""
@@ -340,10 +337,11 @@ class Subflow(SubflowOwner):
 
     def on_window_told(self, window: int) -> None:
         """The largest window that the peer has shown bounds segments, and how old its answers may be."""
-        if window > self.largest_send_window:
-            is_bound = self.largest_send_window < 2 * self.base_mss
+        before = self.largest_send_window
+        if window > before:
             self.largest_send_window = window
-            if is_bound:
+            ample = 2 * self.base_mss
+            if 0 < before < ample or window < ample:
                 self.update_segment_bytes()
 
     def on_handshake_end(self) -> None:

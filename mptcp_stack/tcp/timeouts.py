@@ -44,8 +44,7 @@ def _on_timeout(subflow: Subflow, now_us: int) -> None:
     counters = subflow.environment.counters
     counters.increment("TcpExtTCPTimeouts")
     if giving_up.is_enough(subflow, now_us):
-        if subflow.state is not State.SYN_RECEIVED or not subflow.is_passive or subflow.fast_open is not None:
-            counters.increment("TcpExtTCPAbortOnTimeout")
+        counters.increment("TcpExtTCPAbortOnTimeout")
         subflow.time_out(now_us)
         return
     linear_timeouts = subflow.environment.settings.tcp_syn_linear_timeouts

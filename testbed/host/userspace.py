@@ -248,6 +248,10 @@ class UserspaceHost:
             f"LISTEN {format_address(listener.address) if listener.address else '*'} {listener.port}"
             for listener in self.stack.listeners()
         ]
+        lines += [
+            f"SYN-RECV {_format_end(request.four_tuple[:2])} {_format_end(request.four_tuple[2:])}"
+            for request in self.stack.environment.requests.all()
+        ]
         lines += [json.dumps(describe(connection), default=str) for connection in self.stack.connections()]
         return "".join(line + "\n" for line in lines)
 

@@ -12,6 +12,7 @@ from mptcp_stack.mptcp.mapping_table import MAXIMUM_MAPPINGS
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.stack import Stack
 from mptcp_stack.tcp.reassembly import MAXIMUM_PIECES
+from mptcp_stack.tcp.request import Request
 from mptcp_stack.wire.checksum import checksum_of, pseudo_header_sum
 from mptcp_stack.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader, emit_ethernet
 from mptcp_stack.wire.frame import Frame
@@ -97,11 +98,12 @@ def must_be_empty(stack: Stack) -> None:
     """Nothing is left of any connection."""
     assert not list(stack.connections())
     assert not stack.environment.subflows
+    assert not len(stack.environment.requests)
     assert stack.counters["TcpCurrEstab"] == stack.counters["MPTcpExtMPCurrEstab"] == 0
     assert not stack.path_manager._paths
     assert not stack._tokens
     for listener in stack.listeners():
-        assert not listener._half_open
+        assert not listener.half_open
 
 
 def must_come_to_rest(network: Network, attacker: Attacker) -> None:
@@ -217,6 +219,17 @@ class Attacker:
         """A further subflow, by somebody who has seen the token."""
         join = MpJoinSyn(False, port & 0xFF, connection.local_key.token, self.rng.randrange(1 << 32))
         return self.syn(port, (join,))
+
+    def third_of_join(self, connection: Connection, request: Request) -> TcpSegment:
+        """The genuine third packet for a join that waits for it, by somebody who knows the keys."""
+        (asked,), (answered,) = request.offered.mptcp, request.agreed.mptcp
+        assert isinstance(asked, MpJoinSyn)
+        assert isinstance(answered, MpJoinSynAck)
+        keys = connection.require_remote_key().value, connection.local_key.value
+        digest = crypto.join_hmac(*keys, asked.nonce, answered.nonce)
+        numbers = request.rcv_nxt & MASK_32, request.snd_nxt & MASK_32
+        options = TcpOptions(mptcp=(MpJoinAck(digest[:20]),))
+        return TcpSegment(request.four_tuple[3], request.four_tuple[1], *numbers, ACK, 1000, options)
 
     def random_segment(self, subflow: MptcpSubflow) -> TcpSegment:
         """In the window or at its edges, mostly."""

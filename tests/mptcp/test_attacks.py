@@ -142,14 +142,17 @@ def test_announcement_in_the_segment_that_ends_mptcp() -> None:
     must_come_to_rest(scene.network, scene.attacker)
 
 
-def test_fallback_drops_joins_in_their_handshake() -> None:
-    """Else a join that completes later would carry a part of a plain TCP stream."""
+def test_join_whose_connection_fell_back_meanwhile_is_refused() -> None:
+    """Else it would carry a part of a plain TCP stream."""
     scene = Scene()
-    join = scene.attacker.join_syn(scene.far, 999)
-    scene.attacker.inject(scene.network.server, parse_address("10.0.1.77"), scene.far.local[0], join)
-    assert [subflow.state for subflow in scene.far.subflows] == [State.ESTABLISHED, State.SYN_RECEIVED]
+    server, source = scene.network.server, parse_address("10.0.1.77")
+    scene.attacker.inject(server, source, scene.far.local[0], scene.attacker.join_syn(scene.far, 999))
+    (request,) = server.environment.requests.all()
     scene.inject(scene.far, scene.mapping(0, 0), payload=b"data")
     assert not scene.far.is_mptcp
+    third = scene.attacker.third_of_join(scene.far, request)
+    scene.attacker.inject(server, source, scene.far.local[0], third)
+    assert server.counters["MPTcpExtMPJoinRejected"] == 1
     assert len(scene.far.subflows) == 1
     must_come_to_rest(scene.network, scene.attacker)
 

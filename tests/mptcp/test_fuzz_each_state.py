@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -14,12 +15,13 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.stack import Stack
+from mptcp_stack.tcp.fast_open import Mode
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.addresses import parse_address
 from mptcp_stack.wire.frame import Frame
 from tests.mptcp.attacker import SECOND_US, Attacker, must_be_bounded, must_come_to_rest
 from tests.mptcp.middlebox import tcp_packet_in, with_segment
-from tests.mptcp.network import Network
+from tests.mptcp.network import PORT, Network
 
 ROUNDS = 200
 STAGES_OF_A_SEED = 10
@@ -34,6 +36,8 @@ IMPATIENT = StackSettings(
     receive_buffer_bytes=100_000,
     send_buffer_bytes=100_000,
 )
+BELIEVING = replace(IMPATIENT, tcp_fastopen=Mode.CLIENT | Mode.SERVER | 0x604)
+"""Without cookies: what is half open is a whole connection only when the SYN was believed."""
 UNTOLD = ("Ip", "TcpInSegs", "TcpOutSegs")
 """Counted for every segment, whatever becomes of it; these names, and all that begin so."""
 
@@ -42,13 +46,16 @@ class Stage:
     """Two hosts on the way through a whole connection, stopped when one end is in the state."""
 
     def __init__(self, state: State, protocol: str, seed: int) -> None:
-        self.network = network = Network(2, seed=seed, wire=WireSettings(delay_us=5_000), settings=IMPATIENT)
+        settings = BELIEVING if state is State.SYN_RECEIVED else IMPATIENT
+        self.network = network = Network(2, seed=seed, wire=WireSettings(delay_us=5_000), settings=settings)
         self.attacker = Attacker(network, f"{seed} {state.name} {protocol}")
         self.genuine: list[tuple[Stack, bytes]] = []
         network.simulator.add_tap(self._keep)
         network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=frozenset({"subflow"}))
         self.listener = network.listen(protocol)
-        self.near = network.connect(random.Random(seed).choice(["10.0.1.1", "fd00:1::1"]), protocol)
+        address = parse_address(random.Random(seed).choice(["10.0.1.1", "fd00:1::1"]))
+        early = b"early" if state is State.SYN_RECEIVED else None
+        self.near = network.client.connect(address, PORT, protocol=protocol, early=early)
         self.far: Connection | None = None
         self.state = state
         self.seen: dict[MptcpSubflow, None] = {}

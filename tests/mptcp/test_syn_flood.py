@@ -49,8 +49,10 @@ def test_flood_of_first_syns(mptcp: tuple[MptcpOption, ...]) -> None:
     attacker = Attacker(network, 1)
     flood(network, attacker, SYNS, *mptcp)
     server, counters = network.server, network.server.counters
-    assert len(list(server.connections())) == len(server.environment.subflows) == HALF_OPEN
-    assert len(server._tokens) == (HALF_OPEN if mptcp else 0)
+    assert len(server.environment.requests) == HALF_OPEN
+    assert not list(server.connections())
+    assert not server.environment.subflows
+    assert server.holdings()["tokens"] == (HALF_OPEN if mptcp else 0)
     assert counters["TcpExtSyncookiesSent"] == counters["TcpExtTCPReqQFullDoCookies"] == SYNS - HALF_OPEN
     assert counters["TcpExtListenDrops"] == 0
     near = network.connect()
@@ -71,7 +73,7 @@ def test_flood_of_joins_that_know_the_token() -> None:
     for number in range(SYNS):
         attacker.inject(network.server, spoofed(number), SERVER, attacker.join_syn(far, 1024 + number // 250))
     assert len(far.subflows) < 64
-    assert network.server._stateless_answers.remembered_joins <= MAXIMUM_JOINS
+    assert network.server._passive_opens._cookies.remembered_joins <= MAXIMUM_JOINS
     # The genuine subflow comes through, and the flood of before does not keep the connection from data.
     network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=SUBFLOW)
     network.simulator.run_until(lambda: len(near.subflows) == 2 and near.subflows[1].is_usable)
@@ -87,7 +89,7 @@ def test_joins_without_a_token_leave_nothing() -> None:
     near, _ = Network().establish()
     for number in range(100):
         attacker.inject(network.server, spoofed(number), SERVER, attacker.join_syn(near, 1024 + number))
-    assert network.server._stateless_answers.remembered_joins == 0
+    assert network.server._passive_opens._cookies.remembered_joins == 0
     assert network.server.counters["MPTcpExtMPJoinNoTokenFound"] == 100
 
 
@@ -121,7 +123,7 @@ def test_always_cookies_for_joins() -> None:
     near, far = network.establish()
     join_all(network, near, far)
     assert network.server.counters["TcpExtSyncookiesRecv"] == 2
-    assert network.server._stateless_answers.remembered_joins == 0
+    assert network.server._passive_opens._cookies.remembered_joins == 0
     both_ways(network, near, far, 100_000)
 
 
@@ -154,7 +156,7 @@ def test_another_key_than_ours_is_plain_tcp() -> None:
     network = Network(server_settings=ALWAYS)
     network.listen()
     attacker = Attacker(network, 1)
-    answers = network.server._stateless_answers
+    answers = network.server._passive_opens._cookies
     first = syn(0, CAPABLE)
     attacker.inject(network.server, spoofed(0), SERVER, first)
     four_tuple = SERVER, PORT, spoofed(0), first.source_port
@@ -174,12 +176,12 @@ def test_join_that_was_forgotten_becomes_no_connection_of_its_own() -> None:
     near, far = network.establish()
     join_all(network, near, far, 1)
     attacker = Attacker(network, 1)
-    answers, listener = network.server._stateless_answers, next(network.server.listeners())
+    answers, listener = network.server._passive_opens._cookies, next(network.server.listeners())
     first = syn(0, MpJoinSyn(False, 1, far.local_key.token, 1))
     attacker.inject(network.server, spoofed(0), SERVER, first)
     four_tuple = SERVER, PORT, spoofed(0), first.source_port
     cookie = answers._cookie(listener, four_tuple, first, network.simulator.now_us)
-    assert answers.take_join(four_tuple, cookie) is not None
+    assert answers._take_join(four_tuple, cookie) is not None
     resets = network.server.counters["TcpOutRsts"]
     attacker.inject(network.server, spoofed(0), SERVER, third_packet(0, cookie, MpJoinAck(bytes(20))))
     assert network.server.counters["TcpOutRsts"] == resets + 1

@@ -152,7 +152,14 @@ class Exchange:
         return self._known
 
     def must_be_in(self, state: State) -> None:
-        """Also when only a record of the subflow is left."""
+        """Also when there is only a request yet, or only a record of the subflow is left."""
+        four_tuple = OURS, OUR_PORT, PEERS, PEER_PORT
+        if self.stack.environment.requests.get(four_tuple) is not None:
+            assert state is State.SYN_RECEIVED
+            return
+        if self._known is None and not list(self.stack.connections()):
+            assert state is State.CLOSED
+            return
         record = self.stack.environment.time_waits.get(self.subflow.four_tuple)
         assert (self.subflow.state if record is None else record.state) is state
 

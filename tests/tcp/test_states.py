@@ -170,7 +170,7 @@ def test_repeated_syn_gets_the_same_answer() -> None:
     exchange = in_state(State.SYN_RECEIVED)
     exchange.send("S", 0, options=exchange.peer_options)
     exchange.expect("SA", 0, 1)
-    assert len(exchange.stack.environment.subflows) == 1
+    assert len(exchange.stack.environment.requests) == 1
 
 
 def test_simultaneous_open() -> None:
@@ -222,7 +222,7 @@ def test_syn_ack_is_repeated_by_the_schedule() -> None:
     exchange = in_state(State.SYN_RECEIVED)
     times = [time_us for time_us, segment in exchange.advance(70_000_000) if shown(segment) == "AS"]
     assert times == [1_000_000 * second for second in (1, 3, 7, 15, 31)]
-    assert not exchange.stack.environment.subflows
+    assert not len(exchange.stack.environment.requests)
 
 
 # --- closing ---
@@ -370,7 +370,10 @@ def test_segment_without_length_is_not_answered_in_time_wait() -> None:
 
 
 def test_closing_during_the_handshake_sends_the_fin_after_it() -> None:
-    exchange = in_state(State.SYN_RECEIVED)
+    """RFC 9293 §3.10.4. Only a simultaneous open has an application by then."""
+    exchange = in_state(State.SYN_SENT)
+    exchange.send("S", 0)
+    exchange.expect("SA", 0, 1)
     exchange.subflow.close()
     exchange.flush()
     exchange.expect_nothing()
