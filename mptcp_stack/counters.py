@@ -62,8 +62,10 @@ IP_NAMES: tuple[str, ...] = tuple(
     IpInReceives IpInHdrErrors IpInAddrErrors IpInUnknownProtos IpInDiscards IpInDelivers IpOutRequests
     IpOutDiscards IpOutNoRoutes Ip6InReceives Ip6InHdrErrors Ip6InAddrErrors Ip6InUnknownProtos Ip6InDiscards
     Ip6InDelivers Ip6OutRequests Ip6OutDiscards Ip6OutNoRoutes IcmpInMsgs IcmpInErrors IcmpInCsumErrors
-    IcmpOutMsgs IcmpInEchos IcmpOutEchoReps IcmpInDestUnreachs Icmp6InMsgs Icmp6InErrors Icmp6OutMsgs
-    Icmp6InEchos Icmp6OutEchoReplies Icmp6InDestUnreachs Icmp6InNeighborSolicits Icmp6InNeighborAdvertisements
+    IcmpOutMsgs IcmpOutEchos IcmpInEchoReps IcmpInEchos IcmpOutEchoReps IcmpInDestUnreachs Icmp6InMsgs
+    Icmp6InErrors Icmp6OutMsgs
+    Icmp6OutEchos Icmp6InEchoReplies Icmp6InEchos Icmp6OutEchoReplies Icmp6InDestUnreachs
+    Icmp6InNeighborSolicits Icmp6InNeighborAdvertisements
     Icmp6OutNeighborSolicits Icmp6OutNeighborAdvertisements
     IpReasmTimeout IpReasmReqds IpReasmOKs IpReasmFails Ip6ReasmTimeout Ip6ReasmReqds Ip6ReasmOKs
     Ip6ReasmFails IpExtReasmOverlaps IcmpOutErrors IcmpOutRateLimitGlobal IcmpOutRateLimitHost

@@ -6,6 +6,8 @@ ignored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.datagrams import DroppedPacketError, IcmpError, IcmpErrorKind
@@ -60,12 +62,16 @@ class IcmpInput:
         self._configuration = configuration
         self._output = output
         self._counters = counters
+        self.take_echo_reply: Callable[[bytes, icmp.IcmpEcho, int], bool] = lambda _source, _reply, _now: (
+            False
+        )
+        """Given who answers, the reply, and the time; False for one that nobody waits for."""
         self._echo_buckets: dict[int, TokenBucket] = {}
 
     def receive(self, packet: IpPacket, interface: Interface, now_us: int) -> IcmpError | None:
         """Handle a message whose checksum is good.
 
-        Returns an error to hand upward, None for an echo request. Raises DroppedPacketError for the rest.
+        Returns an error to hand upward, None for an echo. Raises DroppedPacketError for the rest.
         """
         is_ipv6 = len(packet.source) == 16
         try:
@@ -81,9 +87,12 @@ class IcmpInput:
     def _receive_echo(
         self, packet: IpPacket, message: icmp.IcmpEcho, interface: Interface, now_us: int
     ) -> None:
-        if message.is_reply:
-            raise DroppedPacketError("StackDropIgnoredIcmp")
         is_ipv6 = len(packet.source) == 16
+        if message.is_reply:
+            if is_multicast(packet.destination) or not self.take_echo_reply(packet.source, message, now_us):
+                raise DroppedPacketError("StackDropIgnoredIcmp")
+            self._counters.increment("Icmp6InEchoReplies" if is_ipv6 else "IcmpInEchoReps")
+            return
         self._counters.increment("Icmp6InEchos" if is_ipv6 else "IcmpInEchos")
         bucket = self._echo_buckets.get(interface.index)
         if bucket is None:

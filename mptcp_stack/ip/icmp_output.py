@@ -1,4 +1,4 @@
-"""ICMP that this host sends: answers to echo requests, and errors about packets that it could not take.
+"""ICMP that this host sends: echo requests, answers to those of others, errors about what it could not take.
 
 RFC 1122 §3.2.2, RFC 4443 §2.4 and §4.2.
 """
@@ -32,6 +32,7 @@ _COUNTED_AS = {
     icmp.IcmpTimeExceeded: ("IcmpOutTimeExcds", "Icmp6OutTimeExcds"),
     icmp.IcmpParameterProblem: ("IcmpOutParmProbs", "Icmp6OutParmProblems"),
 }
+_ECHO_REQUESTS_COUNTED_AS = ("IcmpOutEchos", "Icmp6OutEchos")
 _V4_ERROR_TYPES = frozenset({3, 4, 5, 11, 12})
 _V6_REDIRECT = 137
 
@@ -67,6 +68,12 @@ class IcmpOutput:
         reply = icmp.IcmpEcho(True, request.identifier, request.sequence, request.data)
         return self._send(reply, source, destination, now_us)
 
+    def send_echo_request(
+        self, request: icmp.IcmpEcho, source: bytes, destination: bytes, now_us: int
+    ) -> bool:
+        """False where there is no way to ``destination``."""
+        return self._send(request, source, destination, now_us)
+
     def _send(
         self, message: ErrorMessage | icmp.IcmpEcho, source: bytes, destination: bytes, now_us: int
     ) -> bool:
@@ -76,7 +83,9 @@ class IcmpOutput:
         else:
             protocol, encoded = PROTOCOL_ICMP, icmp.emit_icmpv4(message)
         self._counters.increment("Icmp6OutMsgs" if is_ipv6 else "IcmpOutMsgs")
-        self._counters.increment(_COUNTED_AS[type(message)][is_ipv6])
+        is_request = isinstance(message, icmp.IcmpEcho) and not message.is_reply
+        names = _ECHO_REQUESTS_COUNTED_AS if is_request else _COUNTED_AS[type(message)]
+        self._counters.increment(names[is_ipv6])
         return self._output.send(
             source,
             destination,

@@ -14,6 +14,7 @@ from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.address_resolution import AddressResolution
 from mptcp_stack.ip.datagrams import Datagram, DroppedPacketError, IcmpError, IcmpErrorKind
+from mptcp_stack.ip.echo import EchoRequests
 from mptcp_stack.ip.host_configuration import HostConfiguration
 from mptcp_stack.ip.icmp_input import IcmpInput
 from mptcp_stack.ip.icmp_output import IcmpOutput
@@ -70,6 +71,8 @@ class IpLayer:
         """Asked of TCP's packets to addresses that are not ours: whether they are taken all the same."""
         self._icmp_output = IcmpOutput(self._configuration, self._output, counters)
         self._icmp_input = IcmpInput(self._configuration, self._icmp_output, counters)
+        self.echo_requests = EchoRequests(self._configuration, self._icmp_output)
+        self._icmp_input.take_echo_reply = self.echo_requests.take_reply
         self._reassembly = {
             4: FragmentReassembly(counters, is_ipv6=False),
             16: FragmentReassembly(counters, is_ipv6=True),

@@ -141,6 +141,16 @@ class HostClient:
         name = next(name for name, kind in COMMANDS.items() if kind is type(command))
         self.request(name, to_json(command))
 
+    def reach(self, address: str, timeout_s: float = 5.0) -> int | None:
+        """The microseconds until an ICMP echo request is answered; None when it is not in time.
+
+        Raises HostError without a way there.
+        """
+        parameters = {"address": address, "timeout_us": round(timeout_s * 1_000_000)}
+        answer = self.request("reach", parameters, timeout_s=timeout_s + _WAIT_MARGIN_S)
+        round_trip_us: int | None = answer["round_trip_us"]
+        return round_trip_us
+
     def ping(self) -> None:
         """Raises HostError when the agent does not answer."""
         self.request("ping")

@@ -33,6 +33,9 @@ class HostStack(Protocol):
     def sockets_in_use(self) -> int:
         """MPTCP sockets that listen or have a token: the column "sockets" of /proc/net/protocols."""
 
+    async def reach(self, address: str, timeout_us: int) -> int | None:
+        """The microseconds until an echo request is answered; None when it is not in time."""
+
     def limits(self) -> tuple[int, int]:
         """(subflows, add_addr_accepted)."""
 

@@ -16,6 +16,7 @@ from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_endpoints import KernelPathManager, PathManagerLimits
 from testbed.host.kernel_listing import matching_listeners, sockets_in_use
 from testbed.host.kernel_paths import KernelPaths
+from testbed.host.kernel_reaching import reach
 from testbed.host.kernel_streams import KernelNetwork
 from testbed.host.messages import MessageError, from_json
 from testbed.host.path_netlink import PathManagerError
@@ -71,6 +72,9 @@ class KernelHost:
 
     def sockets_in_use(self) -> int:
         return sockets_in_use()
+
+    async def reach(self, address: str, timeout_us: int) -> int | None:
+        return await reach(address, timeout_us)
 
     def limits(self) -> tuple[int, int]:
         limits = _refusing(self._manager().limits)

@@ -17,7 +17,7 @@ from testbed.host.rpc_server import RequestError
 from testbed.host.socket_options import OptionRequests
 from testbed.host.steps import StepRequests
 from testbed.host.streams import Stream
-from testbed.host.workloads import RunningWorkload, WorkloadError
+from testbed.host.workloads import MAXIMUM_TIMEOUT_US, RunningWorkload, WorkloadError
 
 MAXIMUM_WORKLOADS = 1024
 """Kept with their results; the oldest that has ended makes room for a new one."""
@@ -68,6 +68,12 @@ class _SetInterface:
     up: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    address: str
+    timeout_us: int
+
+
 class RequestHandler:
     """Carries out the requests of all clients of one agent."""
 
@@ -97,6 +103,7 @@ class RequestHandler:
             "set_endpoint_flags": self._set_endpoint_flags,
             "set_interface": self._set_interface,
             "change_network": self._change_network,
+            "reach": self._reach,
             **PathRequests(stack.paths).methods(),
             **OptionRequests(self._stream).methods(),
             **ListingRequests(stack).methods(),
@@ -239,6 +246,12 @@ class RequestHandler:
         wanted = from_json(_SetInterface, parameters)
         self._stack.set_interface(wanted.name, wanted.up)
         return {}
+
+    async def _reach(self, parameters: Parameters) -> object:
+        wanted = from_json(_Reach, parameters)
+        if not 0 < wanted.timeout_us <= MAXIMUM_TIMEOUT_US:
+            raise RequestError(f"timeout_us: expected 1 to {MAXIMUM_TIMEOUT_US}, got {wanted.timeout_us}")
+        return {"round_trip_us": await self._stack.reach(wanted.address, wanted.timeout_us)}
 
     async def _change_network(self, parameters: Parameters) -> object:
         self._stack.change_network(from_json(NetworkChange, parameters))

@@ -28,6 +28,7 @@ from testbed.host.protocol import AgentConfiguration, EndpointRequest, ListenerM
 from testbed.host.streams import SubflowTraffic
 from testbed.host.userspace_listing import matching_listeners
 from testbed.host.userspace_paths import UserspacePaths
+from testbed.host.userspace_reaching import reach
 from testbed.host.userspace_set_up import InterfaceFields, add_interface, change_network, make_stack
 
 _READ_BYTES = 1 << 20
@@ -260,6 +261,9 @@ class UserspaceHost:
 
     def sockets_in_use(self) -> int:
         return self.stack.mptcp_sockets_in_use()
+
+    async def reach(self, address: str, timeout_us: int) -> int | None:
+        return await reach(self.stack, self._driver.wake, address, timeout_us)
 
     def limits(self) -> tuple[int, int]:
         limits = self.stack.path_manager.limits

@@ -186,3 +186,18 @@ def test_a_tcp_host_has_never_heard_of_mptcp(kernel_mptcp: None, tmp_path: Path)
             pair.server.set_limits(1, 1)
         sysctl = run("ip", "netns", "exec", pair.server_namespace, "sysctl", "-n", "net.mptcp.enabled")
         assert sysctl.strip() == "0"
+
+
+@pytest.mark.parametrize("address", SERVER_ADDRESSES)
+def test_an_address_is_reached(pair: Pair, address: str) -> None:
+    round_trip_us = pair.client.reach(address)
+    assert round_trip_us is not None
+    assert 0 < round_trip_us < 5_000_000
+
+
+def test_silence_is_told_and_so_is_a_missing_way(pair: Pair) -> None:
+    assert pair.client.reach("10.8.0.77", 0.01) is None
+    with pytest.raises(HostError, match=r"198\.51\.100\.1: .*unreachable"):
+        pair.client.reach("198.51.100.1")
+    with pytest.raises(HostError, match="timeout_us: expected 1 to"):
+        pair.client.reach("10.8.0.2", 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import ENETUNREACH
+
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import (
@@ -18,6 +20,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet, Raw
 
+from mptcp_stack.ip.echo import MAXIMUM_AWAITED
 from mptcp_stack.ip.icmp_input import ECHO_BURST, ECHO_REPLIES_PER_SECOND
 from mptcp_stack.ip.interface import LinkType
 from mptcp_stack.ip.layer import IcmpError, IcmpErrorKind
@@ -254,3 +257,90 @@ def test_error_that_means_nothing_is_a_counted_drop(packet: Packet, reason: str)
     host = SingleHost()
     assert host.receive(ethernet(packet)) is None
     assert host.drops() == {reason: 1}
+
+
+class Asking:
+    """A host that has asked its peer, and when the replies came."""
+
+    def __init__(self, address: str = PEER_V4, *, requests: int = 1) -> None:
+        self.host = SingleHost(link_type=LinkType.RAW_IP)
+        self.replies: list[int] = []
+        for sequence in range(1, requests + 1):
+            self.host.layer.echo_requests.send(
+                parse_address(address),
+                identifier=9,
+                sequence=sequence,
+                data=b"abc",
+                on_reply=self.replies.append,
+                now_us=0,
+            )
+
+    def reply(self, packet: Packet, at_us: int) -> None:
+        self.host.receive(packet, at_us)
+
+
+def reply_v4(source: str = PEER_V4, sequence: int = 1, data: bytes = b"abc", identifier: int = 9) -> Packet:
+    message = ICMP(type="echo-reply", id=identifier, seq=sequence)
+    return IP(src=source, dst=OUR_V4) / message / Raw(data)
+
+
+def test_a_reply_is_noticed_once() -> None:
+    asking = Asking()
+    (request,) = asking.host.sent()
+    assert (request.src, request.dst, request[ICMP].type) == (OUR_V4, PEER_V4, 8)
+    assert (request[ICMP].id, request[ICMP].seq, bytes(request[ICMP].payload)) == (9, 1, b"abc")
+    assert_checksums_good(request)
+    asking.reply(reply_v4(), 700)
+    assert (asking.replies, asking.host.drops()) == ([700], {})
+    asking.reply(reply_v4(), 800)
+    assert asking.replies == [700]
+    assert asking.host.drops() == {"IgnoredIcmp": 1}
+    assert asking.host.counted("IcmpOutMsgs", "IcmpOutEchos", "IcmpOutEchoReps", "IcmpInEchoReps") == [
+        1,
+        1,
+        0,
+        1,
+    ]
+
+
+def test_a_reply_over_ipv6_is_noticed() -> None:
+    asking = Asking(PEER_V6)
+    (request,) = asking.host.sent()
+    assert (request[ICMPv6EchoRequest].id, request[ICMPv6EchoRequest].data) == (9, b"abc")
+    assert_checksums_good(request)
+    asking.reply(IPv6(src=PEER_V6, dst=OUR_V6) / ICMPv6EchoReply(id=9, seq=1, data=b"abc"), 700)
+    assert asking.replies == [700]
+    assert asking.host.counted("Icmp6OutEchos", "Icmp6InEchoReplies") == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        reply_v4(source=FAR_V4),
+        reply_v4(sequence=2),
+        reply_v4(identifier=8),
+        reply_v4(data=b"abd"),
+        reply_v4(data=b""),
+    ],
+)
+def test_other_replies_are_ignored(packet: Packet) -> None:
+    asking = Asking()
+    asking.reply(packet, 700)
+    assert (asking.replies, asking.host.drops()) == ([], {"IgnoredIcmp": 1})
+    asking.reply(reply_v4(), 800)
+    assert asking.replies == [800]
+
+
+def test_of_too_many_requests_the_oldest_is_forgotten() -> None:
+    asking = Asking(requests=MAXIMUM_AWAITED + 1)
+    for sequence in (1, 2, MAXIMUM_AWAITED + 1):
+        asking.reply(reply_v4(sequence=sequence), sequence)
+    assert asking.replies == [2, MAXIMUM_AWAITED + 1]
+
+
+def test_an_own_address_answers_at_once_and_one_without_a_way_never() -> None:
+    asking = Asking(OUR_V4)
+    assert (asking.replies, asking.host.sent()) == ([0], [])
+    with pytest.raises(OSError, match="no route") as refused:
+        Asking(FAR_V4)
+    assert refused.value.errno == ENETUNREACH

@@ -199,6 +199,9 @@ class FakeAgent:
     def sockets_in_use(self) -> int:
         return 0
 
+    def reach(self, address: str, timeout_s: float = 5.0) -> int | None:
+        return 1
+
     def sockets(self) -> str:
         return "ESTAB 1\nTIME-WAIT 2"
 
