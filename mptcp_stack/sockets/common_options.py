@@ -27,6 +27,7 @@ SEND_BUFFER: Name = (SOL_SOCKET, int(socket.SO_SNDBUF))
 RECEIVE_BUFFER: Name = (SOL_SOCKET, int(socket.SO_RCVBUF))
 WINDOW_CLAMP: Name = (IPPROTO_TCP, int(socket.TCP_WINDOW_CLAMP))
 _LEAST_WINDOW_CLAMP = 1152
+SO_MARK = int(socket.SO_MARK)
 TCP_INQ = 36
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
@@ -108,6 +109,7 @@ _FIELDS: dict[Name, _IntegerField] = {
     (IPPROTO_TCP, int(socket.TCP_FASTOPEN)): _IntegerField("fast_open_queue"),
     (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): _IntegerField("fast_open_connect", maximum=1),
     (IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE): _IntegerField("fast_open_no_cookie", maximum=1),
+    (SOL_SOCKET, SO_MARK): _IntegerField("mark", minimum=-(1 << 31)),
     (IPPROTO_TCP, TCP_INQ): _IntegerField("reports_unread", maximum=1),
     (int(socket.IPPROTO_IP), IP_TRANSPARENT): _IntegerField("transparent", is_flag=True),
     (int(socket.IPPROTO_IPV6), IPV6_TRANSPARENT): _IntegerField("transparent", is_flag=True),

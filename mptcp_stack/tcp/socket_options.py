@@ -42,6 +42,8 @@ class SocketOptions:
     """Data goes with the SYN, or is taken from one, without any cookie (TCP_FASTOPEN_NO_COOKIE)."""
     fast_open_keys: tuple[bytes, ...] = ()
     """A listener's own, as ``tcp_fastopen_keys`` of the host (TCP_FASTOPEN_KEY)."""
+    mark: int = 0
+    """Of the application, for who looks at its subflows (SO_MARK); nothing on the wire shows it."""
     reports_unread: bool = False
     """Data that is read comes with how much is left (TCP_INQ)."""
     transparent: bool = False

@@ -8,12 +8,14 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 from testbed.host.data import Buffer
 from testbed.host.kernel_disconnecting import disconnect
 from testbed.host.kernel_moving import KernelMover
 from testbed.host.kernel_traffic import mptcp_subflows, plain_subflow
+from testbed.host.protocol import SocketOption
 from testbed.host.socket_options import get_kernel_option
 from testbed.host.streams import SubflowTraffic
 
@@ -251,6 +253,7 @@ class KernelNetwork:
         backlog: int,
         fast_open: bool = False,
         transparent: bool = False,
+        options: Sequence[SocketOption] = (),
     ) -> KernelListener:
         family, name = _resolve(address, port)
         listening = self._socket(family, protocol)
@@ -260,6 +263,7 @@ class KernelNetwork:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             if fast_open:
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
+            _set_options(listening, options)
             if transparent:
                 listening.setsockopt(*_TRANSPARENT[family], 1)
             listening.bind(name)
@@ -270,11 +274,19 @@ class KernelNetwork:
             raise
 
     async def connect(
-        self, address: str, port: int, *, protocol: str, local: str | None, early: bytes | None = None
+        self,
+        address: str,
+        port: int,
+        *,
+        protocol: str,
+        local: str | None,
+        early: bytes | None = None,
+        options: Sequence[SocketOption] = (),
     ) -> KernelStream:
         family, name = _resolve(address, port)
         connection = self._socket(family, protocol)
         try:
+            _set_options(connection, options)
             if local is not None:
                 _, local_name = _resolve(local, 0)
                 connection.bind(local_name)
@@ -293,6 +305,11 @@ class KernelNetwork:
         created = socket.socket(family, socket.SOCK_STREAM, number)
         created.setblocking(False)
         return created
+
+
+def _set_options(created: socket.socket, options: Sequence[SocketOption]) -> None:
+    for each in options:
+        created.setsockopt(each.level, each.option, each.value)
 
 
 def _resolve(address: str, port: int) -> tuple[socket.AddressFamily, Any]:

@@ -42,6 +42,15 @@ class CloseKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SocketOption:
+    """An ``int`` for ``setsockopt``."""
+
+    level: int
+    option: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """One job for one host.
 
@@ -88,6 +97,8 @@ class Workload:
     """The first data goes with the SYN, once the peer's cookie is known (RFC 7413)."""
     transparent: bool = False
     """Listener: addresses that are not the host's count as its own (IP_TRANSPARENT)."""
+    options: tuple[SocketOption, ...] = ()
+    """Set on sockets before they connect or listen."""
     rounds: int = 1
     """Connector: how often each socket does all this. In between, when all has ended, it is disconnected
     (``connect`` with AF_UNSPEC) and connects again; each round has a result and data of its own."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from testbed.host.data import Buffer
+from testbed.host.protocol import SocketOption
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,18 @@ class StreamNetwork(Protocol):
         backlog: int,
         fast_open: bool,
         transparent: bool,
+        options: Sequence[SocketOption],
     ) -> StreamListener:
         """Raises OSError. "::" takes IPv4 as well."""
 
     async def connect(
-        self, address: str, port: int, *, protocol: str, local: str | None, early: bytes | None
+        self,
+        address: str,
+        port: int,
+        *,
+        protocol: str,
+        local: str | None,
+        early: bytes | None,
+        options: Sequence[SocketOption],
     ) -> Stream:
         """Raises OSError. ``early`` is written first; if it may go with the SYN, it does (RFC 7413)."""

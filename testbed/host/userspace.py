@@ -15,16 +15,23 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop, keep_freed_memory
 from mptcp_stack.sockets import options, queues
+from mptcp_stack.sockets.common_options import INTEGER, set_common
 from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket
 from mptcp_stack.sockets.reconnecting import reconnect
 from mptcp_stack.stack import Stack
-from mptcp_stack.tcp.socket_options import SocketOptions
+from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.wire.addresses import format_address, parse_address, unmap
 from testbed.host.data import Buffer
 from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_host import read_endpoint
 from testbed.host.messages import MessageError
-from testbed.host.protocol import AgentConfiguration, EndpointRequest, ListenerMatch, NetworkChange
+from testbed.host.protocol import (
+    AgentConfiguration,
+    EndpointRequest,
+    ListenerMatch,
+    NetworkChange,
+    SocketOption,
+)
 from testbed.host.streams import SubflowTraffic
 from testbed.host.userspace_listing import matching_listeners
 from testbed.host.userspace_paths import UserspacePaths
@@ -176,19 +183,34 @@ class UserspaceNetwork:
         backlog: int,
         fast_open: bool = False,
         transparent: bool = False,
+        options: Sequence[SocketOption] = (),
     ) -> UserspaceListener:
-        options = SocketOptions(fast_open_queue=_FAST_OPEN_QUEUE if fast_open else 0, transparent=transparent)
+        chosen = SocketOptions(fast_open_queue=_FAST_OPEN_QUEUE if fast_open else 0, transparent=transparent)
         listener = self._stack.listen(
-            _parse(address), port, protocol=protocol, backlog=backlog, options=options
+            _parse(address), port, protocol=protocol, backlog=backlog, options=self._with(options, chosen)
         )
         wake = self._driver.wake
         return UserspaceListener(ListeningSocket(listener, wake), self._stack, wake)
 
     async def connect(
-        self, address: str, port: int, *, protocol: str, local: str | None, early: bytes | None = None
+        self,
+        address: str,
+        port: int,
+        *,
+        protocol: str,
+        local: str | None,
+        early: bytes | None = None,
+        options: Sequence[SocketOption] = (),
     ) -> UserspaceStream:
         source = _parse(local) if local is not None else None
-        connection = self._stack.connect(_parse(address), port, protocol=protocol, local=source, early=early)
+        connection = self._stack.connect(
+            _parse(address),
+            port,
+            protocol=protocol,
+            local=source,
+            early=early,
+            options=self._with(options, DEFAULT_SOCKET_OPTIONS),
+        )
         socket = StreamSocket(connection, self._driver.wake)
         taken = bytes_taken(connection)
         self._driver.wake()
@@ -200,6 +222,13 @@ class UserspaceNetwork:
             socket.abort()
             raise
         return UserspaceStream(socket, self._stack, self._driver.wake, source)
+
+    def _with(self, options: Sequence[SocketOption], chosen: SocketOptions) -> SocketOptions:
+        """Raises OSError for an option that does not exist."""
+        for each in options:
+            value = INTEGER.pack(each.value)
+            chosen = set_common(chosen, self._stack.settings, each.level, each.option, value)
+        return chosen
 
 
 class UserspaceHost:

@@ -115,6 +115,7 @@ class RunningWorkload:
                 backlog=min(self._workload.connections + 16, 4096),
                 fast_open=self._workload.fast_open,
                 transparent=self._workload.transparent,
+                options=self._workload.options,
             )
         self._opening = asyncio.create_task(self._open_connections())
         self._task = asyncio.create_task(self._run(self._opening))
@@ -201,6 +202,7 @@ class RunningWorkload:
             protocol=workload.protocol,
             local=workload.local_address,
             early=early_data(workload, index) if workload.fast_open else None,
+            options=workload.options,
         )
 
     def _add_connection(self, index: int, opening: Callable[[], Awaitable[Stream]]) -> None:

@@ -158,6 +158,13 @@ class NetworkControl(Protocol):
         """
         ...
 
+    def filtered(self, node: str) -> list[int]:
+        """How many packets each rule of its filter has counted, of those that say "counter".
+
+        Raises CapabilityError.
+        """
+        ...
+
     def intercept(self, host: str, port: int) -> None:
         """What a host forwards to this port, wherever to, goes to its transparent listener (TPROXY).
 

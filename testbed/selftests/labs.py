@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from testbed.topology.model import Impairment, LinkEnd, StackKind, Topology
 
 LOG_LINES = 200
 """Of each agent's log, at the end."""
+_COUNTED = re.compile(r"counter packets (\d+)")
 _INTERCEPTED = 100
 """The mark of packets that a transparent listener takes, and the routing table that keeps them here."""
 _RECEIVED_BYTES_COLUMN = 0
@@ -169,6 +171,13 @@ class NamespaceNetwork:
             raise CapabilityError(f"no packet filter: {error}") from None
         if finished.returncode:
             raise CapabilityError(f"no such packet filter here: {finished.stderr.strip()}")
+
+    def filtered(self, node: str) -> list[int]:
+        """See :meth:`testbed.selftests.host_view.NetworkControl.filtered`. Raises CapabilityError."""
+        listed = self._lab.run_in(node, ["nft", "list", "ruleset"], timeout=10.0)
+        if listed.returncode:
+            raise CapabilityError(f"no packet filter here: {listed.stderr.strip()}")
+        return [int(count) for count in _COUNTED.findall(listed.stdout)]
 
     def intercept(self, host: str, port: int) -> None:
         """See :meth:`testbed.selftests.host_view.NetworkControl.intercept`. Raises CapabilityError."""

@@ -88,6 +88,10 @@ class CaseNetwork:
         self._network.filter(router, rules, hook)
         self.tell(f"{router}: {'; '.join(rules) or 'lets everything pass'}")
 
+    def filtered(self, node: str) -> list[int]:
+        """How many packets each rule has counted that says "counter". Raises CapabilityError."""
+        return self._network.filtered(node)
+
     def intercept(self, host: str, port: int) -> None:
         """What comes to a host for this port, whoever it is for, goes to its transparent listener.
 

@@ -16,7 +16,7 @@ import pytest
 
 from mptcp_stack.sockets.common_options import TCP_INQ
 from testbed.host.kernel_streams import KernelNetwork
-from testbed.host.protocol import CloseKind, ConnectionResult, Role, Workload, WorkloadKind
+from testbed.host.protocol import CloseKind, ConnectionResult, Role, SocketOption, Workload, WorkloadKind
 from testbed.host.rpc_server import RequestError
 from testbed.host.steps import StepRequests
 from testbed.host.workloads import RunningWorkload, WorkloadError
@@ -379,6 +379,33 @@ def test_a_workload_that_makes_no_sense_names_every_problem() -> None:
         RunningWorkload(workload, NETWORK)
     for word in ("port", "sctp", "connections", "timeout_us", "chunk_bytes", "size of a request"):
         assert word in str(caught.value)
+
+
+def test_options_are_set_before_connecting_and_listening() -> None:
+    keep_idle = SocketOption(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)
+
+    async def act(listening: RunningWorkload, connecting: RunningWorkload) -> None:
+        await listening.wait("holding")
+        await connecting.wait("holding")
+        for workload in (listening, connecting):
+            told = workload.exchange(0).stream.get_option(keep_idle.level, keep_idle.option, 4, b"")
+            assert told == struct.pack("=i", 77)
+            workload.finish()
+
+    (listener,), (connector,) = play(
+        replace(LISTENER, kind=WorkloadKind.HOLD, options=(keep_idle,)),
+        replace(CONNECTOR, kind=WorkloadKind.HOLD, options=(keep_idle,)),
+        act,
+    )
+    assert (listener.error, connector.error) == (None, None)
+
+
+def test_an_option_that_does_not_exist_ends_the_connection() -> None:
+    nonsense = (SocketOption(socket.IPPROTO_TCP, 9999, 1),)
+    with pytest.raises(OSError, match="Protocol not available"):
+        play(replace(LISTENER, options=nonsense), CONNECTOR)
+    (_, (connector,)) = play(replace(LISTENER, timeout_us=10_000), replace(CONNECTOR, options=nonsense))
+    assert connector.error == "ENOPROTOOPT"
 
 
 def test_steps() -> None:

@@ -247,6 +247,9 @@ class FakeNetwork:
     def filter(self, router: str, rules: Sequence[str], hook: str) -> None:
         self.calls.append(f"{router} {hook} {'; '.join(rules)}")
 
+    def filtered(self, node: str) -> list[int]:
+        return [0]
+
     def intercept(self, host: str, port: int) -> None:
         self.calls.append(f"{host} intercepts {port}")
 

@@ -235,6 +235,20 @@ def test_subflows_are_listed_and_closed_one_by_one() -> None:
         set_option(near, IPPROTO_TCP, subflow_options.MPTCP_CLOSE_SUB_ID, b"\2")
 
 
+def test_a_mark_is_that_of_all_subflows() -> None:
+    network = Network(2)
+    network.client.path_manager.set_limits(1, 0)
+    network.server.path_manager.set_limits(1, 0)
+    near, far = network.establish()
+    name = SOL_SOCKET, int(socket.SO_MARK)
+    set_option(near, *name, INTEGER.pack(-2))
+    network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=frozenset({"subflow"}))
+    join_all(network, near, far)
+    assert [subflow.socket_options.mark for subflow in near.subflows] == [-2, -2]
+    assert get_option(near, *name) == INTEGER.pack(-2)
+    assert [subflow.socket_options.mark for subflow in far.subflows] == [0, 0]
+
+
 def test_one_subflow_may_have_options_of_its_own() -> None:
     _, near, _ = joined()
     name = IPPROTO_TCP, int(socket.TCP_NODELAY)

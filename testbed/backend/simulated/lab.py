@@ -155,6 +155,10 @@ class SimulatedLab:
         """What it knows of nftables' words. Raises CapabilityError for others."""
         self._routers[router].packet_filter = PacketFilter(rules, hook) if rules else None
 
+    def filtered(self, node: str) -> list[int]:
+        """Raises CapabilityError: the filters of simulated routers do not count."""
+        raise CapabilityError("no counters of packet filters in virtual time")
+
     def intercept(self, host: str, port: int) -> None:
         """Nothing: a transparent listener of the bundled stack needs no more."""
 
