@@ -87,6 +87,11 @@ class StackSettings:
     """Tail loss probes; Linux's value 3."""
     tcp_congestion_control: str = "cubic"
     tcp_slow_start_after_idle: bool = True
+    tcp_pacing_ss_ratio: int = 200
+    """Percent of the congestion window's rate that paced data leaves with in slow start."""
+    tcp_pacing_ca_ratio: int = 120
+    tcp_min_tso_segs: int = 2
+    """How many segments of paced data leave at once at least."""
     tcp_fin_timeout_us: int = 60 * SECOND_US
     tcp_rmem: tuple[int, int, int] = (4096, 131_072, 6 << 20)
     """The least, the first and the largest receive buffer of a connection; half of it is window."""
@@ -189,8 +194,17 @@ _SYSCTL_NUMBERS = {
     "net.ipv4.tcp_mtu_probe_floor": "tcp_mtu_probe_floor",
     "net.ipv4.tcp_min_snd_mss": "tcp_min_snd_mss",
     "net.ipv4.tcp_probe_threshold": "tcp_probe_threshold",
+    "net.ipv4.tcp_pacing_ss_ratio": "tcp_pacing_ss_ratio",
+    "net.ipv4.tcp_pacing_ca_ratio": "tcp_pacing_ca_ratio",
+    "net.ipv4.tcp_min_tso_segs": "tcp_min_tso_segs",
 }
-_SYSCTL_LARGEST = {"net.ipv4.tcp_ecn": 2, "net.ipv4.tcp_retries1": 255, "net.ipv4.tcp_syn_retries": 127}
+_SYSCTL_LARGEST = {
+    "net.ipv4.tcp_ecn": 2,
+    "net.ipv4.tcp_retries1": 255,
+    "net.ipv4.tcp_syn_retries": 127,
+    "net.ipv4.tcp_pacing_ss_ratio": 1000,
+    "net.ipv4.tcp_pacing_ca_ratio": 1000,
+}
 _SYSCTL_CHOICES = {
     "net.ipv4.tcp_congestion_control": ("tcp_congestion_control", CONGESTION_CONTROLS),
     "net.mptcp.path_manager": ("path_manager", PATH_MANAGERS),

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.schedulers.selection import candidates, has_room, quickest
+from mptcp_stack.tcp import pacing
 
 SECOND_US = 1_000_000
 BURST_BYTES = 65428
@@ -65,12 +66,8 @@ class TimeToEmpty:
 
 
 def pacing_rate(subflow: MptcpSubflow) -> int:
-    """Bytes per second, as Linux paces: twice the window in a round trip in slow start, then 1.2 times."""
-    window, round_trip_us = subflow.congestion.congestion_window, subflow.round_trip.srtt_us
-    if not round_trip_us:
-        return 0
-    percent = 200 if window < subflow.congestion.slow_start_threshold // 2 else 120
-    return window * percent * (SECOND_US // 100) // round_trip_us
+    """Bytes per second, as Linux paces; 0 while no round trip is known."""
+    return pacing.rate(subflow) if subflow.round_trip.srtt_us else 0
 
 
 def _time_to_empty_us(subflow: MptcpSubflow, waiting_bytes: int = 0) -> int:

@@ -32,6 +32,7 @@ from mptcp_stack.sockets.common_options import (
     SOL_SOCKET,
     TCP_INQ,
     get_common,
+    refuse_for_mptcp,
     set_common,
 )
 from mptcp_stack.sockets.coroutines import StreamSocket
@@ -509,6 +510,8 @@ class BlockingSocket:
 
     def _set_option(self, level: int, option: int, value: bytes) -> bytes:
         if self._stream is None:
+            if self._protocol == "mptcp":
+                refuse_for_mptcp(level, option)
             self._options = set_common(self._options, self._thread.stack.settings, level, option, value)
             return b""
         answer = options.set_option(self.connection, level, option, value)

@@ -11,7 +11,7 @@ from typing import Any
 from mptcp_stack.mptcp.send_tuning import first_limit
 from mptcp_stack.settings import CONGESTION_CONTROLS, StackSettings
 from mptcp_stack.tcp.fast_open import KEY_BYTES, Mode
-from mptcp_stack.tcp.socket_options import SocketOptions
+from mptcp_stack.tcp.socket_options import UNLIMITED_RATE, SocketOptions
 
 SOL_SOCKET, IPPROTO_TCP = int(socket.SOL_SOCKET), int(socket.IPPROTO_TCP)
 INTEGER = struct.Struct("=i")
@@ -40,6 +40,8 @@ BEFORE_CONNECTING: frozenset[Name] = frozenset(
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
 TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
 _DEFAULT_SEGMENT_BYTES = 536
+MAX_PACING_RATE: Name = (SOL_SOCKET, 47)
+_UNSIGNED, _LONG = struct.Struct("=I"), struct.Struct("=Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class _BufferOption:
     """The host's setting that a wish is cut to; none for who may force it."""
 
 
-_LARGEST_INTEGER = (1 << 31) - 1
+_LARGEST_INTEGER, _LARGEST_UNSIGNED = (1 << 31) - 1, (1 << 32) - 1
 _BUFFERS: dict[Name, _BufferOption] = {
     SEND_BUFFER: _BufferOption("send_buffer_bytes", 4608, "wmem_max"),
     (SOL_SOCKET, _SO_SNDBUFFORCE): _BufferOption("send_buffer_bytes", 4608),
@@ -128,6 +130,10 @@ def get_common(
         return INTEGER.pack(options.send_buffer_bytes or first_limit(settings))[:length]
     if (level, option) == TCP_FASTOPEN_KEY:
         return b"".join(options.fast_open_keys or settings.tcp_fastopen_keys)[:length]
+    if (level, option) == MAX_PACING_RATE:
+        if length >= _LONG.size:
+            return _LONG.pack(options.maximum_pacing_rate)
+        return _UNSIGNED.pack(min(options.maximum_pacing_rate, _LARGEST_UNSIGNED))[:length]
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
@@ -148,6 +154,8 @@ def set_common(
         return _set_fast_open_keys(options, value)
     if (level, option) == (IPPROTO_TCP, TCP_FASTOPEN_CONNECT) and not settings.tcp_fastopen & Mode.CLIENT:
         raise OSError(EOPNOTSUPP, "net.ipv4.tcp_fastopen has no bit 1")
+    if (level, option) == MAX_PACING_RATE:
+        return _set_pacing_rate(options, value)
     field = _FIELDS.get((level, option))
     buffer = _BUFFERS.get((level, option))
     if field is None and buffer is None:
@@ -173,6 +181,25 @@ def _set_buffer(
     doubled = 2 * min(max(wanted, 0), _LARGEST_INTEGER // 2)
     changes: dict[str, Any] = {buffer.field: max(doubled, buffer.least)}
     return replace(options, **changes)
+
+
+def refuse_for_mptcp(level: int, option: int) -> None:
+    """What sockets of MPTCP cannot be asked, only their subflows. Raises OSError(EOPNOTSUPP), as Linux."""
+    if (level, option) == MAX_PACING_RATE:
+        raise OSError(EOPNOTSUPP, "a rate is that of one subflow")
+
+
+def _set_pacing_rate(options: SocketOptions, value: bytes) -> SocketOptions:
+    """An unsigned int or long; the largest one lifts the bound, after which a connection is paced still."""
+    if len(value) < _UNSIGNED.size:
+        raise OSError(EINVAL, f"expected an unsigned int of {_UNSIGNED.size} bytes, got {len(value)}")
+    if len(value) >= _LONG.size:
+        wanted: int = _LONG.unpack_from(value)[0]
+    else:
+        wanted = _UNSIGNED.unpack_from(value)[0]
+        wanted = UNLIMITED_RATE if wanted == _LARGEST_UNSIGNED else wanted
+    is_paced = options.is_paced or wanted != UNLIMITED_RATE
+    return replace(options, maximum_pacing_rate=wanted, is_paced=is_paced)
 
 
 def _set_fast_open_keys(options: SocketOptions, value: bytes) -> SocketOptions:

@@ -26,6 +26,7 @@ from mptcp_stack.sockets.common_options import (
     WINDOW_CLAMP,
     Name,
     get_common,
+    refuse_for_mptcp,
     set_common,
 )
 from mptcp_stack.sockets.tcp_info import pack_tcp_info, tcp_info
@@ -65,6 +66,8 @@ def set_option(connection: Connection, level: int, option: int, value: bytes) ->
         raise OSError(EINVAL, "the socket is connected")
     if (level, option) == WINDOW_CLAMP and not any(value[: INTEGER.size]):
         raise OSError(EINVAL, "a connection cannot be freed from its bound")
+    if _speaks_mptcp(connection):
+        refuse_for_mptcp(level, option)
     settings = connection.environment.settings
     connection.set_socket_options(set_common(connection.socket_options, settings, level, option, value))
     return b""
@@ -97,10 +100,13 @@ def _read_domain(connection: Connection) -> bytes:
     return INTEGER.pack(socket.AF_INET6 if connection.is_ipv6_socket else socket.AF_INET)
 
 
-def _read_protocol(connection: Connection) -> bytes:
+def _speaks_mptcp(connection: Connection) -> bool:
     """A connection keeps its name after a fallback; one accepted as TCP never had another."""
-    is_mptcp = connection.is_mptcp or (connection.is_client and connection.local_key.value)
-    return INTEGER.pack(IPPROTO_MPTCP if is_mptcp else IPPROTO_TCP)
+    return connection.is_mptcp or (connection.is_client and len(connection.local_key.value) > 0)
+
+
+def _read_protocol(connection: Connection) -> bytes:
+    return INTEGER.pack(IPPROTO_MPTCP if _speaks_mptcp(connection) else IPPROTO_TCP)
 
 
 def _read_segment_size(connection: Connection) -> bytes:

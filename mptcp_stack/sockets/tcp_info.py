@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
+from mptcp_stack.tcp import pacing
 from mptcp_stack.tcp.output import local_mss
 from mptcp_stack.tcp.states import Recovery, State
 from mptcp_stack.tcp.subflow import Subflow
@@ -124,6 +125,8 @@ def tcp_info(subflow: Subflow, unsent_bytes: int) -> dict[str, int]:
         "tcpi_snd_cwnd": congestion.congestion_window // segment_bytes,
         "tcpi_advmss": local_mss(subflow),
         "tcpi_pmtu": subflow.environment.ip.path_mtu(subflow.local, subflow.remote),
+        "tcpi_pacing_rate": pacing.rate(subflow),
+        "tcpi_max_pacing_rate": subflow.socket_options.maximum_pacing_rate,
         "tcpi_bytes_acked": max(0, subflow.snd_una - subflow.snd_iss - 1),
         "tcpi_bytes_received": max(0, subflow.rcv_nxt - subflow.irs - 1),
         "tcpi_notsent_bytes": unsent_bytes,

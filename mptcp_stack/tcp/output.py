@@ -181,6 +181,8 @@ def send_chunk(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
     if length:
         counters.increment("TcpExtTCPOrigDataSent", segments)
         subflow.acknowledging.on_data_sent(now_us)
+        if subflow.pacing is not None:
+            subflow.pacing.on_sent(length, now_us)
     _send(subflow, segment, chunk.payload, gso_size, now_us, traffic_class)
     if is_told or subflow.acknowledge is not Acknowledge.NOW:
         _on_acknowledgement_sent(subflow)

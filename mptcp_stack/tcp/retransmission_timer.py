@@ -102,6 +102,8 @@ def _schedule_probe(subflow: Subflow, timeout_deadline_us: int, now_us: int) -> 
     wait_us = tail_loss_probe.timeout_us(subflow)
     if wait_us is None:
         return False
+    if subflow.pacing is not None:
+        wait_us += subflow.pacing.wait_us(now_us)
     deadline_us = now_us + wait_us
     if timeout_deadline_us > now_us:
         deadline_us = min(deadline_us, timeout_deadline_us)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNLIMITED_RATE = (1 << 64) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
@@ -48,6 +50,10 @@ class SocketOptions:
     """Data that is read comes with how much is left (TCP_INQ)."""
     transparent: bool = False
     """Addresses that are not this host's are its own (IP_TRANSPARENT, IPV6_TRANSPARENT)."""
+    maximum_pacing_rate: int = UNLIMITED_RATE
+    """Bytes of data per second (SO_MAX_PACING_RATE)."""
+    is_paced: bool = False
+    """A rate was set, if only once (``pacing``)."""
     congestion_control: str = ""
     """A name of ``settings.CONGESTION_CONTROLS``; empty: the host's (TCP_CONGESTION)."""
 

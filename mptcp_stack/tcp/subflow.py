@@ -12,7 +12,7 @@ from errno import ECONNRESET, ETIMEDOUT
 from mptcp_stack.congestion.interface import CongestionController
 from mptcp_stack.congestion.loss_based import UNLIMITED
 from mptcp_stack.congestion.registry import create_controller
-from mptcp_stack.tcp import keep_alive, mtu_probing, output, probing, retransmission_timer, timeouts
+from mptcp_stack.tcp import keep_alive, mtu_probing, output, pacing, probing, retransmission_timer, timeouts
 from mptcp_stack.tcp.acknowledging import AcknowledgementTiming
 from mptcp_stack.tcp.buffers import Parts
 from mptcp_stack.tcp.environment import Environment, FourTuple
@@ -22,6 +22,7 @@ from mptcp_stack.tcp.fast_open import Opening
 from mptcp_stack.tcp.keep_alive import KeepAlive
 from mptcp_stack.tcp.mtu_probing import MtuProbing
 from mptcp_stack.tcp.owner import SubflowOwner
+from mptcp_stack.tcp.pacing import Pacing
 from mptcp_stack.tcp.probing import Probing
 from mptcp_stack.tcp.rack import Rack
 from mptcp_stack.tcp.reassembly import Reassembly
@@ -84,6 +85,7 @@ class Subflow(SubflowOwner):
         "local",
         "local_port",
         "mtu_probing",
+        "pacing",
         "peer_fin_position",
         "peer_mss",
         "probing",
@@ -169,6 +171,7 @@ class Subflow(SubflowOwner):
         self.syn_retransmissions = 0
         self.probing: Probing | None = None
         self.keep_alive: KeepAlive | None = None
+        self.pacing: Pacing | None = None
         self.peer_mss = DEFAULT_MSS_IPV4 if len(self.remote) == 4 else DEFAULT_MSS_IPV6
         self.base_mss = self.segment_bytes = self.peer_mss
         self.congestion: CongestionController = self._new_controller()
@@ -208,6 +211,7 @@ class Subflow(SubflowOwner):
             after.slow_start_threshold = before.slow_start_threshold
             self.congestion = after
         keep_alive.follow_options(self, self.environment.timers.clock_us)
+        pacing.follow_options(self)
 
     def count(self, counter: str) -> None:
         self.environment.counters.increment(counter)
@@ -356,6 +360,8 @@ class Subflow(SubflowOwner):
             self.congestion.congestion_window = self.segment_bytes
         if self.socket_options.keep_alive:
             keep_alive.follow_options(self, self.environment.timers.clock_us)
+        if self.socket_options.is_paced:
+            pacing.follow_options(self)
 
     # --- sending ---
 
@@ -377,7 +383,10 @@ class Subflow(SubflowOwner):
         room = self.congestion.congestion_window - self.bytes_on_the_way()
         if room <= 0:
             return 0
-        return max(0, min(room, self.window_edge() - self.snd_nxt))
+        room = min(room, self.window_edge() - self.snd_nxt)
+        if room > 0 and self.pacing is not None:
+            room = min(room, self.pacing.room())
+        return max(0, room)
 
     def bytes_on_the_way(self) -> int:
         """RFC 6675's pipe; without SACK each duplicate acknowledgement says that one segment has left it.
@@ -453,6 +462,8 @@ class Subflow(SubflowOwner):
             room = self.congestion.congestion_window - self.bytes_on_the_way()
             if room < self.segment_bytes and queue.bytes_in_flight:
                 break
+            if self.pacing is not None and not (room := min(room, self.pacing.room())):
+                break
             chunk = queue.next_lost(min(room, self.maximum_burst_bytes()), self.segment_bytes)
             if chunk is None:
                 break
@@ -470,6 +481,8 @@ class Subflow(SubflowOwner):
         """It takes one byte of the window, like data."""
         if self.window_edge() <= self.snd_nxt:
             self.want_window_probe(now_us)
+            return
+        if self.pacing is not None and not self.pacing.room():
             return
         self.fin_position = self.snd_nxt
         self._send_first_time(Chunk(self.snd_nxt, self.snd_nxt + 1, (), FIN | ACK, now_us), now_us)
@@ -495,7 +508,8 @@ class Subflow(SubflowOwner):
 
     def want_window_probe(self, now_us: int) -> None:
         """Data waits, and nothing is in flight that would bring news (RFC 9293 §3.8.6.1)."""
-        probing.start(self, now_us)
+        if self.pacing is None or not self.pacing.is_waiting:
+            probing.start(self, now_us)
 
     # --- ending ---
 
@@ -551,6 +565,8 @@ class Subflow(SubflowOwner):
             self.probing.stop()
         if self.keep_alive is not None:
             self.keep_alive.stop()
+        if self.pacing is not None:
+            self.pacing.stop()
         self.retransmission_queue.clear()
         self.reassembly = Reassembly(self.rcv_nxt)
         if self.environment.subflows.get(self.four_tuple) is self:

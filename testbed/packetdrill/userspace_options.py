@@ -14,6 +14,7 @@ from mptcp_stack.sockets.common_options import (
     TCP_MAXSEG,
     WINDOW_CLAMP,
     get_common,
+    refuse_for_mptcp,
     set_common,
 )
 from mptcp_stack.sockets.options import get_option, set_option, take_soft_error
@@ -127,6 +128,8 @@ class SocketOptions:
             set_option(endpoint.connection, *name, _plain_bytes(value))
             endpoint.socket_options = endpoint.connection.socket_options
         else:
+            if endpoint.protocol == "mptcp":
+                refuse_for_mptcp(*name)
             data = _plain_bytes(value)
             endpoint.set_socket_options(
                 set_common(endpoint.socket_options, self._stack.settings, *name, data)

@@ -34,7 +34,7 @@ from testbed.packetdrill.userspace_commands import Commands
 
 INTERFACE_NAME = "tun0"
 SCRIPT_PORT = 8080
-DEFAULT_SETTINGS = StackSettings(tcp_congestion_control="reno")
+DEFAULT_SETTINGS = StackSettings(tcp_congestion_control="reno", tcp_min_tso_segs=1)
 """As for the kernel (``kernel_namespace.DEFAULT_SETTINGS``): windows that can be told in advance."""
 MAXIMUM_PACKETS_PER_INSTANT = 10_000
 MAXIMUM_STEPS_PER_INSTANT = 10_000
