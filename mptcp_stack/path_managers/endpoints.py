@@ -28,7 +28,7 @@ from mptcp_stack.path_managers.announcing import (
 from mptcp_stack.path_managers.ports import PortListeners
 from mptcp_stack.path_managers.table import Endpoint, EndpointTable
 from mptcp_stack.tcp.environment import Environment
-from mptcp_stack.wire.addresses import is_multicast, unmap
+from mptcp_stack.wire.addresses import is_link_local, is_multicast, unmap
 from mptcp_stack.wire.mptcp_options import AddAddr, MpPrio, RemoveAddr
 
 MAXIMUM_LIMIT = 8
@@ -405,7 +405,9 @@ class EndpointPathManager:
             return mesh
         if self._table.count("laminar"):
             return self._next_laminar(connection, paths, remote)
-        local = self._environment.ip.select_source(remote)
+        # An address of one link only, of which no interface is said, is no address to connect to.
+        is_of_some_link = len(remote) == 16 and is_link_local(remote)
+        local = None if is_of_some_link else self._environment.ip.select_source(remote)
         if local is not None and self._families_match(connection, local, remote):
             return [local]
         if len(remote) == 4 or connection.is_ipv6_socket:

@@ -64,7 +64,9 @@ class Workload:
     kind: WorkloadKind
     role: Role
     address: str
-    """Listener: the local address ("::" or "0.0.0.0" for any). Connector: the peer's."""
+    """Listener: the local address ("::" or "0.0.0.0" for any). Connector: the peer's.
+
+    A link-local address of IPv6 has its interface behind it: "fe80::1%eth0"."""
     port: int
     """Listener: 0 lets the stack choose; the milestone "listening" tells which."""
     protocol: str = "mptcp"

@@ -20,7 +20,7 @@ from mptcp_stack.sockets.coroutines import ListeningSocket, StreamSocket
 from mptcp_stack.sockets.reconnecting import reconnect
 from mptcp_stack.stack import Stack
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
-from mptcp_stack.wire.addresses import format_address, parse_address, unmap
+from mptcp_stack.wire.addresses import format_address, is_link_local, parse_address, unmap
 from testbed.host.data import Buffer
 from testbed.host.host_stack import HostStackError
 from testbed.host.kernel_host import read_endpoint
@@ -64,7 +64,7 @@ class UserspaceStream:
     def __init__(
         self, socket: StreamSocket, stack: Stack, wake: Callable[[], None], bound: bytes | None = None
     ) -> None:
-        """``bound`` is the address that the socket was bound to before it connected."""
+        """``bound`` is the address that the socket was bound to before it connected, or that of its link."""
         self._socket = socket
         self._stack = stack
         self._wake = wake
@@ -104,7 +104,8 @@ class UserspaceStream:
     async def reconnect(self, address: str, port: int) -> None:
         connection = self._connection()
         await self._socket.wait_until(lambda: connection.is_closed and not connection.subflows)
-        await reconnect(self._stack, self._socket, _parse(address), port, local=self._bound)
+        remote = _parse(address.partition("%")[0])
+        await reconnect(self._stack, self._socket, remote, port, local=self._bound)
         self.local = _format_end(self._socket.local)
         self.remote = _format_end(self._socket.remote)
 
@@ -187,7 +188,11 @@ class UserspaceNetwork:
     ) -> UserspaceListener:
         chosen = SocketOptions(fast_open_queue=_FAST_OPEN_QUEUE if fast_open else 0, transparent=transparent)
         listener = self._stack.listen(
-            _parse(address), port, protocol=protocol, backlog=backlog, options=self._with(options, chosen)
+            self._parse_zoned(address)[0],
+            port,
+            protocol=protocol,
+            backlog=backlog,
+            options=self._with(options, chosen),
         )
         wake = self._driver.wake
         return UserspaceListener(ListeningSocket(listener, wake), self._stack, wake)
@@ -202,9 +207,11 @@ class UserspaceNetwork:
         early: bytes | None = None,
         options: Sequence[SocketOption] = (),
     ) -> UserspaceStream:
-        source = _parse(local) if local is not None else None
+        remote, source = self._parse_zoned(address)
+        if local is not None:
+            source = _parse(local)
         connection = self._stack.connect(
-            _parse(address),
+            remote,
             port,
             protocol=protocol,
             local=source,
@@ -222,6 +229,19 @@ class UserspaceNetwork:
             socket.abort()
             raise
         return UserspaceStream(socket, self._stack, self._driver.wake, source)
+
+    def _parse_zoned(self, address: str) -> tuple[bytes, bytes | None]:
+        """An address, and our own on the link that it names ("fe80::1%eth0"). Raises OSError(EINVAL)."""
+        text, sign, zone = address.partition("%")
+        packed = _parse(text)
+        if not sign:
+            return packed, None
+        for interface in self._stack.ip.interfaces:
+            if interface.name == zone and len(packed) == 16 and is_link_local(packed):
+                for own in interface.addresses_of_length(16):
+                    if is_link_local(own.address):
+                        return packed, own.address
+        raise OSError(errno.EINVAL, f"{address!r} is no address of a link")
 
     def _with(self, options: Sequence[SocketOption], chosen: SocketOptions) -> SocketOptions:
         """Raises OSError for an option that does not exist."""

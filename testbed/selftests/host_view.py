@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from mptcp_stack.ip.interface import link_local_from_mac
+from mptcp_stack.wire.addresses import format_address
 from testbed.errors import CapabilityError
 from testbed.host.path_control import PathCommand
 from testbed.host.protocol import (
@@ -210,6 +212,11 @@ class CaseHost:
                     if address.version == wanted and not address.ip.is_link_local:
                         return str(address.ip)
         raise LookupError(f"{self.node.name} has no IPv{wanted} address on {interface or 'any interface'}")
+
+    def link_local(self, interface: str) -> str:
+        """The link-local IPv6 address that follows from an interface's MAC. Raises StopIteration for none."""
+        found = next(each for each in self.node.interfaces if each.name == interface)
+        return format_address(link_local_from_mac(bytes.fromhex(found.mac.replace(":", ""))))
 
     def limits(self, *, subflows: int, add_addr_accepted: int = 0) -> None:
         """What ``ip mptcp limits set`` takes."""

@@ -134,14 +134,16 @@ class CaseLab(CaseNetwork):
         pause_us: int = 0,
         timeout_s: float = 30.0,
         listen_at: tuple[str, int] | None = None,
+        connect_to: str | None = None,
         lifetime_s: float = 60.0,
     ) -> Iterator[Transfer]:
         """Data both ways at once while the body acts on the connection, which outlives the last byte.
 
         When the body is done, all data must arrive within ``timeout_s``; the counters come to rest; then both
         sides close. With ``chunk_bytes`` each side writes that much, then waits ``pause_us``. The server
-        listens at all its addresses unless ``listen_at`` names one, and a port or 0. What takes longer than
-        ``lifetime_s`` altogether is ended by the hosts.
+        listens at all its addresses unless ``listen_at`` names one, and a port or 0; the client connects to
+        its first one of the run's family, or to ``connect_to``. What takes longer than ``lifetime_s``
+        altogether is ended by the hosts.
         """
         sizes = TransferSizes(client_bytes, client_bytes if server_bytes is None else server_bytes)
         where, port = listen_at or ("", 0)
@@ -159,6 +161,7 @@ class CaseLab(CaseNetwork):
             replace(workload, protocol=client_protocol),
             replace(workload, protocol=server_protocol, address=where, port=port),
             sizes,
+            address=connect_to,
         )
         yield transfer
         transfer.wait_until_all_arrived(timeout_s)

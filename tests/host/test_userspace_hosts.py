@@ -192,7 +192,9 @@ def test_refusals_say_why(pair: Pair, method: str, parameters: dict[str, object]
             host.ping()
 
 
-@pytest.mark.parametrize("address", ["10.8.0.300", "fe80::1%eth0", "localhost", ""])
+@pytest.mark.parametrize(
+    "address", ["10.8.0.300", "fe80::1%eth9", "10.8.0.1%eth0", "fd08::1%eth0", "localhost", ""]
+)
 def test_bad_addresses_are_refused(pair: Pair, address: str) -> None:
     for host in (pair.client, pair.server):
         if host.stack == "userspace":

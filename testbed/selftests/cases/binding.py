@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from testbed.host.protocol import Role, Workload, WorkloadKind
 from testbed.selftests.case import case
+from testbed.selftests.cases.laminar import must_know_laminar
 from testbed.selftests.cases.ports import WITHOUT_TIMESTAMPS
 from testbed.selftests.host_view import EVENT_LIMIT_S
 from testbed.selftests.judgement import at_least
@@ -47,6 +48,47 @@ def multiple_bind_to_allow_joins(lab: CaseLab) -> None:
     transfer.must_be_intact()
     run.must_join(1)
     run.must_announce(1)
+
+
+def _play_on_one_link(lab: CaseLab, *, from_interface: str | None, joins: int, connect_errors: int) -> None:
+    """Connects over the first link's own addresses; the server announces that of the second, and listens."""
+    lab.server.limits(subflows=2)
+    lab.client.limits(subflows=2, add_addr_accepted=2)
+    first, second = lab.server.link_local("eth0"), lab.server.link_local("eth1")
+    lab.server.endpoint_at(second, "signal")
+    if from_interface is not None:
+        own = lab.client.link_local(from_interface)
+        lab.client.agent.add_endpoint(own, flags=("laminar",), interface=from_interface)
+    elsewhere = lab.server.agent.start(
+        Workload(WorkloadKind.HOLD, Role.LISTEN, f"{second}%eth1", 0, timeout_us=round(EVENT_LIMIT_S * 1e6))
+    )
+    with (
+        lab.measure() as run,
+        lab.start_transfer(
+            1 << 16, listen_at=(f"{first}%eth0", elsewhere.port), connect_to=f"{first}%eth0"
+        ) as transfer,
+    ):
+        if from_interface is not None:
+            must_know_laminar(transfer)
+        lab.wait_for_count(run.server, "EchoAdd", 1)
+        lab.wait_for_count(run.server, "MPJoinAckRx", joins)
+    elsewhere.stop()
+    transfer.must_be_intact()
+    transfer.must_speak_mptcp()
+    run.must_join(joins, connect_errors=connect_errors)
+    run.must_announce(1)
+
+
+@case(topology="four-links", groups=("bind", "signal"), families=("6",))
+def multiple_bind_to_allow_joins_v6_link_local_routing(lab: CaseLab) -> None:
+    """No route says on which link an announced link-local address is: the join comes to nothing."""
+    _play_on_one_link(lab, from_interface=None, joins=0, connect_errors=1)
+
+
+@case(topology="four-links", groups=("bind", "signal", "laminar"), families=("6",))
+def multiple_bind_to_allow_joins_v6_link_local_laminar(lab: CaseLab) -> None:
+    """A laminar endpoint says it: the join goes from there."""
+    _play_on_one_link(lab, from_interface="eth1", joins=1, connect_errors=0)
 
 
 @case(topology="four-links", groups=("join", "signal", "errors"), families=FAMILIES)

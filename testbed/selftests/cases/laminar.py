@@ -18,7 +18,7 @@ def _the_route_is_blocked(lab: CaseLab, *interfaces: str) -> None:
         lab.server.endpoint(interface, signal=True)
 
 
-def _must_know_laminar(transfer: Transfer) -> None:
+def must_know_laminar(transfer: Transfer) -> None:
     """Raises CapabilityError: an older kernel takes a flag that it does not know, and ignores it."""
     if not transfer.client_info().endp_laminar_max:
         raise CapabilityError("the client's kernel knows no laminar endpoints")
@@ -41,7 +41,7 @@ def with_a_laminar_endpoint(lab: CaseLab) -> None:
     _the_route_is_blocked(lab, "eth1")
     lab.client.endpoint_at(lab.client.address("eth2"), "laminar")
     with lab.measure() as run, lab.slow_transfer() as transfer:
-        _must_know_laminar(transfer)
+        must_know_laminar(transfer)
         lab.wait_for_count(run.server, "MPJoinAckRx", 1)
     transfer.must_be_intact()
     run.must_join(1)
@@ -56,7 +56,7 @@ def with_multiple_laminar_endpoints(lab: CaseLab) -> None:
     lab.client.endpoint_at(lab.client.address("eth2"), "laminar")
     lab.client.endpoint_at(lab.client.address("eth3"), "laminar")
     with lab.measure() as run, lab.slow_transfer() as transfer:
-        _must_know_laminar(transfer)
+        must_know_laminar(transfer)
         lab.wait_for_count(run.server, "MPJoinAckRx", 2)
     transfer.must_be_intact()
     run.must_join(2)
@@ -69,7 +69,7 @@ def single_laminar_endpoint(lab: CaseLab) -> None:
     _the_route_is_blocked(lab, "eth1", "eth2")
     lab.client.endpoint_at(lab.client.address("eth2"), "laminar")
     with lab.measure() as run, lab.slow_transfer() as transfer:
-        _must_know_laminar(transfer)
+        must_know_laminar(transfer)
         lab.wait_for_count(run.server, "MPJoinAckRx", 1)
         lab.wait_for_count(run.server, "EchoAdd", 2)
     transfer.must_be_intact()
@@ -84,7 +84,7 @@ def subflow_and_laminar_endpoints(lab: CaseLab) -> None:
     lab.client.endpoint_at(lab.client.address("eth0"), "subflow", "laminar")
     lab.client.endpoint_at(lab.client.address("eth2"), "subflow", "laminar")
     with lab.measure() as run, lab.slow_transfer() as transfer:
-        _must_know_laminar(transfer)
+        must_know_laminar(transfer)
         lab.wait_for_count(run.server, "MPJoinAckRx", 1)
     transfer.must_be_intact()
     run.must_join(1)
