@@ -154,6 +154,8 @@ def send_one_segment(connection: Connection, subflow: MptcpSubflow, now_us: int)
 def _want_probe(connection: Connection, now_us: int) -> None:
     """When nothing is in flight, nothing will tell that the window has opened."""
     usable = [subflow for subflow in connection.subflows if subflow.is_usable]
+    # What is in flight on a path that is silent tells nothing.
+    usable = [subflow for subflow in usable if not subflow.is_stale] or usable
     if usable and not any(len(subflow.retransmission_queue) for subflow in usable):
         usable[0].want_window_probe(now_us)
         buffer = connection.send_buffer

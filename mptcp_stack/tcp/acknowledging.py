@@ -168,7 +168,7 @@ class AcknowledgementTiming:
         if subflow.rcv_nxt == subflow.data_irs + 1:
             # Nothing came but what the SYN brought, for which no window was told.
             return
-        told = subflow.rcv_right_edge - subflow.rcv_nxt
+        told = max(0, subflow.rcv_told_edge - subflow.rcv_nxt)
         # Without window scaling there may be more room than the field can tell.
         tellable = min(subflow.receive_window(), 0xFFFF << subflow.rcv_wnd_scale)
         if 2 * told <= limit and tellable >= max(2 * told, min(limit // 2, self.segment_bytes), 1):

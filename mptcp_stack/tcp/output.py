@@ -84,7 +84,7 @@ def send_syn(subflow: Subflow, chunk: Chunk, now_us: int) -> None:
         payload = (opening.data,) if opening.data and not is_answer else ()
     window = first_window(subflow, is_answer=is_answer)
     if is_answer:
-        subflow.rcv_right_edge = subflow.rcv_nxt + window
+        subflow.rcv_right_edge = subflow.rcv_told_edge = subflow.rcv_nxt + window
         subflow.last_acknowledged = subflow.rcv_nxt
     subflow.environment.counters.increment("TcpOutSegs")
     flags = chunk.flags | syn_flags(subflow, chunk)
@@ -134,10 +134,12 @@ def _send(
 
 
 def _window_field(subflow: Subflow) -> int:
-    """The window to advertise now; remembers its right edge."""
+    """The window to advertise now; remembers its right edge, and the farthest of all."""
     field = min(subflow.receive_window() >> subflow.rcv_wnd_scale, 65535)
     edge = subflow.rcv_nxt + (field << subflow.rcv_wnd_scale)
-    subflow.rcv_right_edge = max(subflow.rcv_right_edge, edge)
+    subflow.rcv_told_edge = edge
+    if edge > subflow.rcv_right_edge:
+        subflow.rcv_right_edge = edge
     return field
 
 

@@ -27,7 +27,7 @@ def open_answered(subflow: Subflow, request: Request, now_us: int) -> None:
     subflow.rcv_wnd_scale = agreed.window_scale or 0
     subflow.timestamp_offset = request.timestamp_offset
     subflow.take_syn(request.syn, now_us)
-    subflow.rcv_right_edge = subflow.rcv_nxt + request.window
+    subflow.rcv_right_edge = subflow.rcv_told_edge = subflow.rcv_nxt + request.window
     subflow.snd_nxt += 1
     if not request.transmissions:
         # A cookie: nobody knows when it was sent.
@@ -49,7 +49,7 @@ def open_early(subflow: Subflow, opening: Opening, syn: TcpSegment, now_us: int)
     subflow.take_syn(syn, now_us)
     # The data of the SYN belongs to no mapping (RFC 8684 Appendix B).
     subflow.rcv_nxt += len(opening.data)
-    subflow.rcv_right_edge = subflow.last_acknowledged = subflow.rcv_nxt
+    subflow.rcv_right_edge = subflow.rcv_told_edge = subflow.last_acknowledged = subflow.rcv_nxt
     subflow.data_irs += len(opening.data)
     subflow.reassembly = Reassembly(subflow.rcv_nxt)
     subflow.begin_handshake(SYN | ACK, now_us)

@@ -92,6 +92,7 @@ class Subflow(SubflowOwner):
         "rack",
         "rcv_nxt",
         "rcv_right_edge",
+        "rcv_told_edge",
         "rcv_wnd_scale",
         "reassembly",
         "receive_round_trip",
@@ -179,6 +180,9 @@ class Subflow(SubflowOwner):
     def _initialise_receiver(self) -> None:
         settings = self.environment.settings
         self.irs = self.data_irs = self.rcv_nxt = self.rcv_right_edge = 0
+        self.rcv_told_edge = 0
+        """Where the window ended that was told last. Data of other subflows takes from it, so that it may be
+        less than ``rcv_right_edge``, up to which is taken what was sent on earlier word."""
         self.rcv_wnd_scale = settings.receive_window_scale
         self.reassembly = Reassembly(0)
         self.peer_fin_position: int | None = None
@@ -281,7 +285,7 @@ class Subflow(SubflowOwner):
         options = segment.options
         self.irs = self.data_irs = segment.sequence
         self.rcv_nxt = self.irs + 1
-        self.rcv_right_edge = self.last_acknowledged = self.rcv_nxt
+        self.rcv_right_edge = self.rcv_told_edge = self.last_acknowledged = self.rcv_nxt
         self.reassembly = Reassembly(self.rcv_nxt)
         self.last_received_us = now_us
         self.timestamps_enabled = self.timestamps_enabled and options.timestamp_value is not None

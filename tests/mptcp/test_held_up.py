@@ -24,3 +24,30 @@ def test_a_backup_takes_over_when_all_others_fall_silent(rate_bit_s: int, receiv
         network.simulator.links()[str(link)].set_up(False)
     network.simulator.run_until(transfer.advance)
     assert network.client.counters["MPTcpExtSubflowStale"] == 2
+
+
+def test_a_window_is_probed_though_something_is_on_its_way_over_a_silent_path() -> None:
+    """No answer to that will ever tell that the window has opened (RFC 9293 §3.8.6.1)."""
+    network = Network(2)
+    network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=frozenset({"subflow"}))
+    near, far = network.establish()
+    join_all(network, near, far)
+    transfer = Transfer(near, far, 2_000_000).without_shutdown()
+    first, second = (network.simulator.links()[name] for name in ("1", "2"))
+    network.simulator.run_until(lambda: transfer.advance() or len(transfer.received) > 200_000)
+    first.set_up(False)
+
+    def is_full() -> bool:
+        """Nobody reads; all that the window takes came over the other path."""
+        transfer.offset += near.write(transfer.data[transfer.offset :][: 1 << 17])
+        is_taken = near.send_buffer.window_edge == near.send_buffer.nxt == near.send_buffer.una
+        return is_taken and near.subflows[0].is_stale
+
+    network.simulator.run_until(is_full)
+    second.backward.is_up = False
+    transfer.advance()
+    network.simulator.run_for(50_000)
+    second.backward.is_up = True
+    assert len(near.subflows[0].retransmission_queue)
+    network.simulator.run_until(transfer.advance, limit_us=20_000_000)
+    transfer.must_be_intact()
