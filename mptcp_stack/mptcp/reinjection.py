@@ -64,7 +64,11 @@ def on_timer(connection: Connection, now_us: int) -> None:
 
 
 def _carrier(connection: Connection) -> MptcpSubflow | None:
-    """One with nothing outstanding; a backup only when those that are busy get no answer."""
+    """One with nothing outstanding; a backup only when those that are busy get no answer.
+
+    All are looked at: who is silent is to be found even while there is one to carry the data.
+    """
+    idle: MptcpSubflow | None = None
     backup: MptcpSubflow | None = None
     some_get_answers = False
     for subflow in connection.subflows:
@@ -73,11 +77,11 @@ def _carrier(connection: Connection) -> MptcpSubflow | None:
         if len(subflow.retransmission_queue):
             _note_silence(connection, subflow)
             some_get_answers = some_get_answers or subflow.stale_count <= 1
-        elif not subflow.counts_as_backup:
-            return subflow
-        elif backup is None:
-            backup = subflow
-    return None if some_get_answers else backup
+        elif subflow.counts_as_backup:
+            backup = backup or subflow
+        else:
+            idle = idle or subflow
+    return idle or (None if some_get_answers else backup)
 
 
 def _note_silence(connection: Connection, subflow: MptcpSubflow) -> None:

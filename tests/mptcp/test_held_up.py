@@ -51,3 +51,24 @@ def test_a_window_is_probed_though_something_is_on_its_way_over_a_silent_path() 
     assert len(near.subflows[0].retransmission_queue)
     network.simulator.run_until(transfer.advance, limit_us=20_000_000)
     transfer.must_be_intact()
+
+
+def test_who_comes_last_is_found_to_be_silent_while_others_are_idle() -> None:
+    """The window is full of what waits for the second path, so that the first one has nothing to do."""
+    wires = tuple(
+        WireSettings(delay_us=delay_us, rate_bit_s=50_000_000, queue_limit_packets=400)
+        for delay_us in (1_000, 50_000)
+    )
+    network = Network(2, wires=wires)
+    network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=frozenset({"subflow"}))
+    near, far = network.establish()
+    join_all(network, near, far)
+    transfer = Transfer(near, far, 6_000_000).without_shutdown()
+    joined = near.subflows[1]
+    network.simulator.run_until(
+        lambda: transfer.advance() or joined.retransmission_queue.bytes_in_flight > 300_000
+    )
+    network.simulator.links()["2"].set_up(False)
+    network.simulator.run_until(transfer.advance, limit_us=10_000_000)
+    assert network.client.counters["MPTcpExtSubflowStale"] == 1
+    transfer.must_be_intact()
