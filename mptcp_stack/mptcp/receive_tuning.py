@@ -24,10 +24,10 @@ _TINY_BYTES = 128
 
 
 class ReceiveTuning:
-    """Made when the first data is read. ``offered_target`` is where the window that is offered rises to.
+    """Made when the first data is read, or the application wants more to be offered.
 
-    It rises with the data that comes (tcp_grow_window), so that who sends in tiny packets, which take more
-    memory than they bring data, does not get all of a large window.
+    What is offered rises to ``offered_target`` with the data that comes (tcp_grow_window), so that who sends
+    in tiny packets, which take more memory than they bring data, does not get all of a large window.
     """
 
     __slots__ = ("_copied_bytes", "_per_round_trip", "_segment_bytes", "_since_us", "offered_target")
@@ -78,14 +78,16 @@ def is_tuned(connection: Connection) -> bool:
 
 
 def on_read(connection: Connection, length: int) -> None:
-    now_us = connection.environment.timers.clock_us
-    tuning = connection.receive_buffer.tuning
-    if tuning is None:
-        segment_bytes = max((subflow.base_mss for subflow in connection.subflows), default=1)
-        expected = min(connection.receive_buffer.limit, _FIRST_SEGMENTS * segment_bytes)
-        since_us = connection.last_data_received_us
-        tuning = connection.receive_buffer.tuning = ReceiveTuning(expected, segment_bytes, since_us)
-    tuning.on_read(connection, length, now_us)
+    tuning = connection.receive_buffer.tuning or _begin(connection)
+    tuning.on_read(connection, length, connection.environment.timers.clock_us)
+
+
+def _begin(connection: Connection) -> ReceiveTuning:
+    buffer = connection.receive_buffer
+    segment_bytes = max((subflow.base_mss for subflow in connection.subflows), default=1)
+    expected = min(buffer.limit, _FIRST_SEGMENTS * segment_bytes)
+    buffer.tuning = ReceiveTuning(expected, segment_bytes, connection.last_data_received_us)
+    return buffer.tuning
 
 
 def _longest_round_trip_us(connection: Connection) -> int:
@@ -112,16 +114,23 @@ def on_established(connection: Connection, subflow: MptcpSubflow) -> None:
 
 
 def on_options(connection: Connection) -> None:
-    """SO_RCVBUF fixes the size. What was offered already stays good (RFC 9293 §3.8.6)."""
+    """SO_RCVBUF fixes the size. What was offered already stays good (RFC 9293 §3.8.6).
+
+    As in Linux a larger one is offered as data comes, a smaller one at once.
+    """
     options, buffer = connection.socket_options, connection.receive_buffer
     # A SYN may have offered this before anything else was sent.
-    buffer.window()
+    told = buffer.window()
     if options.receive_buffer_bytes:
-        buffer.limit = buffer.offered_limit = window_of(options.receive_buffer_bytes)
-    if options.window_clamp:
-        buffer.offered_limit = min(buffer.offered_limit, options.window_clamp)
-        if buffer.tuning is not None:
-            buffer.tuning.offered_target = min(buffer.limit, options.window_clamp)
+        buffer.limit = window_of(options.receive_buffer_bytes)
+    if not options.receive_buffer_bytes and not options.window_clamp:
+        return
+    offered = min(buffer.limit, options.window_clamp or buffer.limit)
+    buffer.offered_limit = min(max(buffer.offered_limit, told), offered)
+    if buffer.tuning is None and offered > buffer.offered_limit:
+        _begin(connection)
+    if buffer.tuning is not None:
+        buffer.tuning.offered_target = offered
 
 
 def window_clamp(connection: Connection) -> int:

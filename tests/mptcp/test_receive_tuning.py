@@ -87,6 +87,21 @@ def test_what_the_application_fixes_stays() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_a_larger_buffer_is_offered_as_data_comes(protocol: str) -> None:
+    """As in Linux: two segments more with each that comes, up to what the new buffer holds."""
+    network, near, far = opened(protocol=protocol)
+    before = far.receive_buffer.right_edge - far.receive_buffer.next_position
+    far.set_socket_options(replace(far.socket_options, receive_buffer_bytes=400_000))
+    assert far.receive_buffer.window() == before
+    near.write(bytes(10_000))
+    network.simulator.run_until(lambda: far.readable_bytes == 10_000)
+    far.read(10_000)
+    assert before < far.receive_buffer.offered_limit < 200_000
+    rate_bit_s(network, near, far, 2_000_000)
+    assert far.receive_buffer.offered_limit == 200_000
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
 def test_what_a_syn_offered_is_taken(protocol: str) -> None:
     """Before the passive side has sent anything but its SYN/ACK."""
     network, near, far = opened(protocol=protocol)
