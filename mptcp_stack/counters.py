@@ -53,7 +53,7 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPACKSkippedTimeWait TCPACKSkippedChallenge TCPRcvQDrop
     TCPFastOpenActive TCPFastOpenActiveFail TCPFastOpenPassive TCPFastOpenPassiveFail
     TCPFastOpenListenOverflow TCPFastOpenCookieReqd TCPFastOpenBlackhole TCPFastOpenPassiveAltKey
-    TCPTimeWaitOverflow TCPReqQFullDoCookies TCPReqQFullDrop OutOfWindowIcmps
+    TCPTimeWaitOverflow TCPDeferAcceptDrop TCPReqQFullDoCookies TCPReqQFullDrop OutOfWindowIcmps
     """.split()
 )
 

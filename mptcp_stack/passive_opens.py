@@ -14,7 +14,7 @@ from mptcp_stack.mptcp import early_data, handshake
 from mptcp_stack.mptcp.join_ports import invites_syn
 from mptcp_stack.mptcp.states import Mode, ResetReason
 from mptcp_stack.stateless_answers import StatelessAnswers
-from mptcp_stack.tcp import acceptance, passive_handshake, passive_open
+from mptcp_stack.tcp import acceptance, deferring, passive_handshake, passive_open
 from mptcp_stack.tcp.request import Request, answer_to
 from mptcp_stack.wire.mptcp_options import (
     MpCapable,
@@ -89,6 +89,10 @@ class ListenerRequest(Request):
 
     def answers_to_send(self) -> int:
         return self.listener.answers_to_send(self, self.environment.settings.tcp_synack_retries)
+
+    @property
+    def deferred_timeouts(self) -> int:
+        return self.listener.socket_options.deferred_timeouts
 
     def on_gone(self) -> None:
         self.listener.on_request_gone(self)
@@ -264,9 +268,14 @@ class PassiveOpens:
             acceptance.process_third_packet(subflow, segment, now_us)
 
     def _new_initial(self, request: ListenerRequest, segment: TcpSegment, now_us: int) -> MptcpSubflow | None:
-        """None while the queue of those who wait to be accepted is full: the peer will try again."""
+        """None while data is waited for, or the queue of those who wait is full: the peer will try again."""
         listener, environment = request.listener, self.environment
+        if deferring.waits_for_data(request, segment):
+            request.is_acknowledged = True
+            environment.counters.increment("TcpExtTCPDeferAcceptDrop")
+            return None
         if not listener.has_room_for_ready():
+            request.is_acknowledged = True
             if environment.settings.tcp_abort_on_overflow:
                 passive_handshake.refuse(request, segment, now_us)
             return None

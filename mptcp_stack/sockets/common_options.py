@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from errno import EINVAL, ENOENT, ENOPROTOOPT, EOPNOTSUPP
 from typing import Any
 
 from mptcp_stack.mptcp.send_tuning import first_limit
 from mptcp_stack.settings import CONGESTION_CONTROLS, StackSettings
+from mptcp_stack.tcp import deferring
 from mptcp_stack.tcp.fast_open import KEY_BYTES, Mode
 from mptcp_stack.tcp.socket_options import UNLIMITED_RATE, SocketOptions
 
@@ -38,6 +40,7 @@ BEFORE_CONNECTING: frozenset[Name] = frozenset(
 )
 """What a connection can be asked no more."""
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
+TCP_DEFER_ACCEPT: Name = (IPPROTO_TCP, int(socket.TCP_DEFER_ACCEPT))
 TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
 _DEFAULT_SEGMENT_BYTES = 536
 MAX_PACING_RATE: Name = (SOL_SOCKET, 47)
@@ -131,9 +134,9 @@ def get_common(
     if (level, option) == TCP_FASTOPEN_KEY:
         return b"".join(options.fast_open_keys or settings.tcp_fastopen_keys)[:length]
     if (level, option) == MAX_PACING_RATE:
-        if length >= _LONG.size:
-            return _LONG.pack(options.maximum_pacing_rate)
-        return _UNSIGNED.pack(min(options.maximum_pacing_rate, _LARGEST_UNSIGNED))[:length]
+        return _read_pacing_rate(options, length)
+    if (level, option) == TCP_DEFER_ACCEPT:
+        return INTEGER.pack(deferring.seconds_of(options.deferred_timeouts))[:length]
     field = _FIELDS.get((level, option))
     if field is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
@@ -148,21 +151,16 @@ def set_common(
     options: SocketOptions, settings: StackSettings, level: int, option: int, value: bytes
 ) -> SocketOptions:
     """The options with one changed. Raises OSError (ENOPROTOOPT, EINVAL, ENOENT)."""
-    if (level, option) == TCP_CONGESTION:
-        return _set_congestion_control(options, value)
-    if (level, option) == TCP_FASTOPEN_KEY:
-        return _set_fast_open_keys(options, value)
+    writer = _WRITERS.get((level, option))
+    if writer is not None:
+        return writer(options, value)
     if (level, option) == (IPPROTO_TCP, TCP_FASTOPEN_CONNECT) and not settings.tcp_fastopen & Mode.CLIENT:
         raise OSError(EOPNOTSUPP, "net.ipv4.tcp_fastopen has no bit 1")
-    if (level, option) == MAX_PACING_RATE:
-        return _set_pacing_rate(options, value)
     field = _FIELDS.get((level, option))
     buffer = _BUFFERS.get((level, option))
     if field is None and buffer is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
-    if len(value) < INTEGER.size:
-        raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
-    number: int = INTEGER.unpack_from(value)[0]
+    number = _integer(value)
     if buffer is not None:
         return _set_buffer(options, settings, buffer, number)
     if field is None:
@@ -187,6 +185,23 @@ def refuse_for_mptcp(level: int, option: int) -> None:
     """What sockets of MPTCP cannot be asked, only their subflows. Raises OSError(EOPNOTSUPP), as Linux."""
     if (level, option) == MAX_PACING_RATE:
         raise OSError(EOPNOTSUPP, "a rate is that of one subflow")
+
+
+def _integer(value: bytes) -> int:
+    if len(value) < INTEGER.size:
+        raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
+    number: int = INTEGER.unpack_from(value)[0]
+    return number
+
+
+def _set_deferring(options: SocketOptions, value: bytes) -> SocketOptions:
+    return replace(options, deferred_timeouts=deferring.timeouts_of(_integer(value)))
+
+
+def _read_pacing_rate(options: SocketOptions, length: int) -> bytes:
+    if length >= _LONG.size:
+        return _LONG.pack(options.maximum_pacing_rate)
+    return _UNSIGNED.pack(min(options.maximum_pacing_rate, _LARGEST_UNSIGNED))[:length]
 
 
 def _set_pacing_rate(options: SocketOptions, value: bytes) -> SocketOptions:
@@ -218,3 +233,12 @@ def _set_congestion_control(options: SocketOptions, value: bytes) -> SocketOptio
     if name not in CONGESTION_CONTROLS:
         raise OSError(ENOENT, f"congestion control: expected one of {', '.join(CONGESTION_CONTROLS)}")
     return replace(options, congestion_control=name)
+
+
+_WRITERS: dict[Name, Callable[[SocketOptions, bytes], SocketOptions]] = {
+    TCP_CONGESTION: _set_congestion_control,
+    TCP_FASTOPEN_KEY: _set_fast_open_keys,
+    TCP_DEFER_ACCEPT: _set_deferring,
+    MAX_PACING_RATE: _set_pacing_rate,
+}
+"""Of values that are no plain int, or not kept as one."""

@@ -65,6 +65,7 @@ class Request(ABC):
         "environment",
         "four_tuple",
         "irs",
+        "is_acknowledged",
         "last_answer_us",
         "offered",
         "peer_window",
@@ -83,6 +84,8 @@ class Request(ABC):
         self.irs, self.peer_window, self.offered = syn.sequence, syn.window, syn.options
         self.snd_iss, self.window, self.agreed = answer.sequence, answer.window, answer.options
         self.agrees_on_ecn = bool(answer.flags & ECE)
+        self.is_acknowledged = False
+        """The third packet came, and data is waited for."""
         self.transmissions = self.timeouts = 0
         self.sent_us = self.deadline_us = 0
         self.last_answer_us = _NEVER_US
@@ -110,6 +113,11 @@ class Request(ABC):
     @abstractmethod
     def answers_to_send(self) -> int:
         """How often the SYN/ACK is sent again at most; asked when it was not acknowledged in time."""
+
+    @property
+    @abstractmethod
+    def deferred_timeouts(self) -> int:
+        """For how many timeouts what is acknowledged waits for data (TCP_DEFER_ACCEPT)."""
 
     @abstractmethod
     def on_gone(self) -> None:
@@ -189,11 +197,14 @@ class Request(ABC):
     def on_timeout(self, now_us: int) -> bool:
         """Nobody has acknowledged the answer yet. False when it was sent often enough."""
         self.environment.counters.increment("TcpExtTCPTimeouts")
-        answers_to_send = self.answers_to_send()
+        is_enough = self.timeouts >= self.answers_to_send()
+        deferred = self.deferred_timeouts if self.is_acknowledged else 0
         self.timeouts += 1
-        if self.timeouts > answers_to_send:
+        if is_enough and self.timeouts > deferred:
             return False
-        self._send_again(now_us)
+        if self.timeouts >= deferred:
+            # Not while only data is missing, but for a last time before the connection begins without.
+            self._send_again(now_us)
         return True
 
 

@@ -36,6 +36,8 @@ class SocketOptions:
     """0: tuned; else what SO_SNDBUF has fixed."""
     maximum_segment_size: int = 0
     """What the SYN tells and segments hold at most (TCP_MAXSEG); 0: what the path takes."""
+    deferred_timeouts: int = 0
+    """Of a listener: for so many of its answers' timeouts a connection waits for data (TCP_DEFER_ACCEPT)."""
     fast_open_queue: int = 0
     """Of a listener: how many connections may begin with data in their SYN (TCP_FASTOPEN); 0: none."""
     fast_open_connect: bool = False
