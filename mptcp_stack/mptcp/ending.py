@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _ALL_IS_SENT = (State.CLOSING, State.LAST_ACK)
-"""Both FINs are out: as in Linux, a peer that has all is not reset (tcp_need_reset)."""
+"""Both FINs are out: as in Linux, a peer that has all is not reset by TCP, but by MPTCP."""
 
 
 def abort(connection: Connection, error: int, now_us: int) -> None:
@@ -27,7 +27,7 @@ def abort(connection: Connection, error: int, now_us: int) -> None:
         connection.environment.counters.increment("MPTcpExtMPFastcloseTx", bool(connection.subflows))
     for subflow in list(connection.subflows):
         connection.subflows.remove(subflow)
-        if subflow.state in _ALL_IS_SENT:
+        if connection.mode is Mode.PLAIN_TCP and subflow.state in _ALL_IS_SENT:
             subflow.finish(None, now_us)
         elif connection.mode is Mode.MPTCP and connection.remote_key is not None and subflow.was_established:
             connection.environment.counters.increment("MPTcpExtMPRstTx")

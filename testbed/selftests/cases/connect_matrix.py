@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from testbed.host.protocol import ConnectionResult, Role, Workload, WorkloadKind
-from testbed.selftests.case import STACK_PAIRS, case
+from testbed.selftests.case import SLOW, STACK_PAIRS, case
 from testbed.selftests.crowd import judge_crowd_both_ways
 from testbed.selftests.host_view import EVENT_LIMIT_S, CaseHost
 from testbed.selftests.judgement import at_least
@@ -188,9 +188,10 @@ def _register(
         play.__name__ = name + suffix
         play.__doc__ = f"{inspect.getdoc(body)} Bytes are moved by {ways}."
         families = ("4",) if body is _every_address else FAMILIES
-        case(topology=topology, groups=("connect",), families=families, variables=variables, stacks=stacks)(
-            play
-        )
+        # What is the same whichever way bytes are moved is enough once where time is short.
+        is_repetition = suffix and body in (_full_disconnect, _transparent_proxy)
+        groups = ("connect", SLOW) if is_repetition else ("connect",)
+        case(topology=topology, groups=groups, families=families, variables=variables, stacks=stacks)(play)
 
     define("every_address", _every_address, _sysctls(settings), "four-paths")
     define("both_protocols", _play, _sysctls(settings))

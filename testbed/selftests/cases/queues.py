@@ -13,7 +13,7 @@ from testbed.host.protocol import Role, StepKind, Workload, WorkloadKind
 from testbed.selftests.case import case
 from testbed.selftests.host_view import EVENT_LIMIT_S, RunningWorkload
 from testbed.selftests.judgement import at_most
-from testbed.selftests.lab_view import CaseLab, kib, mib
+from testbed.selftests.lab_view import CaseLab, kib
 
 STEPS = Workload(WorkloadKind.STEPS, Role.LISTEN, "", 0)
 READ_BYTES = kib(256)
@@ -85,7 +85,7 @@ def _a_few_bytes(ends: _Ends) -> None:
 
 def _many_bytes(ends: _Ends) -> None:
     """While they flow no more is promised than will come."""
-    amount = rest = ends.lab.random.randint(mib(1), mib(2))
+    amount = rest = ends.lab.random.randint(kib(300), kib(900))
     ends.send(amount)
     while rest > 0:
         ends.lab.verdict.must_be_within(f"{ends.name}: FIONREAD", at_most(rest), ends.unread())
