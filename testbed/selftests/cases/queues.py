@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from mptcp_stack.sockets.common_options import IPPROTO_TCP, TCP_INQ
 from mptcp_stack.sockets.queues import FIONREAD, SIOCOUTQ, SIOCOUTQNSD
+from testbed.errors import CapabilityError
 from testbed.host.protocol import Role, StepKind, Workload, WorkloadKind
 from testbed.selftests.case import case
 from testbed.selftests.host_view import EVENT_LIMIT_S, RunningWorkload
@@ -64,7 +65,10 @@ def _connected(lab: CaseLab, sender: str, receiver: str) -> Iterator[_Ends]:
     )
     for end in (client, server):
         end.wait_for("holding", EVENT_LIMIT_S)
-    server.set_option(IPPROTO_TCP, TCP_INQ, struct.pack("=i", 1))
+    try:
+        server.set_option(IPPROTO_TCP, TCP_INQ, struct.pack("=i", 1))
+    except OSError as error:
+        raise CapabilityError(f"the server's stack has no TCP_INQ: {error.strerror}") from None
     yield _Ends(lab, client, server, f"{sender} to {receiver}")
     for end in (client, server):
         end.finish()
