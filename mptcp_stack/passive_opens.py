@@ -94,6 +94,10 @@ class ListenerRequest(Request):
     def deferred_timeouts(self) -> int:
         return self.listener.socket_options.deferred_timeouts
 
+    @property
+    def traffic_class(self) -> int:
+        return self.listener.socket_options.class_of_packets(self.four_tuple[0])
+
     def on_gone(self) -> None:
         self.listener.on_request_gone(self)
         self._opens.on_request_gone(self)

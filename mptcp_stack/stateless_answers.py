@@ -66,7 +66,8 @@ class StatelessAnswers:
             key = self._key(four_tuple, cookie)
             mptcp = (handshake.capable_answer(self._environment.settings, key),)
         answer = self._answer(listener.socket_options, four_tuple, syn, cookie, mptcp, now_us)
-        send_header(self._environment, four_tuple, answer, now_us)
+        traffic_class = listener.socket_options.class_of_packets(four_tuple[0])
+        send_header(self._environment, four_tuple, answer, now_us, traffic_class)
 
     def answer_join(
         self,
@@ -83,7 +84,8 @@ class StatelessAnswers:
         answer = self._answer(connection.socket_options, four_tuple, syn, cookie, mptcp, now_us)
         syn.payload = b""
         self._joins[self._slot(four_tuple)] = Handshake(four_tuple, syn, answer)
-        send_header(self._environment, four_tuple, answer, now_us)
+        traffic_class = listener.socket_options.class_of_packets(four_tuple[0])
+        send_header(self._environment, four_tuple, answer, now_us, traffic_class)
 
     def _cookie(self, listener: Listener, four_tuple: FourTuple, syn: TcpSegment, now_us: int) -> int:
         listener.cookies_until_us = now_us + syn_cookies.VALID_US

@@ -111,6 +111,7 @@ class MptcpSubflow(Subflow):
         self.reset_received: MpTcpRst | None = None
         super().__init__(environment, local[0], local[1], remote[0], remote[1])
         self.socket_options = connection.socket_options
+        self.traffic_class = connection.socket_options.class_of_packets(self.local)
         self.rcv_wnd_scale = receive_window.scale(environment.settings, self.socket_options)
         self.send_buffer_bytes = environment.settings.tcp_wmem[1]
         """Its share of the connection's send buffer."""

@@ -40,6 +40,9 @@ BEFORE_CONNECTING: frozenset[Name] = frozenset(
 )
 """What a connection can be asked no more."""
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
+TYPE_OF_SERVICE: Name = (int(socket.IPPROTO_IP), int(socket.IP_TOS))
+TRAFFIC_CLASS: Name = (int(socket.IPPROTO_IPV6), int(socket.IPV6_TCLASS))
+_CONGESTION_BITS = 3
 TCP_DEFER_ACCEPT: Name = (IPPROTO_TCP, int(socket.TCP_DEFER_ACCEPT))
 TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
 _DEFAULT_SEGMENT_BYTES = 536
@@ -116,6 +119,8 @@ _FIELDS: dict[Name, _IntegerField] = {
     (IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE): _IntegerField("fast_open_no_cookie", maximum=1),
     (SOL_SOCKET, SO_MARK): _IntegerField("mark", minimum=-(1 << 31)),
     (IPPROTO_TCP, TCP_INQ): _IntegerField("reports_unread", maximum=1),
+    TYPE_OF_SERVICE: _IntegerField("type_of_service"),
+    TRAFFIC_CLASS: _IntegerField("traffic_class"),
     (int(socket.IPPROTO_IP), IP_TRANSPARENT): _IntegerField("transparent", is_flag=True),
     (int(socket.IPPROTO_IPV6), IPV6_TRANSPARENT): _IntegerField("transparent", is_flag=True),
     WINDOW_CLAMP: _IntegerField("window_clamp", may_be_zero=True),
@@ -183,8 +188,8 @@ def _set_buffer(
 
 def refuse_for_mptcp(level: int, option: int) -> None:
     """What sockets of MPTCP cannot be asked, only their subflows. Raises OSError(EOPNOTSUPP), as Linux."""
-    if (level, option) == MAX_PACING_RATE:
-        raise OSError(EOPNOTSUPP, "a rate is that of one subflow")
+    if (level, option) in (MAX_PACING_RATE, TRAFFIC_CLASS):
+        raise OSError(EOPNOTSUPP, "that is for single subflows")
 
 
 def _integer(value: bytes) -> int:
@@ -196,6 +201,19 @@ def _integer(value: bytes) -> int:
 
 def _set_deferring(options: SocketOptions, value: bytes) -> SocketOptions:
     return replace(options, deferred_timeouts=deferring.timeouts_of(_integer(value)))
+
+
+def _set_type_of_service(options: SocketOptions, value: bytes) -> SocketOptions:
+    """A byte will do, and of more the lowest counts; the bits of ECN are not the application's to set."""
+    number = value[0] if value else 0
+    return replace(options, type_of_service=number & ~_CONGESTION_BITS)
+
+
+def _set_traffic_class(options: SocketOptions, value: bytes) -> SocketOptions:
+    number = _integer(value)
+    if not -1 <= number <= 255:
+        raise OSError(EINVAL, f"a traffic class is -1 to 255, got {number}")
+    return replace(options, traffic_class=max(number, 0) & ~_CONGESTION_BITS)
 
 
 def _read_pacing_rate(options: SocketOptions, length: int) -> bytes:
@@ -239,6 +257,8 @@ _WRITERS: dict[Name, Callable[[SocketOptions, bytes], SocketOptions]] = {
     TCP_CONGESTION: _set_congestion_control,
     TCP_FASTOPEN_KEY: _set_fast_open_keys,
     TCP_DEFER_ACCEPT: _set_deferring,
+    TYPE_OF_SERVICE: _set_type_of_service,
+    TRAFFIC_CLASS: _set_traffic_class,
     MAX_PACING_RATE: _set_pacing_rate,
 }
 """Of values that are no plain int, or not kept as one."""

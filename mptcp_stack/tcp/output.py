@@ -128,7 +128,7 @@ def _send(
         payload,
         checksum_offset=CHECKSUM_OFFSET,
         gso_size=gso_size,
-        traffic_class=traffic_class,
+        traffic_class=traffic_class | subflow.traffic_class,
         now_us=now_us,
     )
 
@@ -284,7 +284,13 @@ def _send_reset_of(endpoint: Endpoint, numbers: tuple[int, int, int], now_us: in
     send_header(endpoint.environment, endpoint.four_tuple, segment, now_us)
 
 
-def send_header(environment: Environment, four_tuple: FourTuple, segment: TcpSegment, now_us: int) -> None:
+def send_header(
+    environment: Environment,
+    four_tuple: FourTuple,
+    segment: TcpSegment,
+    now_us: int,
+    traffic_class: int = 0,
+) -> None:
     """A segment without data, made by who has no subflow; counts it."""
     environment.counters.increment("TcpOutSegs")
     environment.ip.send(
@@ -294,6 +300,7 @@ def send_header(environment: Environment, four_tuple: FourTuple, segment: TcpSeg
         emit_tcp_header(segment),
         (),
         checksum_offset=CHECKSUM_OFFSET,
+        traffic_class=traffic_class,
         now_us=now_us,
     )
 

@@ -119,6 +119,11 @@ class Request(ABC):
     def deferred_timeouts(self) -> int:
         """For how many timeouts what is acknowledged waits for data (TCP_DEFER_ACCEPT)."""
 
+    @property
+    @abstractmethod
+    def traffic_class(self) -> int:
+        """Of what is sent for it."""
+
     @abstractmethod
     def on_gone(self) -> None:
         """It was taken from the table."""
@@ -159,7 +164,7 @@ class Request(ABC):
         _, local_port, _, remote_port = self.four_tuple
         numbers = self.snd_nxt & SEQUENCE_MASK, self.rcv_nxt & SEQUENCE_MASK
         segment = TcpSegment(local_port, remote_port, *numbers, ACK, window, options)
-        output.send_header(self.environment, self.four_tuple, segment, now_us)
+        output.send_header(self.environment, self.four_tuple, segment, now_us, self.traffic_class)
 
     def on_refused(self, segment: TcpSegment, now_us: int) -> None:
         self.environment.requests.forget(self)
@@ -178,7 +183,7 @@ class Request(ABC):
             self.agreed.timestamp_value = (now_us // 1000 + self.timestamp_offset) & SEQUENCE_MASK
         self.transmissions += 1
         self.sent_us = now_us
-        output.send_header(self.environment, self.four_tuple, self.answer, now_us)
+        output.send_header(self.environment, self.four_tuple, self.answer, now_us, self.traffic_class)
 
     @property
     def timestamp_offset(self) -> int:

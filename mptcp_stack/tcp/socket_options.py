@@ -32,6 +32,12 @@ class SocketOptions:
     """0: tuned; else what SO_RCVBUF has fixed, half of which is window."""
     window_clamp: int = 0
     """No larger window is offered (TCP_WINDOW_CLAMP); 0: as large as the buffer allows."""
+    type_of_service: int = 0
+    """Of IPv4 packets (IP_TOS, RFC 2474), and in ``traffic_class`` of IPv6 packets (IPV6_TCLASS).
+
+    Without the two bits that are congestion's (RFC 3168 §5).
+    """
+    traffic_class: int = 0
     send_buffer_bytes: int = 0
     """0: tuned; else what SO_SNDBUF has fixed."""
     maximum_segment_size: int = 0
@@ -58,6 +64,10 @@ class SocketOptions:
     """A rate was set, if only once (``pacing``)."""
     congestion_control: str = ""
     """A name of ``settings.CONGESTION_CONTROLS``; empty: the host's (TCP_CONGESTION)."""
+
+    def class_of_packets(self, address: bytes) -> int:
+        """What packets from the address bear."""
+        return self.type_of_service if len(address) == 4 else self.traffic_class
 
 
 DEFAULT_SOCKET_OPTIONS = SocketOptions()

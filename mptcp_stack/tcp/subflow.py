@@ -122,6 +122,7 @@ class Subflow(SubflowOwner):
         "timestamp_offset",
         "timestamp_recent",
         "timestamps_enabled",
+        "traffic_class",
         "urgent",
         "waiting_fin_position",
         "window_scale_enabled",
@@ -139,6 +140,8 @@ class Subflow(SubflowOwner):
         self.soft_error: int | None = None
         """What ICMP has said since the peer was heard of last (RFC 5461 §2.2)."""
         self.socket_options = DEFAULT_SOCKET_OPTIONS
+        self.traffic_class = 0
+        """Of its packets (RFC 2474), without what ECN adds."""
         self._initialise_sender()
         self._initialise_receiver()
         timers = environment.timers
@@ -209,6 +212,7 @@ class Subflow(SubflowOwner):
     def take_socket_options(self, options: SocketOptions) -> None:
         """From now on; another controller goes on with the window that this one had, as in Linux."""
         self.socket_options = options
+        self.traffic_class = options.class_of_packets(self.local)
         before, after = self.congestion, self._new_controller()
         if after.name != before.name:
             after.congestion_window = before.congestion_window

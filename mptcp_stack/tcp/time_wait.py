@@ -50,6 +50,7 @@ class TimeWait:
         "timestamp_offset",
         "timestamp_recent",
         "timestamp_seen_us",
+        "traffic_class",
         "window_bytes",
         "window_scale",
     )
@@ -58,6 +59,7 @@ class TimeWait:
         self.state = state
         self.deadline_us = now_us
         self.last_answer_us = -(1 << 62)
+        self.traffic_class = subflow.traffic_class
         self.rcv_nxt, self.snd_nxt = subflow.rcv_nxt, subflow.snd_nxt
         self.window_bytes = max(0, subflow.rcv_right_edge - subflow.rcv_nxt)
         self.window_scale = subflow.rcv_wnd_scale
@@ -261,7 +263,7 @@ class TimeWaitTable:
             options.timestamp_echo = entry.timestamp_recent
         window = min(entry.window_bytes >> entry.window_scale, 65535)
         numbers = entry.snd_nxt & _MASK, entry.rcv_nxt & _MASK
-        self._send(four_tuple, numbers, ACK, window, options, now_us)
+        self._send(four_tuple, numbers, ACK, window, options, now_us, entry.traffic_class)
 
     def _reset(self, four_tuple: FourTuple, segment: TcpSegment, now_us: int) -> None:
         """The entry goes with it (Linux's TCP_TW_RST)."""
@@ -282,6 +284,7 @@ class TimeWaitTable:
         window: int,
         options: TcpOptions,
         now_us: int,
+        traffic_class: int = 0,
     ) -> None:
         local, local_port, remote, remote_port = four_tuple
         segment = TcpSegment(local_port, remote_port, *numbers, flags, window, options)
@@ -293,5 +296,6 @@ class TimeWaitTable:
             emit_tcp_header(segment),
             (),
             checksum_offset=CHECKSUM_OFFSET,
+            traffic_class=traffic_class,
             now_us=now_us,
         )
