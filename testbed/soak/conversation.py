@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from errno import EPIPE
 
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp import send_tuning
@@ -177,6 +178,9 @@ class Party:
 
     def _write(self, connection: Connection) -> None:
         if self._answers and not self.end_was_seen:
+            return
+        if connection.is_closed and self.offset < len(self.data):
+            self._fail(EPIPE)
             return
         while self.offset < len(self.data) and connection.writable_bytes:
             self.offset += connection.write(self.data[self.offset : self.offset + self.pace.write_bytes])

@@ -45,7 +45,8 @@ class Hosts:
             self.simulator.call_at(event.at_us, partial(self._change_path, event))
         for change in scenario.address_events:
             self.simulator.call_at(change.at_us, partial(self._change_addresses, change))
-        self.has_dead_path = False
+        self._dead_addresses: set[bytes] = set()
+        """Of the path that has died for good."""
 
     def damaged_packets(self, server_port: int, *, to_client: bool) -> int:
         """Whose payload was changed under a right checksum; one bit in each."""
@@ -140,18 +141,24 @@ class Hosts:
             if later_us < 60_000_000:
                 self.simulator.call_at(later_us, partial(self._die_when_possible, number))
             return
-        self.has_dead_path = True
+        self._dead_addresses = _addresses_of(number)
         self.paths[number].link.set_up(False)
 
     def _can_do_without_path_0(self) -> bool:
         if any(plan.at_us >= self.simulator.now_us for plan in self.scenario.conversations):
             return False
-        addresses = {address_of(0, on_client=True, is_ipv6=is_ipv6) for is_ipv6 in (False, True)}
+        return self._can_do_without({address_of(0, on_client=True, is_ipv6=each) for each in (False, True)})
+
+    def _can_do_without(self, addresses: set[bytes]) -> bool:
         return all(
             _has_usable_subflow_without(connection, addresses)
             for _, stack in self.stacks
             for connection in stack.connections()
         )
+
+    def _may_withdraw(self, address: bytes) -> bool:
+        """After a path has died for good, nobody withdraws what a connection lives on."""
+        return not self._dead_addresses or self._can_do_without(self._dead_addresses | {address})
 
     def _change_addresses(self, event: AddressEvent) -> None:
         stack = self.client if event.on_client else self.server
@@ -162,7 +169,7 @@ class Hosts:
             match event.change:
                 case AddressChange.ADD:
                     manager.add_endpoint(address, flags=event.flags)
-                case AddressChange.DELETE if known:
+                case AddressChange.DELETE if known and self._may_withdraw(address):
                     manager.delete_endpoint(known[0])
                 case AddressChange.PRIORITY if known:
                     manager.set_flags(known[0], event.flags & {"backup"})
@@ -173,6 +180,11 @@ class Hosts:
         except ConfigurationError:
             # The address has an endpoint already: an administrator is told so.
             return
+
+
+def _addresses_of(path: int) -> set[bytes]:
+    ends = ((on_client, is_ipv6) for on_client in (False, True) for is_ipv6 in (False, True))
+    return {address_of(path, on_client=on_client, is_ipv6=is_ipv6) for on_client, is_ipv6 in ends}
 
 
 def _has_usable_subflow_without(connection: Connection, addresses: set[bytes]) -> bool:

@@ -26,6 +26,8 @@ _FALLBACKS = ("MPTcpExtMPCapableDataFallback", "MPTcpExtDssFallback")
 _SIGNS_OF_DAMAGE = ("TcpInErrs", "TcpInCsumErrors", "StackDropMalformedTcp", "StackDropMalformedIp")
 _SIGNS_OF_LOSS = ("TcpExtTCPTimeouts", "TcpExtTCPSynRetrans")
 """MPTcpExtMPTCPRetrans is none: data behind a path that is merely slow goes out on an idle one as well."""
+GIVES_UP_AFTER_US = 924_600_000
+"""15 repetitions, the first after 200 ms, none later than 120 s after the one before."""
 CALM_ROUND_TRIP_US = 300_000
 """With the neighbour asked for first, a handshake ends before the first SYN is repeated."""
 _GAUGES = ("TcpCurrEstab", "MPTcpExtMPCurrEstab")
@@ -88,11 +90,17 @@ def _is_excused(hosts: Hosts, conversation: Conversation, party: Party) -> bool:
     if Trouble.DEATH in scenario.troubles and not party.was_established:
         return True
     other = conversation.other_than(party)
-    if scenario.may_lose_packets and (other.was_cut_short or _is_only_not_told(party, other)):
+    left = other.was_cut_short or _gave_up(other)
+    if scenario.may_lose_packets and (left or _gave_up(party) or _is_only_not_told(party, other)):
         return True
     never_connected = not party.was_established and party.error in (ETIMEDOUT, EHOSTUNREACH, None)
     may_be_late = scenario.may_lose_packets or Trouble.SPIKES in scenario.troubles
     return may_be_late and never_connected
+
+
+def _gave_up(party: Party) -> bool:
+    """Nothing was acknowledged for as long as Linux's tcp_retries2 stands for at least."""
+    return party.error == ETIMEDOUT and party.finished_at_us - party.progressed_at_us >= GIVES_UP_AFTER_US
 
 
 def _is_only_not_told(party: Party, other: Party) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import ECONNRESET
+from errno import ECONNRESET, EPIPE, ETIMEDOUT
 
 import pytest
 
 from mptcp_stack.device.in_memory import WireSettings
+from mptcp_stack.mptcp import ending
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.simulator import Simulator
@@ -151,6 +152,26 @@ def test_a_close_that_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found() == []
     monkeypatch.setattr(Connection, "restart_close_timer", restart_with_less)
     assert any("conversation 0, server: error " in problem for problem in found())
+
+
+@pytest.mark.parametrize(("retries", "is_good"), [(15, True), (5, False)])
+def test_a_sender_that_gives_up(retries: int, is_good: bool) -> None:
+    """Nothing of it arrives any more; it must go on for a quarter of an hour."""
+    drawn = scenario(Trouble.LOSS, protocol="tcp", client=StackSettings(tcp_retries2=retries))
+    found = problems(drawn, lambda soak: silence(soak, lambda party: party.was_established, 1_500_000_000))
+    assert found == [] if is_good else f"conversation 0, client: error {ETIMEDOUT}" in found[0]
+
+
+def test_a_connection_that_ends_in_the_middle_of_writing() -> None:
+    def end_later(soak: Soak) -> None:
+        def end_all() -> None:
+            for connection in list(soak.hosts.client.connections()):
+                ending.end(connection, None, soak.hosts.simulator.now_us)
+
+        soak.hosts.simulator.call_at(26_000, end_all)
+
+    drawn = scenario(client=StackSettings(send_buffer_bytes=16_384))
+    assert any(f"client: error {EPIPE}, " in problem for problem in problems(drawn, end_later))
 
 
 def test_a_reset_is_not_excused_by_damage_that_nobody_found() -> None:
