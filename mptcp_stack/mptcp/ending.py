@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ALL_IS_SENT = (State.CLOSING, State.LAST_ACK)
 """Both FINs are out: as in Linux, a peer that has all is not reset by TCP, but by MPTCP."""
+_HAS_ENDED = (State.CLOSING, State.LAST_ACK, State.TIME_WAIT)
 
 
 def abort(connection: Connection, error: int, now_us: int) -> None:
@@ -47,7 +48,7 @@ def disconnect(connection: Connection) -> int:
     Returns what the socket tells by SO_ERROR: TCP's that its peer was reset, MPTCP's nothing, as in Linux.
     """
     is_plain_socket = not connection.local_key.value
-    was_cut = any(subflow.state not in (*_ALL_IS_SENT, State.TIME_WAIT) for subflow in connection.subflows)
+    was_cut = any(subflow.state not in _HAS_ENDED for subflow in connection.subflows)
     if not connection.app_closed:
         connection.host.path_events.on_connection_closed(connection)
     connection.app_closed = connection.write_closed = True

@@ -61,6 +61,17 @@ def kernel_mptcp_missing() -> str | None:
 
 
 @cache
+def kernel_fast_open_missing() -> str | None:
+    """Why the kernel's MPTCP has no Fast Open, or None. Linux has it from 6.2 on."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as probe:
+            probe.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 1)
+    except OSError as error:
+        return f"the kernel's MPTCP has no Fast Open ({error.strerror})"
+    return None
+
+
+@cache
 def ipv6_missing() -> str | None:
     """Why there is no IPv6 here, or None."""
     try:

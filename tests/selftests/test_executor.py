@@ -13,7 +13,12 @@ import pytest
 from testbed.errors import CapabilityError, HostError, LabError
 from testbed.selftests import executor
 from testbed.selftests.case import STACK_PAIRS, Case
-from testbed.selftests.environment import ipv6_missing, kernel_mptcp_missing, skip_reason
+from testbed.selftests.environment import (
+    ipv6_missing,
+    kernel_fast_open_missing,
+    kernel_mptcp_missing,
+    skip_reason,
+)
 from testbed.selftests.executor import BuiltLab, LabOpener, RunTimeout, execute, watchdog
 from testbed.selftests.host_view import CaseAbortedError
 from testbed.selftests.lab_view import CaseLab
@@ -276,12 +281,14 @@ def test_kernel_mptcp_that_is_only_switched_off_is_there(
     def refuse(*_arguments: object) -> None:
         raise OSError(number, "reason")
 
-    for probe in (kernel_mptcp_missing, ipv6_missing):
+    probes = (kernel_mptcp_missing, ipv6_missing, kernel_fast_open_missing)
+    for probe in probes:
         probe.cache_clear()
     monkeypatch.setattr("testbed.selftests.environment.socket.socket", refuse)
     try:
         assert (kernel_mptcp_missing() is not None) is missing
         assert ipv6_missing() is not None
+        assert kernel_fast_open_missing() == "the kernel's MPTCP has no Fast Open (reason)"
     finally:
-        for probe in (kernel_mptcp_missing, ipv6_missing):
+        for probe in probes:
             probe.cache_clear()

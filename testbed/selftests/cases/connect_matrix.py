@@ -10,9 +10,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
+from testbed.errors import CapabilityError
 from testbed.host.protocol import ConnectionResult, Role, Workload, WorkloadKind
 from testbed.selftests.case import SLOW, STACK_PAIRS, case
 from testbed.selftests.crowd import judge_crowd_both_ways
+from testbed.selftests.environment import kernel_fast_open_missing
 from testbed.selftests.host_view import EVENT_LIMIT_S, CaseHost
 from testbed.selftests.judgement import at_least
 from testbed.selftests.lab_view import PLAIN, CaseLab, kib
@@ -90,6 +92,8 @@ def _peek(lab: CaseLab, how: Workload) -> None:
 
 def _fast_open(lab: CaseLab, how: Workload) -> None:
     """The first connection gets a cookie, the second one's data goes with its SYN."""
+    if "kernel" in (lab.client.stack, lab.server.stack) and (reason := kernel_fast_open_missing()):
+        raise CapabilityError(reason)
     early = replace(how, fast_open=True)
     with lab.measure() as run:
         for _ in range(2):
