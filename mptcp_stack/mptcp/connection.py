@@ -275,8 +275,10 @@ class Connection:
             # RFC 9293 §3.10.4, SYN-SENT: what was queued is given up, and nobody is told.
             self.abort()
             return
-        if self.readable_bytes:
-            self.environment.counters.increment("TcpExtTCPAbortOnClose")
+        if self.readable_bytes or self.socket_options.linger_seconds == 0:
+            is_unread = self.readable_bytes > 0
+            name = "TcpExtTCPAbortOnClose" if is_unread else "TcpExtTCPAbortOnData"
+            self.environment.counters.increment(name)
             self.abort()
             return
         self.shutdown_write()
@@ -454,7 +456,6 @@ class Connection:
             return
         if self.mode is Mode.NEGOTIATING:
             self.mode = Mode.MPTCP
-        subflow.update_segment_bytes()
         self.send_buffer.window_edge = 1 + subflow.snd_wnd
         if self.state is DataState.CONNECTING:
             self.change_state(DataEvent.ESTABLISHED)

@@ -40,6 +40,9 @@ BEFORE_CONNECTING: frozenset[Name] = frozenset(
 )
 """What a connection can be asked no more."""
 TCP_CONGESTION: Name = (IPPROTO_TCP, int(socket.TCP_CONGESTION))
+LINGER: Name = (SOL_SOCKET, int(socket.SO_LINGER))
+_LINGER_FORM = struct.Struct("=ii")
+"""Whether, and for how many seconds."""
 TYPE_OF_SERVICE: Name = (int(socket.IPPROTO_IP), int(socket.IP_TOS))
 TRAFFIC_CLASS: Name = (int(socket.IPPROTO_IPV6), int(socket.IPV6_TCLASS))
 _CONGESTION_BITS = 3
@@ -99,6 +102,7 @@ class _IntegerField:
 
 _SECOND_US, _MILLISECOND_US = 1_000_000, 1_000
 _FIELDS: dict[Name, _IntegerField] = {
+    (SOL_SOCKET, int(socket.SO_REUSEADDR)): _IntegerField("reuse_address", is_flag=True),
     (SOL_SOCKET, int(socket.SO_KEEPALIVE)): _IntegerField("keep_alive", is_flag=True),
     (SOL_SOCKET, int(socket.SO_OOBINLINE)): _IntegerField("urgent_inline", is_flag=True),
     (IPPROTO_TCP, int(socket.TCP_NODELAY)): _IntegerField("no_delay", is_flag=True),
@@ -140,6 +144,8 @@ def get_common(
         return b"".join(options.fast_open_keys or settings.tcp_fastopen_keys)[:length]
     if (level, option) == MAX_PACING_RATE:
         return _read_pacing_rate(options, length)
+    if (level, option) == LINGER:
+        return _LINGER_FORM.pack(options.linger_seconds >= 0, max(0, options.linger_seconds))[:length]
     if (level, option) == TCP_DEFER_ACCEPT:
         return INTEGER.pack(deferring.seconds_of(options.deferred_timeouts))[:length]
     field = _FIELDS.get((level, option))
@@ -203,6 +209,13 @@ def _set_deferring(options: SocketOptions, value: bytes) -> SocketOptions:
     return replace(options, deferred_timeouts=deferring.timeouts_of(_integer(value)))
 
 
+def _set_linger(options: SocketOptions, value: bytes) -> SocketOptions:
+    if len(value) < _LINGER_FORM.size:
+        raise OSError(EINVAL, f"expected a struct linger of {_LINGER_FORM.size} bytes, got {len(value)}")
+    is_on, seconds = _LINGER_FORM.unpack_from(value)
+    return replace(options, linger_seconds=seconds & _LARGEST_INTEGER if is_on else -1)
+
+
 def _set_type_of_service(options: SocketOptions, value: bytes) -> SocketOptions:
     """A byte will do, and of more the lowest counts; the bits of ECN are not the application's to set."""
     number = value[0] if value else 0
@@ -256,6 +269,7 @@ def _set_congestion_control(options: SocketOptions, value: bytes) -> SocketOptio
 _WRITERS: dict[Name, Callable[[SocketOptions, bytes], SocketOptions]] = {
     TCP_CONGESTION: _set_congestion_control,
     TCP_FASTOPEN_KEY: _set_fast_open_keys,
+    LINGER: _set_linger,
     TCP_DEFER_ACCEPT: _set_deferring,
     TYPE_OF_SERVICE: _set_type_of_service,
     TRAFFIC_CLASS: _set_traffic_class,

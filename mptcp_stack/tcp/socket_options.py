@@ -19,6 +19,10 @@ class SocketOptions:
     cork: bool = False
     urgent_inline: bool = False
     """Urgent data is read in line with the rest (SO_OOBINLINE)."""
+    reuse_address: bool = False
+    """Told only (SO_REUSEADDR): listeners need not ask for it, old connections are never in their way."""
+    linger_seconds: int = -1
+    """0: closing is an abort (SO_LINGER); for a longer time nobody waits."""
     keep_alive: bool = False
     keep_idle_us: int = 0
     """0, as for the next two: as the host's ``tcp_keepalive_time`` says."""

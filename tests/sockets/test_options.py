@@ -32,6 +32,8 @@ from tests.mptcp.network import Network, Transfer, join_all
 TCP_INFO = int(socket.TCP_INFO)
 INTEGER_OPTIONS = {
     "SO_KEEPALIVE": (SOL_SOCKET, int(socket.SO_KEEPALIVE), 7, 1),
+    "SO_REUSEADDR": (SOL_SOCKET, int(socket.SO_REUSEADDR), 7, 1),
+    "TCP_DEFER_ACCEPT": (IPPROTO_TCP, int(socket.TCP_DEFER_ACCEPT), 4, 7),
     "TCP_NODELAY": (IPPROTO_TCP, int(socket.TCP_NODELAY), 1, 1),
     "TCP_CORK": (IPPROTO_TCP, int(socket.TCP_CORK), 1, 1),
     "TCP_SYNCNT": (IPPROTO_TCP, int(socket.TCP_SYNCNT), 3, 3),
@@ -102,6 +104,35 @@ def test_an_integer_option_reads_as_it_does_in_the_kernel(name: str) -> None:
             set_option(near, level, option, b"\1")
         with fails_with(errno.ENOPROTOOPT):
             get_option(near, level, 9999)
+
+
+@pytest.mark.parametrize("value", [(1, 0), (1, 5), (0, 5), (7, 1000)])
+def test_lingering_reads_as_it_does_in_the_kernel(value: tuple[int, int]) -> None:
+    name, form = (SOL_SOCKET, int(socket.SO_LINGER)), struct.Struct("=ii")
+    near = Network().establish()[0]
+    with socket.socket() as reference:
+        reference.setsockopt(*name, form.pack(*value))
+        set_option(near, *name, form.pack(*value))
+        is_on, seconds = form.unpack(reference.getsockopt(*name, form.size))
+        told = form.unpack(get_option(near, *name, form.size))
+        assert told[0] == is_on
+        assert not is_on or told[1] == seconds
+    with fails_with(errno.EINVAL):
+        set_option(near, *name, bytes(7))
+
+
+@pytest.mark.parametrize("protocol", ["mptcp", "tcp"])
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_closing_without_time_to_linger_is_an_abort(protocol: str, seconds: int) -> None:
+    network = Network()
+    near, far = network.establish(client=protocol)
+    network.simulator.run_for(100_000)
+    set_option(near, SOL_SOCKET, int(socket.SO_LINGER), struct.pack("=ii", 1, seconds))
+    near.write(b"the last words")
+    near.close()
+    network.simulator.run_for(1_000_000)
+    assert (far.error == errno.ECONNRESET) is (seconds == 0)
+    assert far.read(100) == (b"" if seconds == 0 else b"the last words")
 
 
 def test_options_hold_for_all_subflows_and_for_later_ones() -> None:
