@@ -16,16 +16,25 @@ from mptcp_stack.sockets.mptcp_options import MPTCP_INFO, SOL_MPTCP
 from mptcp_stack.sockets.structures import MptcpInfo
 from testbed.counters.nstat import subtract
 from testbed.errors import HostError
-from testbed.host.client import HostClient
+from testbed.host.client import HostClient, RunningWorkload
 from testbed.host.launcher import AgentLauncher
 from testbed.host.protocol import AgentConfiguration, CloseKind, EndpointRequest, Role, Workload, WorkloadKind
-from tests.host.labs import Pair, assert_intact, configuration, linked_namespaces, pair_of_hosts, transfer
+from tests.host.labs import (
+    Pair,
+    assert_intact,
+    configuration,
+    linked_namespaces,
+    pair_of_hosts,
+    start_transfer,
+    transfer,
+)
 from tests.host.test_launcher import resident_bytes
 
 pytestmark = pytest.mark.root
 
 SERVER_ADDRESSES = ("10.8.0.2", "fd08:0::2")
 MPTCP = ("mptcp", "mptcp")
+ENDED = ("done", "failed")
 
 
 @pytest.fixture(
@@ -64,6 +73,12 @@ def test_transfers_arrive_intact(pair: Pair, address: str, protocols: tuple[str,
     assert client.is_mptcp == server.is_mptcp == (protocols == MPTCP)
 
 
+def await_counter(host: HostClient, before: dict[str, int], name: str, workload: RunningWorkload) -> None:
+    """Until it has moved, or the watchdog has ended the workload."""
+    while subtract(host.counters(), before)[name] < 1 and workload.progress().state not in ENDED:
+        host.ping()
+
+
 @pytest.mark.parametrize("address", SERVER_ADDRESSES)
 def test_a_join_is_counted_on_both_hosts(pair: Pair, address: str) -> None:
     pair.client.add_endpoint("10.8.1.1" if "." in address else "fd08:1::1", flags={"subflow"})
@@ -81,12 +96,7 @@ def test_a_join_is_counted_on_both_hosts(pair: Pair, address: str) -> None:
         )
     )
     connecting.wait_for("holding")
-    # A join that is on its way gets its end, at the latest by the watchdog of the workload.
-    while (
-        subtract(pair.server.counters(), before[1])["MPTcpExtMPJoinAckRx"] < 1
-        and connecting.progress().state == "holding"
-    ):
-        pair.server.ping()
+    await_counter(pair.server, before[1], "MPTcpExtMPJoinAckRx", connecting)
     client_counters = subtract(pair.client.counters(), before[0])
     server_counters = subtract(pair.server.counters(), before[1])
     connecting.finish()
@@ -282,7 +292,13 @@ def test_announced_port_is_joined(pair: Pair) -> None:
     pair.server.add_endpoint("10.8.1.2", flags=("signal",), port=10100)
     assert [endpoint.port for endpoint in pair.server.endpoints()] == [10100]
     before = pair.client.counters(), pair.server.counters()
-    client, server = transfer(pair, SERVER_ADDRESSES[0], 2_000_000, 1_000_000, protocols=MPTCP)
+    ends = start_transfer(
+        pair, SERVER_ADDRESSES[0], 2_000_000, 1_000_000, protocols=MPTCP, hold_open_after=True
+    )
+    await_counter(pair.server, before[1], "MPTcpExtMPJoinPortAckRx", ends[0])
+    for end in ends:
+        end.finish()
+    client, server = (end.result()[0] for end in ends)
     assert_intact(client, server, 2_000_000, 1_000_000)
     of_client, of_server = (
         subtract(host.counters(), then) for host, then in zip((pair.client, pair.server), before, strict=True)
