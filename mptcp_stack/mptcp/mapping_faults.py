@@ -106,7 +106,8 @@ def on_mp_fail(subflow: MptcpSubflow, now_us: int) -> None:
     failure = _failure_of(subflow)
     if failure.answer_timer is not None and failure.answer_timer.is_set:
         failure.answer_timer.cancel()
-    else:
+    elif not failure.must_end_mappings:
+        # Once: two ends with no more data would answer each other for ever.
         failure.must_tell = failure.must_end_mappings = True
         # At once: the infinite mapping that may follow ends all other options.
         subflow.want_acknowledgement(Acknowledge.NOW, now_us)

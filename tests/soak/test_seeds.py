@@ -30,6 +30,7 @@ ONCE_FAILED = {
     771479876: "the same, with data in both directions",
     771478563: "a fallback while a mapping was half there",
     600000228: "windows beside a DATA_ACK after the fallback",
+    1234532056: "both ends find damage, and neither has data left for an infinite mapping",
     771482819: "no acknowledgement comes through until TIME_WAIT is over",
     771484579: "after a close no data comes through until the close timeout",
     1234524836: "no data comes through until the sender gives up",
