@@ -44,6 +44,8 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def interruption_handlers() -> Iterator[None]:
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A shell starts what is to run in the background without it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in previous.items():
         signal.signal(number, handler)
