@@ -161,6 +161,15 @@ class HostMeasurement:
         """Exactly these numbers, or numbers within these ranges; what the host's kernel lacks is skipped."""
         judge_counters(self.verdict, self.host.name, self.delta(), expected)
 
+    def must_send_again(self) -> None:
+        """Data went out once more on another subflow.
+
+        For Linux what a subflow gives back that has become stale is not sent again but new.
+        """
+        delta = self.delta()
+        times = delta.get("MPTcpExtMPTCPRetrans", 0) + delta.get("MPTcpExtSubflowStale", 0)
+        self.verdict.must_be_within(f"{self.host.name} MPTCPRetrans, SubflowStale", at_least(1), times)
+
     def grown(self, name: str) -> int:
         """What a counter has gained since the start. Raises CapabilityError where there is none."""
         full_name = full_counter_name(name)

@@ -10,7 +10,8 @@ from testbed.selftests.measurement import Measurement
 
 RATE = {"rate": "5mbit"}
 """So slow that much is left to send when a link fails, for seconds."""
-SIZE = mib(4)
+SIZE = mib(8)
+"""Half of it takes the other links two seconds, in which Linux finds a subflow stale after one or more."""
 WHEN_ARRIVED = 0.5
 
 

@@ -17,6 +17,7 @@ from mptcp_stack.wire.addresses import format_address, unmap
 from testbed.errors import CapabilityError
 from testbed.selftests.case import case
 from testbed.selftests.lab_view import CaseLab, kib
+from testbed.selftests.transfer import Transfer
 
 FAMILIES = ("4", "6")
 TO_SERVER, TO_CLIENT = kib(100), kib(60)
@@ -48,6 +49,8 @@ def what_a_connection_tells(lab: CaseLab) -> None:
     with lab.start_transfer(TO_SERVER, TO_CLIENT) as transfer:
         transfer.wait_until_all_arrived(10)
         lab.settle()
+        # The last DATA_ACK may be on its way for a while yet.
+        lab.wait_for("all is acknowledged", lambda: _is_acknowledged(transfer))
         for name, info, sent, received in (
             ("client", transfer.client_info(), TO_SERVER, TO_CLIENT),
             ("server", transfer.server_info(), TO_CLIENT, TO_SERVER),
@@ -71,6 +74,10 @@ def what_a_connection_tells(lab: CaseLab) -> None:
     lab.verdict.must_be_equal(
         "the subflow's ends", ends["client"], (transfer.client.local, transfer.client.remote)
     )
+
+
+def _is_acknowledged(transfer: Transfer) -> bool:
+    return all(info.write_seq == info.snd_una for info in (transfer.client_info(), transfer.server_info()))
 
 
 def _addresses(get: GetOption) -> bytes:
