@@ -95,6 +95,10 @@ class Network:
         """The client's and the server's end of a new connection."""
         listener = self.listen(server)
         near = self.connect(address, client)
+        return near, self.accept(listener, near)
+
+    def accept(self, listener: Listener, near: Connection) -> Connection:
+        """The other end of ``near``, once both are established."""
         accepted: list[Connection] = []
 
         def is_accepted() -> bool:
@@ -104,7 +108,7 @@ class Network:
             return bool(accepted) and near.is_established
 
         self.simulator.run_until(is_accepted)
-        return near, accepted[0]
+        return accepted[0]
 
 
 def join_all(network: Network, near: Connection, far: Connection, subflows: int = 2) -> None:

@@ -24,16 +24,7 @@ def connected(*, laminar: bool) -> tuple[Network, Connection, Connection]:
     network.server.listen(link_local(2, SERVER), PORT)
     listener = network.server.listen(link_local(1, SERVER), PORT)
     near = network.client.connect(link_local(1, SERVER), PORT, local=link_local(1, CLIENT))
-    accepted: list[Connection] = []
-
-    def is_accepted() -> bool:
-        connection = listener.accept()
-        if connection is not None:
-            accepted.append(connection)
-        return bool(accepted) and near.is_established
-
-    network.simulator.run_until(is_accepted)
-    return network, near, accepted[0]
+    return network, near, network.accept(listener, near)
 
 
 def test_an_announced_address_of_some_link_is_not_joined() -> None:

@@ -9,7 +9,6 @@ from errno import EADDRNOTAVAIL
 
 import pytest
 
-from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.sockets.common_options import IP_TRANSPARENT, IPV6_TRANSPARENT, get_common, set_common
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS
@@ -25,26 +24,13 @@ def connect(network: Network, family: int = 4, protocol: str = "mptcp") -> Conne
     return network.connect(FOREIGN[family], protocol, local={4: "10.0.1.2", 6: "fd00:1::2"}[family])
 
 
-def accept(network: Network, listener: Listener, near: Connection) -> Connection:
-    accepted: list[Connection] = []
-
-    def is_accepted() -> bool:
-        connection = listener.accept()
-        if connection is not None:
-            accepted.append(connection)
-        return bool(accepted) and near.is_established
-
-    network.simulator.run_until(is_accepted)
-    return accepted[0]
-
-
 @pytest.mark.parametrize("protocol", ["mptcp", "tcp"])
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_connection_at_a_foreign_address(family: int, protocol: str) -> None:
     network = Network()
     listener = network.server.listen(None, PORT, protocol=protocol, options=TRANSPARENT)
     near = connect(network, family, protocol)
-    far = accept(network, listener, near)
+    far = network.accept(listener, near)
     assert near.remote == far.local == (parse_address(FOREIGN[family]), PORT)
     assert near.is_mptcp == far.is_mptcp == (protocol == "mptcp")
     both_ways(network, near, far, 300_000)
@@ -57,7 +43,7 @@ def test_joins_come_to_the_foreign_address() -> None:
     network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=frozenset({"subflow"}))
     listener = network.server.listen(None, PORT, options=TRANSPARENT)
     near = connect(network)
-    far = accept(network, listener, near)
+    far = network.accept(listener, near)
     join_all(network, near, far)
     assert {subflow.local for subflow in far.subflows} == {parse_address(FOREIGN[4])}
     both_ways(network, near, far, 300_000)
@@ -67,7 +53,7 @@ def test_what_outlives_the_listener_is_answered() -> None:
     network = Network()
     listener = network.server.listen(None, PORT, options=TRANSPARENT)
     near = connect(network)
-    far = accept(network, listener, near)
+    far = network.accept(listener, near)
     listener.close()
     both_ways(network, near, far, 1000)
 
@@ -95,7 +81,7 @@ def test_a_client_borrows_an_address() -> None:
         network.server.connect(parse_address("10.0.1.2"), PORT, local=borrowed)
     assert refused.value.errno == EADDRNOTAVAIL
     near = network.server.connect(parse_address("10.0.1.2"), PORT, local=borrowed, options=TRANSPARENT)
-    far = accept(network, listener, near)
+    far = network.accept(listener, near)
     assert far.remote[0] == borrowed
     both_ways(network, far, near, 1000)
 
@@ -106,7 +92,7 @@ def test_a_listener_at_one_foreign_address() -> None:
         network.server.listen(parse_address(FOREIGN[4]), PORT)
     listener = network.server.listen(parse_address(FOREIGN[4]), PORT, options=TRANSPARENT)
     near = connect(network)
-    close_both(network, near, accept(network, listener, near))
+    close_both(network, near, network.accept(listener, near))
 
 
 @pytest.mark.parametrize(
