@@ -127,14 +127,14 @@ class StackSettings:
             return min(14, max(0, (self.receive_buffer_bytes - 1).bit_length() - 16))
         return min(14, max(0, max(self.tcp_rmem[2], self.rmem_max).bit_length() - 16))
 
-    def first_window(self, segment_bytes: int) -> int:
-        """What a SYN offers: whole segments, and never scaled (RFC 7323 §2.2)."""
+    def first_offer(self, segment_bytes: int) -> int:
+        """What is offered of the first receive buffer: whole segments."""
         window = self.receive_buffer_bytes
         if not window:
             window = self.tcp_rmem[1] >> 1
             if window > segment_bytes > 0:
                 window -= window % segment_bytes
-        return min(window, 65535)
+        return window
 
     @property
     def first_receive_limit(self) -> int:

@@ -102,15 +102,15 @@ def _longest_round_trip_us(connection: Connection) -> int:
 
 
 def on_established(connection: Connection, subflow: MptcpSubflow) -> None:
-    """What the SYN offered goes on until the buffer grows, but for the room that is kept back."""
+    """What the first buffer offers goes on until it grows, but for the room that is kept back."""
     if subflow.is_join:
         return
     if connection.environment.settings.receive_buffer_bytes:
         return
     buffer = connection.receive_buffer
-    first_window = output.first_window(subflow, is_answer=subflow.is_passive)
-    offered = min(_first_clamp(buffer.limit, output.local_mss(subflow)), first_window)
-    buffer.begin(first_window, shared(_whole_units(offered, subflow.rcv_wnd_scale)))
+    first_offer = output.first_offer(subflow)
+    offered = min(_first_clamp(buffer.limit, output.local_mss(subflow)), first_offer)
+    buffer.begin(first_offer, shared(_whole_units(offered, subflow.rcv_wnd_scale)))
 
 
 def on_options(connection: Connection) -> None:

@@ -48,8 +48,18 @@ def mss_towards(environment: Environment, local: bytes, remote: bytes) -> int:
 
 def first_window(subflow: Subflow, *, is_answer: bool) -> int:
     """What a SYN or SYN/ACK offers."""
-    segment_bytes = local_mss(subflow) - (subflow.timestamp_bytes if is_answer else 0)
+    segment_bytes = _first_segment_bytes(subflow, is_answer)
     return receive_window.first_window(subflow.environment.settings, subflow.socket_options, segment_bytes)
+
+
+def first_offer(subflow: Subflow) -> int:
+    """What is offered once the window is scaled."""
+    segment_bytes = _first_segment_bytes(subflow, subflow.is_passive)
+    return receive_window.first_offer(subflow.environment.settings, subflow.socket_options, segment_bytes)
+
+
+def _first_segment_bytes(subflow: Subflow, is_answer: bool) -> int:
+    return local_mss(subflow) - (subflow.timestamp_bytes if is_answer else 0)
 
 
 def super_segment_limit(subflow: Subflow) -> int:
@@ -319,6 +329,7 @@ __all__ = [
     "PSH",
     "SEQUENCE_MASK",
     "answer_without_socket",
+    "first_offer",
     "first_window",
     "local_mss",
     "mss_towards",

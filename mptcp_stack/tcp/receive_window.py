@@ -37,14 +37,19 @@ def scale(settings: StackSettings, options: SocketOptions) -> int:
     return min(LARGEST_SCALE, max(0, space.bit_length() - 16))
 
 
-def first_window(settings: StackSettings, options: SocketOptions, segment_bytes: int) -> int:
-    """What a SYN offers: whole segments, and never scaled (RFC 7323 §2.2)."""
+def first_offer(settings: StackSettings, options: SocketOptions, segment_bytes: int) -> int:
+    """What is offered before any data came: whole segments."""
     if not options.receive_buffer_bytes and not options.window_clamp:
-        return settings.first_window(segment_bytes)
+        return settings.first_offer(segment_bytes)
     window = min(first_limit(settings, options), _most(options))
     if window > segment_bytes > 0:
         window -= window % segment_bytes
-    return min(window, _LARGEST_FIELD)
+    return window
+
+
+def first_window(settings: StackSettings, options: SocketOptions, segment_bytes: int) -> int:
+    """What a SYN tells of that: it is never scaled (RFC 7323 §2.2)."""
+    return min(first_offer(settings, options, segment_bytes), _LARGEST_FIELD)
 
 
 def _most(options: SocketOptions) -> int:

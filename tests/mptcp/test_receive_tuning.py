@@ -78,6 +78,15 @@ def test_the_largest_buffer_of_the_host_is_the_limit() -> None:
     assert far.receive_buffer.limit == 200_000
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_a_large_first_buffer_is_offered_whole(protocol: str) -> None:
+    """What a SYN can tell, 64 KB, does not bound the connection."""
+    settings = StackSettings(tcp_rmem=(4096, 6_291_456, 6_291_456), tcp_moderate_rcvbuf=False)
+    network, near, far = opened(settings, protocol=protocol)
+    assert 3_000_000 < far.receive_buffer.window() <= 6_291_456 >> 1
+    assert rate_bit_s(network, near, far, 5_000_000) > 5 * FIRST_WINDOW * 8 / 0.1
+
+
 def test_what_the_application_fixes_stays() -> None:
     network, near, far = opened()
     far.set_socket_options(replace(far.socket_options, receive_buffer_bytes=400_000))
