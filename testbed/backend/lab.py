@@ -16,6 +16,7 @@ from testbed.backend import ownership
 from testbed.backend.agents import EMULATOR_ROLE, EMULATOR_SOCKET, AgentSession, control_socket
 from testbed.backend.impaired_links import LINKS_NODE, cut_links
 from testbed.backend.link_control import EmulatorRealiser, LinkControl, Realiser
+from testbed.backend.link_readiness import await_settled
 from testbed.backend.link_shaping import Shaper, plan_shapers, set_buckets
 from testbed.backend.links import LinkPlan, link_state_request, route_requests
 from testbed.backend.netem_links import NetemRealiser
@@ -135,6 +136,12 @@ class Lab:
         if up and not owner.is_bridge and owner.stack is not StackKind.USERSPACE:
             requests += route_requests(self._plan, owner, end.interface)
         self._run_requests(end.node, requests)
+        self._await_link(end, self._plan)
+
+    def _await_link(self, end: LinkEnd, plan: LinkPlan) -> None:
+        for each in (end, plan.opposite[end]):
+            with self._netlink(each.node) as netlink:
+                await_settled(netlink, each, plan.indices[each])
 
     def reconfigure(self, topology: Topology) -> None:
         """Make of this lab's topology another one: see :mod:`testbed.topology.changes`.
@@ -152,6 +159,7 @@ class Lab:
                 request = unplug_request(replugging, old_plan, plan, descriptor)
                 self._run_requests(replugging.old.node, [request])
             self._run_requests(replugging.new.node, plug_requests(replugging, plan))
+            self._await_link(replugging.new, plan)
         self.topology, self._built, self._plan = topology, built, plan
         for change in node_changes(before, after):
             if change.after.stack is StackKind.USERSPACE:

@@ -21,6 +21,7 @@ from testbed.backend.agents import (
 from testbed.backend.host_settings import apply_basic_settings, apply_topology_settings, check_settings
 from testbed.backend.impaired_links import LINKS_NODE, Built, choose_realisation, cut_links
 from testbed.backend.lab import Lab
+from testbed.backend.link_readiness import await_settled
 from testbed.backend.link_shaping import Shaper, apply_shapers, plan_shapers
 from testbed.backend.links import LinkPlan, configuration_requests, creation_requests
 from testbed.backend.netem_links import set_up
@@ -191,7 +192,10 @@ def _build(
         if node.sysctls:
             with network_namespace(namespace.descriptor):
                 apply_topology_settings(node)
-    return apply_shapers(plan, shapers, lambda node_name: namespaces[node_name].netlink)
+    applied = apply_shapers(plan, shapers, lambda node_name: namespaces[node_name].netlink)
+    for end, index in plan.indices.items():
+        await_settled(namespaces[end.node].netlink, end, index)
+    return applied
 
 
 def _impair_by_netem(

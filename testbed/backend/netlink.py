@@ -24,6 +24,7 @@ from testbed.errors import LabError
 
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
+RTM_GETLINK = 18
 RTM_NEWADDR = 20
 RTM_DELADDR = 21
 RTM_NEWROUTE = 24
@@ -140,6 +141,19 @@ class NetlinkSocket:
                 batch, batch_bytes = [], 0
         if batch:
             self._run_batch(batch)
+
+    def ask(self, request: Request) -> bytes:
+        """The one message that answers a request, behind its header. Raises RequestError."""
+        self._sequence_number += 1
+        self._socket.send(request.encode(self._sequence_number))
+        while True:
+            for kind, flags, sequence_number, payload in self._receive():
+                if sequence_number != self._sequence_number:
+                    continue
+                if kind == _NLMSG_ERROR:
+                    number = -int.from_bytes(payload[:4], "little", signed=True)
+                    raise RequestError(request, number, _explanation(flags, payload))
+                return payload
 
     def _run_batch(self, batch: Sequence[tuple[Request, bytes]]) -> None:
         first_sequence_number = self._sequence_number - len(batch) + 1
