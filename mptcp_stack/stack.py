@@ -29,7 +29,7 @@ from mptcp_stack.tcp import acceptance, fast_open, passive_handshake
 from mptcp_stack.tcp.environment import Environment, FourTuple
 from mptcp_stack.tcp.fast_open import Mode
 from mptcp_stack.tcp.icmp_errors import on_icmp_error
-from mptcp_stack.tcp.output import PROTOCOL_TCP, answer_without_socket, send_header
+from mptcp_stack.tcp.output import PROTOCOL_TCP, answer_without_socket, class_of_answer, send_header
 from mptcp_stack.tcp.path_mtu import on_path_mtu_change
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import State
@@ -310,7 +310,7 @@ class Stack:
             self.counters.increment("TcpInErrs")
             self.counters.increment("StackDropMalformedTcp")
             return
-        segment.congestion = datagram.traffic_class & 3
+        segment.traffic_class = datagram.traffic_class
         segments = -(-len(segment.payload) // datagram.gso_size) if datagram.gso_size else 1
         self.counters.increment("TcpInSegs", max(1, segments))
         local, remote = datagram.destination, datagram.source
@@ -386,7 +386,7 @@ class Stack:
             TcpOptions(mptcp=options),
         )
         self.counters.increment("TcpOutRsts")
-        send_header(self.environment, four_tuple, answer, now_us)
+        send_header(self.environment, four_tuple, answer, now_us, class_of_answer(segment))
 
     # --- bookkeeping ---
 

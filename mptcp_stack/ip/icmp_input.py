@@ -105,7 +105,7 @@ class IcmpInput:
             source = interface.source_for(packet.source)
         if source is None:
             raise DroppedPacketError("StackDropNotForUs")
-        self._output.send_echo_reply(message, source, packet.source, now_us)
+        self._output.send_echo_reply(message, source, packet.source, packet.traffic_class, now_us)
 
     def _receive_error(self, packet: IpPacket, message: icmp.IcmpMessage) -> IcmpError:
         is_ipv6 = len(packet.source) == 16

@@ -35,6 +35,9 @@ _COUNTED_AS = {
 _ECHO_REQUESTS_COUNTED_AS = ("IcmpOutEchos", "Icmp6OutEchos")
 _V4_ERROR_TYPES = frozenset({3, 4, 5, 11, 12})
 _V6_REDIRECT = 137
+_V4_SERVICE_BITS = 0x1E
+_V4_CONTROL_PRECEDENCE = 0xC0
+"""Errors keep the offender's type of service, with the precedence of network control (RFC 1812 §4.3.2.5)."""
 
 
 class IcmpOutput:
@@ -61,21 +64,29 @@ class IcmpOutput:
         if not self._take_token(offender.source, is_ipv6, now_us):
             return False
         message.quoted = message.quoted[: V6_QUOTED_BYTES if is_ipv6 else V4_QUOTED_BYTES]
-        return self._send(message, offender.destination, offender.source, now_us)
+        traffic_class = 0 if is_ipv6 else offender.traffic_class & _V4_SERVICE_BITS | _V4_CONTROL_PRECEDENCE
+        return self._send(message, offender.destination, offender.source, traffic_class, now_us)
 
-    def send_echo_reply(self, request: icmp.IcmpEcho, source: bytes, destination: bytes, now_us: int) -> bool:
-        """Repeats the request's data (RFC 792). False where there is no way to ``destination``."""
+    def send_echo_reply(
+        self, request: icmp.IcmpEcho, source: bytes, destination: bytes, traffic_class: int, now_us: int
+    ) -> bool:
+        """Repeats the request's data (RFC 792) and class. False where there is no way to ``destination``."""
         reply = icmp.IcmpEcho(True, request.identifier, request.sequence, request.data)
-        return self._send(reply, source, destination, now_us)
+        return self._send(reply, source, destination, traffic_class, now_us)
 
     def send_echo_request(
         self, request: icmp.IcmpEcho, source: bytes, destination: bytes, now_us: int
     ) -> bool:
         """False where there is no way to ``destination``."""
-        return self._send(request, source, destination, now_us)
+        return self._send(request, source, destination, 0, now_us)
 
     def _send(
-        self, message: ErrorMessage | icmp.IcmpEcho, source: bytes, destination: bytes, now_us: int
+        self,
+        message: ErrorMessage | icmp.IcmpEcho,
+        source: bytes,
+        destination: bytes,
+        traffic_class: int,
+        now_us: int,
     ) -> bool:
         is_ipv6 = len(source) == 16
         if is_ipv6:
@@ -94,7 +105,7 @@ class IcmpOutput:
             (),
             checksum_offset=None,
             gso_size=0,
-            traffic_class=0,
+            traffic_class=traffic_class,
             now_us=now_us,
         )
 

@@ -233,7 +233,7 @@ def _is_crossing_syn(subflow: Subflow, segment: TcpSegment, sequence: int) -> bo
 def _refuse_acknowledgement(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
     """The handshake goes on; who believes in another connection is told (RFC 9293 §3.5.2, group 2)."""
     if not segment.flags & RST:
-        output.send_reset_at(subflow, segment.acknowledgement, now_us)
+        output.send_reset_at(subflow, segment, now_us)
 
 
 def _finish_passive_open(subflow: Subflow, segment: TcpSegment, now_us: int) -> bool:
@@ -403,7 +403,7 @@ def _wants_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: in
         return False
     if subflow.is_reader_gone() and sequence + len(segment.payload) > subflow.rcv_nxt:
         subflow.environment.counters.increment("TcpExtTCPAbortOnData")
-        output.send_reset_at(subflow, segment.acknowledgement, now_us)
+        output.send_reset_at(subflow, segment, now_us)
         subflow.finish(ECONNRESET, now_us)
         return False
     return True

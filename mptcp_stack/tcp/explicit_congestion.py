@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mptcp_stack.wire.tcp_segment import TcpSegment
 
 NOT_ECT, ECT_1, ECT_0, CE = range(4)
+ECN_FIELD = 3
 """The two bits of the IP header (RFC 3168 §5)."""
 DISABLED, ENABLED, ON_REQUEST = range(3)
 """Values of tcp_ecn: never; also asked for; only agreed to."""
@@ -94,12 +95,13 @@ class ExplicitCongestion:
         if segment.flags & CWR:
             # The peer's window may be down to one segment, so it gets its acknowledgement at once.
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-        if segment.congestion == CE:
+        mark = segment.traffic_class & ECN_FIELD
+        if mark == CE:
             if not self.must_echo:
                 self.must_echo = True
                 subflow.acknowledging.enter_quick_mode(subflow, QUICK_ACKNOWLEDGEMENTS)
             self.has_seen_marks = True
-        elif segment.congestion:
+        elif mark:
             self.has_seen_marks = True
         elif self.has_seen_marks:
             # Probably a retransmission (RFC 3168 §6.1.5).
@@ -145,7 +147,7 @@ def accepts(settings: StackSettings, syn: TcpSegment) -> bool:
 
     A SYN that is marked itself is not by the RFC: then the marks of that path mean something else.
     """
-    is_asked = syn.flags & (ECE | CWR) == ECE | CWR and syn.congestion == NOT_ECT
+    is_asked = syn.flags & (ECE | CWR) == ECE | CWR and syn.traffic_class & ECN_FIELD == NOT_ECT
     return is_asked and settings.tcp_ecn != DISABLED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from mptcp_stack.tcp import receive_window, urgent
-from mptcp_stack.tcp.explicit_congestion import ECT_0, syn_flags
+from mptcp_stack.tcp.explicit_congestion import ECN_FIELD, ECT_0, syn_flags
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions, options_length
@@ -279,19 +279,21 @@ def send_reset(subflow: Subflow, mptcp: tuple[MptcpOption, ...], now_us: int) ->
 
 def send_refusal(endpoint: Endpoint, refused: TcpSegment, now_us: int) -> None:
     """A RST as for a segment that belongs to no connection (RFC 9293 §3.10.7.1)."""
-    _send_reset_of(endpoint, answer_without_socket(refused, len(refused.payload)), now_us)
+    _send_reset_of(endpoint, answer_without_socket(refused, len(refused.payload)), refused, now_us)
 
 
-def send_reset_at(endpoint: Endpoint, acknowledgement: int, now_us: int) -> None:
+def send_reset_at(endpoint: Endpoint, refused: TcpSegment, now_us: int) -> None:
     """A RST for a segment whose acknowledgement is none of ours; what it was sent to goes on."""
-    _send_reset_of(endpoint, (acknowledgement, 0, RST), now_us)
+    _send_reset_of(endpoint, (refused.acknowledgement, 0, RST), refused, now_us)
 
 
-def _send_reset_of(endpoint: Endpoint, numbers: tuple[int, int, int], now_us: int) -> None:
+def _send_reset_of(
+    endpoint: Endpoint, numbers: tuple[int, int, int], refused: TcpSegment, now_us: int
+) -> None:
     endpoint.environment.counters.increment("TcpOutRsts")
     _, local_port, _, remote_port = endpoint.four_tuple
     segment = TcpSegment(local_port, remote_port, *numbers, 0, TcpOptions())
-    send_header(endpoint.environment, endpoint.four_tuple, segment, now_us)
+    send_header(endpoint.environment, endpoint.four_tuple, segment, now_us, class_of_answer(refused))
 
 
 def send_header(
@@ -315,6 +317,11 @@ def send_header(
     )
 
 
+def class_of_answer(segment: TcpSegment) -> int:
+    """What no socket sends bears the class of what it answers, without the ECN field, as in Linux."""
+    return segment.traffic_class & ~ECN_FIELD
+
+
 def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int, int, int]:
     """Sequence, acknowledgement and flags of the RST for a segment nobody wants (RFC 9293 §3.10.7.1)."""
     if segment.flags & ACK:
@@ -329,6 +336,7 @@ __all__ = [
     "PSH",
     "SEQUENCE_MASK",
     "answer_without_socket",
+    "class_of_answer",
     "first_offer",
     "first_window",
     "local_mss",

@@ -48,8 +48,8 @@ class HalfOpen(Protocol):
     def answer_again(self, now_us: int) -> None:
         """Repeats the SYN/ACK; its timer starts anew."""
 
-    def tell_position(self, now_us: int) -> None:
-        """Sends an acknowledgement."""
+    def tell_position(self, segment: TcpSegment, now_us: int) -> None:
+        """Answers the segment with an acknowledgement."""
 
     def on_refused(self, segment: TcpSegment, now_us: int) -> None:
         """It has ended; the peer knows."""
@@ -70,7 +70,7 @@ def lets_pass(half_open: HalfOpen, segment: TcpSegment, sequence: int, now_us: i
     if kind & ACK and not _acknowledges_answer(half_open, segment):
         half_open.environment.counters.increment("StackDropBadAcknowledgement")
         if not kind & RST:
-            output.send_reset_at(half_open, segment.acknowledgement, now_us)
+            output.send_reset_at(half_open, segment, now_us)
         return False
     if not _is_acceptable(half_open, segment, sequence, now_us):
         return False
@@ -78,7 +78,7 @@ def lets_pass(half_open: HalfOpen, segment: TcpSegment, sequence: int, now_us: i
         # RFC 5961 §3.2
         if _may_answer(half_open, now_us):
             half_open.environment.counters.increment("TcpExtTCPChallengeACK")
-            half_open.tell_position(now_us)
+            half_open.tell_position(segment, now_us)
         return False
     if kind & RST or (kind & SYN and sequence != half_open.irs):
         half_open.environment.counters.increment("TcpAttemptFails")
@@ -144,7 +144,7 @@ def _is_acceptable(half_open: HalfOpen, segment: TcpSegment, sequence: int, now_
     # Who sends data waits for an answer; two ends that only acknowledge would answer each other for ever.
     has_data = len(segment.payload) > 0 and not segment.flags & SYN
     if not segment.flags & RST and (has_data or _may_answer(half_open, now_us)):
-        half_open.tell_position(now_us)
+        half_open.tell_position(segment, now_us)
     if is_too_old:
         counters.increment("TcpExtPAWSEstab")
         counters.increment("StackDropPaws")

@@ -154,7 +154,7 @@ class Request(ABC):
         self._send_again(now_us)
         self.environment.requests.wait(self, now_us)
 
-    def tell_position(self, now_us: int) -> None:
+    def tell_position(self, segment: TcpSegment, now_us: int) -> None:
         """An acknowledgement, from which the peer learns which numbers are expected."""
         options = TcpOptions()
         if self.timestamps_enabled:
@@ -163,8 +163,9 @@ class Request(ABC):
         window = self.window >> (self.agreed.window_scale or 0)
         _, local_port, _, remote_port = self.four_tuple
         numbers = self.snd_nxt & SEQUENCE_MASK, self.rcv_nxt & SEQUENCE_MASK
-        segment = TcpSegment(local_port, remote_port, *numbers, ACK, window, options)
-        output.send_header(self.environment, self.four_tuple, segment, now_us, self.traffic_class)
+        answer = TcpSegment(local_port, remote_port, *numbers, ACK, window, options)
+        traffic_class = output.class_of_answer(segment)
+        output.send_header(self.environment, self.four_tuple, answer, now_us, traffic_class)
 
     def on_refused(self, segment: TcpSegment, now_us: int) -> None:
         self.environment.requests.forget(self)

@@ -276,7 +276,7 @@ class Subflow(SubflowOwner):
         output.send_again(self, self.retransmission_queue.chunks[0], now_us)
         retransmission_timer.start(self, now_us)
 
-    def tell_position(self, now_us: int) -> None:
+    def tell_position(self, segment: TcpSegment, now_us: int) -> None:
         output.send_acknowledgement(self, now_us)
 
     def on_refused(self, segment: TcpSegment, now_us: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcp_stack.tcp.explicit_congestion import ECN_FIELD
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.addresses import is_loopback
 from mptcp_stack.wire.sequence import unwrap
@@ -270,11 +271,13 @@ class TimeWaitTable:
         self.remove(four_tuple)
         self._environment.counters.increment("TcpOutRsts")
         length = len(segment.payload) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
+        traffic_class = segment.traffic_class & ~ECN_FIELD
         if segment.flags & ACK:
-            self._send(four_tuple, (segment.acknowledgement, 0), RST, 0, TcpOptions(), now_us)
+            self._send(four_tuple, (segment.acknowledgement, 0), RST, 0, TcpOptions(), now_us, traffic_class)
         else:
             acknowledgement = (segment.sequence + length) & _MASK
-            self._send(four_tuple, (0, acknowledgement), RST | ACK, 0, TcpOptions(), now_us)
+            numbers = 0, acknowledgement
+            self._send(four_tuple, numbers, RST | ACK, 0, TcpOptions(), now_us, traffic_class)
 
     def _send(
         self,
@@ -284,7 +287,7 @@ class TimeWaitTable:
         window: int,
         options: TcpOptions,
         now_us: int,
-        traffic_class: int = 0,
+        traffic_class: int,
     ) -> None:
         local, local_port, remote, remote_port = four_tuple
         segment = TcpSegment(local_port, remote_port, *numbers, flags, window, options)

@@ -31,8 +31,8 @@ class TcpSegment:
     options: TcpOptions
     payload: memoryview | bytes = b""
     urgent_pointer: int = 0
-    congestion: int = 0
-    """The ECN field of the IP packet that brought it (RFC 3168 §5)."""
+    traffic_class: int = 0
+    """That of the IP packet that brought it; the last two bits are its ECN field (RFC 3168 §5)."""
 
 
 def parse_tcp(data: memoryview) -> TcpSegment:

@@ -213,9 +213,16 @@ def test_neighbour_discovery_in_fragments_is_ignored() -> None:
 
 @pytest.mark.parametrize("is_ipv6", [False, True])
 def test_incomplete_packet_is_given_up_and_reported(is_ipv6: bool) -> None:
-    """RFC 792, RFC 4443 §3.3: time exceeded, code 1, quotes the first fragment."""
+    """RFC 792, RFC 4443 §3.3: time exceeded, code 1, quotes the first fragment.
+
+    RFC 1812 §4.3.2.5, as in Linux: over IPv4 it is for network control, with the fragment's type of service.
+    """
     host, data = raw_host(), tcp_bytes(is_ipv6)
     first = (v6_piece if is_ipv6 else v4_piece)(data, 0, PIECE)
+    if is_ipv6:
+        first.tc = 0x6A
+    else:
+        first.tos = 0x6A
     host.receive(first, at_us=5)
     lifetime_us = IPV6_LIFETIME_US if is_ipv6 else IPV4_LIFETIME_US
     assert host.layer.next_deadline_us() == 5 + lifetime_us
@@ -227,10 +234,12 @@ def test_incomplete_packet_is_given_up_and_reported(is_ipv6: bool) -> None:
     quoted = frame.to_bytes()[48 if is_ipv6 else 28 :]
     if is_ipv6:
         assert (error.src, error.dst, error[ICMPv6TimeExceeded].code) == (OUR_V6, PEER_V6, 1)
+        assert error.tc == 0
         assert quoted == bytes(first)[: 1280 - 48]
         assert host.counted("Ip6ReasmTimeout", "Ip6ReasmFails", "Icmp6OutTimeExcds") == [1, 1, 1]
     else:
         assert (error.src, error.dst, error[ICMP].type, error[ICMP].code) == (OUR_V4, PEER_V4, 11, 1)
+        assert error.tos == 0xCA
         assert quoted == bytes(first)[: 576 - 28]
         assert host.counted("IpReasmTimeout", "IpReasmFails", "IcmpOutTimeExcds") == [1, 1, 1]
     assert host.layer.next_deadline_us() is None
