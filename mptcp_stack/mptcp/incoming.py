@@ -6,9 +6,10 @@ from errno import ECONNRESET, EPIPE
 from typing import TYPE_CHECKING
 
 from mptcp_stack.mptcp import crypto, data_level, ending, fallback, mapping_faults
-from mptcp_stack.mptcp.mapping_table import Addition, ReceivedMapping
+from mptcp_stack.mptcp.mapping_table import MAXIMUM_MAPPINGS, Addition, ReceivedMapping
 from mptcp_stack.mptcp.outgoing import data_checksum
 from mptcp_stack.mptcp.states import DataState, Mode, ResetReason
+from mptcp_stack.tcp.reassembly import most_pieces
 from mptcp_stack.tcp.retransmission_queue import Mapping
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.frame import Buffer
@@ -45,7 +46,7 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
         if isinstance(option, Dss):
             _on_dss(subflow, option, segment, now_us)
         elif isinstance(option, MpCapable):
-            _on_capable_data(subflow, option, segment)
+            _on_capable_data(subflow, option, segment, now_us)
         else:
             _on_signal(subflow, option, now_us)
         if subflow.state is State.CLOSED:
@@ -93,11 +94,12 @@ def _confirm_by(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None
             return
 
 
-def _on_capable_data(subflow: MptcpSubflow, option: MpCapable, segment: TcpSegment) -> None:
+def _on_capable_data(subflow: MptcpSubflow, option: MpCapable, segment: TcpSegment, now_us: int) -> None:
     """MP_CAPABLE with a data length maps the first bytes of all (RFC 8684 §3.1)."""
     if option.data_length:
         subflow.connection.note_mapping_form(True)
-        _add_mapping(subflow, Mapping(1, 1, option.data_length, option.checksum), segment)
+        mapping = Mapping(1, 1, option.data_length, option.checksum)
+        _add_mapping(subflow, mapping, segment, now_us)
 
 
 def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int) -> None:
@@ -127,7 +129,7 @@ def _on_dss(subflow: MptcpSubflow, option: Dss, segment: TcpSegment, now_us: int
     mapping = Mapping(start, subflow_start, length, option.checksum, option.data_fin)
     if option.data_sequence_is_64bit is not connection.uses_64bit_data_ack:
         connection.note_mapping_form(option.data_sequence_is_64bit)
-    _add_mapping(subflow, mapping, segment)
+    _add_mapping(subflow, mapping, segment, now_us)
 
 
 def _on_infinite(subflow: MptcpSubflow, segment: TcpSegment) -> None:
@@ -139,20 +141,27 @@ def _on_infinite(subflow: MptcpSubflow, segment: TcpSegment) -> None:
     table.infinite_from = position if table.infinite_from is None else min(table.infinite_from, position)
 
 
-def _add_mapping(subflow: MptcpSubflow, mapping: Mapping, segment: TcpSegment) -> None:
+def _add_mapping(subflow: MptcpSubflow, mapping: Mapping, segment: TcpSegment, now_us: int) -> None:
     """A segment must bring the mapping of its own data, not another one (as in Linux)."""
     counters, table = subflow.environment.counters, subflow.mappings
     next_position = subflow.rcv_nxt - subflow.data_irs
     addition = Addition.KNOWN
     if mapping.subflow_start + mapping.length > next_position:
-        addition = table.add(mapping)
-        if addition is Addition.ADDED and mapping.subflow_start <= next_position:
-            return
+        if mapping.subflow_start <= next_position:
+            addition = table.add(mapping)
+            if addition is Addition.ADDED:
+                return
+        else:
+            # One place is left for the mapping of what comes next in order, which makes room again.
+            pieces = most_pieces(subflow.receive_buffer_bytes)
+            addition = table.add(mapping, min(pieces, MAXIMUM_MAPPINGS - 1))
+    start = unwrap(segment.sequence, subflow.rcv_nxt)
     if addition is Addition.TOO_MANY:
         counters.increment("StackDropReceiveQueueFull")
+        if start > subflow.rcv_nxt:
+            _refuse_data(subflow, segment, now_us)
     elif addition is Addition.CONFLICTING:
         counters.increment("MPTcpExtDSSNotMatching")
-    start = unwrap(segment.sequence, subflow.rcv_nxt)
     if not start <= subflow.rcv_nxt < start + len(segment.payload):
         return
     if addition is Addition.CONFLICTING:
@@ -160,6 +169,13 @@ def _add_mapping(subflow: MptcpSubflow, mapping: Mapping, segment: TcpSegment) -
     elif table.find(next_position) is None:
         counters.increment("MPTcpExtDSSNoMatchTCP")
         table.invalid_at = next_position
+
+
+def _refuse_data(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> None:
+    """There is no room for what says where it belongs: as TCP is not told of it, it will come again."""
+    segment.payload = b""
+    segment.flags &= ~FIN
+    subflow.want_acknowledgement(Acknowledge.NOW, now_us)
 
 
 def _on_signal(subflow: MptcpSubflow, option: MptcpOption, now_us: int) -> None:

@@ -70,7 +70,8 @@ class MappingTable:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, mapping: Mapping) -> Addition:
+    def add(self, mapping: Mapping, most: int = MAXIMUM_MAPPINGS) -> Addition:
+        """With ``most`` and more there already it is refused."""
         start, end = mapping.subflow_start, mapping.subflow_start + mapping.length
         if not self._entries or self._entries[-1].end <= start:
             index = len(self._entries)
@@ -81,7 +82,7 @@ class MappingTable:
             return Addition.KNOWN if is_same else Addition.CONFLICTING
         if index < len(self._starts) and self._starts[index] < end:
             return Addition.CONFLICTING
-        if len(self._entries) >= MAXIMUM_MAPPINGS:
+        if len(self._entries) >= most:
             return Addition.TOO_MANY
         self._starts.insert(index, start)
         self._entries.insert(index, ReceivedMapping(mapping, end))

@@ -112,6 +112,7 @@ class ReceiveBuffer:
         if self.tuning is not None and self.offered_limit < self.tuning.offered_target:
             self.offered_limit = self.tuning.risen(self.offered_limit, len(data))
         merges = self._reassembly.merges
+        self._reassembly.buffer_bytes = self.limit
         placement, ready = self._reassembly.insert(position, data)
         if placement is not Placement.IN_ORDER:
             self._count_placement(placement, self._reassembly.merges > merges)

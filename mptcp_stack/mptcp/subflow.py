@@ -170,6 +170,10 @@ class MptcpSubflow(Subflow):
         return self.connection.receive_buffer.window()
 
     @property
+    def receive_buffer_bytes(self) -> int:
+        return self.connection.receive_buffer.limit
+
+    @property
     def is_orphan(self) -> bool:
         """At data level, reading may go on over other subflows until DATA_FIN came (RFC 8684 §3.3.3)."""
         connection = self.connection

@@ -359,6 +359,8 @@ def _process_data(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: 
         payload = payload[:length]
     _prepare_acknowledgement(subflow, segment, sequence, now_us)
     reassembly, acknowledging = subflow.reassembly, subflow.acknowledging
+    if sequence > subflow.rcv_nxt:
+        reassembly.buffer_bytes = subflow.receive_buffer_bytes
     placement, ready = reassembly.insert(sequence, payload)
     if placement is not Placement.IN_ORDER:
         _on_data_out_of_order(subflow, placement, now_us)

@@ -24,6 +24,11 @@ class SubflowOwner(ABC):
 
     @property
     @abstractmethod
+    def receive_buffer_bytes(self) -> int:
+        """For how much data there is room in all, unread or beyond a gap."""
+
+    @property
+    @abstractmethod
     def is_passive(self) -> bool:
         """It began with the peer's SYN."""
 

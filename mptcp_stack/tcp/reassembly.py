@@ -1,7 +1,8 @@
 """Puts byte ranges that arrive in any order into order: at subflow level and at data level alike.
 
 Positions are unbounded integers, so nothing wraps. What is held is bounded twice: by the window, which the
-caller checks, and by the number of pieces, so that a flood of tiny segments costs the sender more than us.
+caller checks, and by the number of pieces, so that tiny segments take about as much memory beside their
+data as the buffer has for data. Linux counts each packet's memory against the buffer to the same end.
 """
 
 from __future__ import annotations
@@ -14,9 +15,29 @@ from mptcp_stack.wire.frame import Buffer
 
 MAXIMUM_PIECES = 16_384
 """More than the segments of Linux's largest default window, 6 MiB."""
+MINIMUM_PIECES = 64
+PIECE_BYTES = 256
+"""What a piece takes at most beside its data: objects, and places in lists."""
 _SMALL_BYTES = 512
-"""Pieces below this are copied: a view would keep the whole frame it came in."""
+_SMALL_SHARE = 4
+_GATHER_BYTES = 4096
+"""Pieces below this, or below this part of their frame, are copied: a view would keep the whole frame."""
 MAXIMUM_REPORTED_RANGES = 4
+
+
+def most_pieces(buffer_bytes: int) -> int:
+    """How many pieces may wait in a buffer for so much data."""
+    return min(MAXIMUM_PIECES, max(MINIMUM_PIECES, buffer_bytes // PIECE_BYTES))
+
+
+def _is_small(piece: memoryview) -> bool:
+    length = len(piece)
+    return length < _SMALL_BYTES or length * _SMALL_SHARE < memoryview(piece.obj).nbytes
+
+
+def _kept(view: memoryview) -> Buffer:
+    """A copy of what is small, to which more may be added."""
+    return bytearray(view) if _is_small(view) else view
 
 
 class Placement(Enum):
@@ -38,14 +59,25 @@ class _Range:
     end: int
     pieces: list[Buffer]
 
+    def append(self, view: memoryview) -> int:
+        """At the end, where small pieces are gathered; returns how many pieces it has more."""
+        last = self.pieces[-1]
+        if isinstance(last, bytearray) and len(last) < _GATHER_BYTES and _is_small(view):
+            last += view
+            return 0
+        self.pieces.append(_kept(view))
+        return 1
+
 
 class Reassembly:
     """Finished when the caller has seen the end of data and ``next_position`` has reached it."""
 
-    __slots__ = ("_latest", "_piece_count", "_ranges", "_starts", "merges", "next_position")
+    __slots__ = ("_latest", "_piece_count", "_ranges", "_starts", "buffer_bytes", "merges", "next_position")
 
     def __init__(self, next_position: int) -> None:
         self.next_position = next_position
+        self.buffer_bytes = MAXIMUM_PIECES * PIECE_BYTES
+        """For how much data there is room in all: whoever inserts something out of order says it before."""
         self.merges = 0
         """How often an arriving range joined one that was held."""
         self._latest: int | None = None
@@ -75,7 +107,8 @@ class Reassembly:
         if position > self.next_position:
             return self._hold(position, end, data), []
         if position < self.next_position:
-            data = memoryview(data)[self.next_position - position :]
+            view = memoryview(data)[self.next_position - position :]
+            data = bytes(view) if _is_small(view) else view
         ready = [data]
         self.next_position = end
         if self._starts and self._starts[0] <= end:
@@ -98,7 +131,7 @@ class Reassembly:
 
     def _hold(self, position: int, end: int, data: Buffer) -> Placement:
         """Fills the gaps that the range covers; what is already held stays (RFC 9293 §3.10.7.4)."""
-        if self._piece_count >= MAXIMUM_PIECES:
+        if self._piece_count >= most_pieces(self.buffer_bytes):
             return Placement.REFUSED
         at_tail = not self._ranges or position >= self._ranges[-1].end
         view = memoryview(data)
@@ -118,21 +151,20 @@ class Reassembly:
             return Placement.DUPLICATE
         return Placement.OUT_OF_ORDER_TAIL if at_tail else Placement.OUT_OF_ORDER
 
-    def _add(self, index: int, start: int, end: int, piece: Buffer) -> None:
+    def _add(self, index: int, start: int, end: int, view: memoryview) -> None:
         """Puts a piece into the gap before range ``index``, joined with the neighbours that it touches."""
-        self._piece_count += 1
-        if len(piece) < _SMALL_BYTES:
-            piece = bytes(piece)
         left = self._ranges[index - 1] if index and self._ranges[index - 1].end == start else None
         right = self._ranges[index] if index < len(self._ranges) and self._starts[index] == end else None
         if left is not None:
-            left.pieces.append(piece)
+            self._piece_count += left.append(view)
             left.end = end
             self.merges += 1
+        else:
+            self._piece_count += 1
         if right is not None:
             self.merges += 1
             if left is None:
-                right.pieces.insert(0, piece)
+                right.pieces.insert(0, _kept(view))
                 right.start = self._starts[index] = start
             else:
                 left.pieces.extend(right.pieces)
@@ -140,7 +172,7 @@ class Reassembly:
                 del self._starts[index], self._ranges[index]
         elif left is None:
             self._starts.insert(index, start)
-            self._ranges.insert(index, _Range(start, end, [piece]))
+            self._ranges.insert(index, _Range(start, end, [_kept(view)]))
 
     def first_overlap(self, start: int, end: int) -> tuple[int, int] | None:
         """The first part of [start, end) that is held out of order."""

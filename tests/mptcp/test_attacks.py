@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from errno import ECONNRESET
 
 import pytest
@@ -11,6 +12,8 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.states import DataState
 from mptcp_stack.mptcp.subflow import MptcpSubflow
 from mptcp_stack.settings import StackSettings
+from mptcp_stack.tcp import acceptance
+from mptcp_stack.tcp.reassembly import most_pieces
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.addresses import parse_address
 from mptcp_stack.wire.mptcp_options import (
@@ -238,8 +241,9 @@ def test_flood_of_tiny_segments_under_one_checksum() -> None:
     must_come_to_rest(scene.network, scene.attacker)
 
 
-def test_mappings_far_ahead_are_bounded_in_number() -> None:
+def test_mappings_far_ahead_are_bounded_by_the_buffer() -> None:
     scene = Scene()
+    most = most_pieces(scene.far.receive_buffer.limit)
     for number in range(9000):
         segment = scene.attacker.genuine(
             scene.far.subflows[0], mptcp=(scene.mapping(0, 1, 10_000 + 2 * number),)
@@ -247,8 +251,42 @@ def test_mappings_far_ahead_are_bounded_in_number() -> None:
         scene.network.server.environment.timers.clock_us = scene.network.simulator.now_us
         scene.far.subflows[0].on_segment(segment, scene.network.simulator.now_us)
     must_be_bounded(scene.network.server)
-    assert len(scene.far.subflows[0].mappings) == 8192
-    assert scene.network.server.counters["StackDropReceiveQueueFull"] == 9000 - 8192
+    assert len(scene.far.subflows[0].mappings) == most < 1000
+    assert scene.network.server.counters["StackDropReceiveQueueFull"] == 9000 - most
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_bytes_that_each_leave_a_hole_take_no_more_than_the_buffer(protocol: str) -> None:
+    """In segments of their own; Linux counts what a packet takes, and drops those that go beyond."""
+    network = Network()
+    _, far = network.establish(client=protocol, server=protocol)
+    network.simulator.run_for(1_000_000)
+    subflow, now_us = far.subflows[0], network.simulator.now_us
+    tracemalloc.start()
+    for position in range(1, 20_000, 2):
+        mapping = Dss(None, False, position, True, position + 1, 1, None, False)
+        if protocol == "mptcp":
+            mapping.data_sequence = (far.remote_sequence_base + 1 + position) & MASK_64
+        segment = TcpSegment(
+            subflow.remote_port,
+            subflow.local_port,
+            (subflow.rcv_nxt + position) & MASK_32,
+            subflow.snd_nxt & MASK_32,
+            ACK,
+            500,
+            TcpOptions(mptcp=(mapping,) if protocol == "mptcp" else ()),
+            memoryview(bytes(1514))[-1:],
+        )
+        acceptance.process(subflow, segment, now_us)
+        network.server.frames_to_send(now_us)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert far.mode.name == ("MPTCP" if protocol == "mptcp" else "PLAIN_TCP")
+    assert subflow.reassembly.piece_count > 200
+    assert taken < 4 * far.receive_buffer.limit
+    assert network.server.counters["TcpExtTCPOFOQueue"] + (
+        network.server.counters["StackDropReceiveQueueFull"]
+    ) == len(range(1, 20_000, 2))
 
 
 @pytest.mark.parametrize("distance", [-1, -1000, 7_000_000, 1 << 40, 1 << 62])

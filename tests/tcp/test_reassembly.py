@@ -105,6 +105,30 @@ def test_number_of_pieces_is_bounded_and_comes_back() -> None:
     assert reassembly.is_empty
 
 
+def test_few_pieces_wait_in_a_small_buffer() -> None:
+    reassembly = Reassembly(0)
+    reassembly.buffer_bytes = 65536
+    placements = [reassembly.insert(1 + 2 * number, b"x")[0] for number in range(300)]
+    assert placements.count(Placement.REFUSED) == 300 - 256
+    assert reassembly.insert(0, bytes(3))[0] is Placement.IN_ORDER
+    assert reassembly.insert(600, b"x")[0] is not Placement.REFUSED
+
+
+def test_small_parts_of_large_frames_do_not_keep_them() -> None:
+    """Of what overlaps only a part is kept, in order or not."""
+    frame = bytearray(65000)
+    reassembly = Reassembly(0)
+    reassembly.insert(1000, bytes(63000))
+    reassembly.insert(100_000, bytes(60000))
+    reassembly.insert(100_000, memoryview(frame)[:62000])
+    frame.append(0)
+    reassembly.insert(0, bytes(1000))
+    assert reassembly.next_position == 64000
+    _, ready = reassembly.insert(1000, memoryview(frame)[:65000])
+    frame.append(0)
+    assert b"".join(ready) == bytes(2000)
+
+
 def test_small_pieces_do_not_keep_their_frames() -> None:
     frame = bytearray(1500)
     reassembly = Reassembly(0)
