@@ -45,7 +45,7 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPSACKReneging TCPSACKReorder TCPRenoReorder TCPTSReorder TCPFullUndo TCPPartialUndo TCPDSACKUndo
     TCPLossProbes TCPLossProbeRecovery TCPSpuriousRTOs TCPDSACKIgnoredDubious TCPDSACKRecvSegs
     TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
-    TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger PAWSActive PAWSEstab TCPOFOQueue TCPOFODrop
+    TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger PAWSActive PAWSEstab PAWSOldAck TCPOFOQueue TCPOFODrop
     TCPOFOMerge TCPMTUPFail TCPMTUPSuccess TCPChallengeACK TCPSYNChallenge TCPSynRetrans
     TCPOrigDataSent TCPKeepAlive TCPDelivered
     TCPDeliveredCE TCPZeroWindowDrop TCPWinProbe TCPFromZeroWindowAdv TCPToZeroWindowAdv TCPWantZeroWindowAdv

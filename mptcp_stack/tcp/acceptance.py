@@ -10,6 +10,7 @@ from mptcp_stack.tcp import (
     output,
     passive_handshake,
     peer_fin,
+    refusals,
     retransmission_timer,
     urgent,
 )
@@ -22,10 +23,8 @@ from mptcp_stack.tcp.tail_loss_probe import TIMER_SLACK_US
 from mptcp_stack.wire.sequence import unwrap
 from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN, URG, TcpSegment
 
-_CHALLENGE_INTERVAL_US = 500_000
-"""Linux's tcp_invalid_ratelimit: answers to senseless segments are at least this far apart."""
-_TIMESTAMP_LIFETIME_US = 24 * 86_400 * 1_000_000
-"""RFC 7323 §5.5: after so long without a segment the last timestamp says nothing any more."""
+_SIGN = 1 << 31
+"""Of the difference of two 32 bit clocks: set when the first is behind."""
 
 
 def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
@@ -39,9 +38,6 @@ def process(subflow: Subflow, segment: TcpSegment, now_us: int) -> None:
         return
     if segment.flags & RST:
         _process_reset(subflow, segment, sequence, now_us)
-    elif segment.flags & SYN:
-        subflow.environment.counters.increment("TcpExtTCPSYNChallenge")
-        _challenge(subflow, now_us)
     elif not segment.flags & ACK:
         subflow.environment.counters.increment("StackDropUnexpectedState")
     elif _passes_acknowledgement_step(subflow, segment, sequence, now_us):
@@ -140,20 +136,22 @@ def _is_expected_in_handshake(subflow: Subflow, segment: TcpSegment, sequence: i
 
 
 def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
-    """The window test of RFC 9293 §3.10.7.4 and PAWS (RFC 7323 §5.3)."""
-    counters = subflow.environment.counters
+    """PAWS (RFC 7323 §5.3), and the window test of RFC 9293 §3.10.7.4."""
+    if segment.flags & (SYN | RST) == SYN:
+        subflow.environment.counters.increment("TcpExtTCPSYNChallenge")
+        refusals.challenge(subflow, now_us)
+        return False
     timestamp = segment.options.timestamp_value
-    if subflow.timestamps_enabled and timestamp is not None:
-        is_older = unwrap(timestamp, subflow.timestamp_recent) < subflow.timestamp_recent
-        is_valid = now_us - subflow.last_received_us < _TIMESTAMP_LIFETIME_US
-        if is_older and is_valid and not segment.flags & RST:
-            counters.increment("TcpExtPAWSEstab")
-            counters.increment("StackDropPaws")
-            _challenge(subflow, now_us)
-            return False
+    if (
+        subflow.timestamps_enabled
+        and timestamp is not None
+        and (timestamp - subflow.timestamp_recent) & _SIGN
+        and refusals.is_too_old(subflow, segment, sequence, now_us)
+    ):
+        return False
     length = len(segment.payload)
-    if segment.flags & (FIN | SYN):
-        length += bool(segment.flags & FIN) + bool(segment.flags & SYN)
+    if segment.flags & FIN:
+        length += 1
     end = sequence + length
     edge = _receivable_edge(subflow, sequence + 1)
     if (
@@ -162,9 +160,9 @@ def _is_acceptable(subflow: Subflow, segment: TcpSegment, sequence: int, now_us:
         or (length and end == subflow.rcv_nxt)
         or (length and sequence == edge)
     ):
-        counters.increment("StackDropOutOfWindow")
+        subflow.environment.counters.increment("StackDropOutOfWindow")
         if not segment.flags & RST:
-            _answer_out_of_window(subflow, segment, sequence, now_us)
+            refusals.answer(subflow, segment, sequence, "TcpExtTCPACKSkippedSeq", now_us)
         return False
     return True
 
@@ -175,42 +173,10 @@ def _receivable_edge(subflow: Subflow, wanted: int) -> int:
     return edge if wanted <= edge else max(edge, subflow.rcv_nxt + subflow.receive_window())
 
 
-def _answer_out_of_window(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
-    if (len(segment.payload) or segment.flags & FIN) and not segment.flags & SYN:
-        if sequence < subflow.rcv_nxt:
-            _tell_of_repetition(subflow, segment, sequence, now_us)
-        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-    elif now_us - subflow.last_answer_us >= _CHALLENGE_INTERVAL_US:
-        # A window probe, say (RFC 9293 §3.8.6.1). Two ends that both find the other's acknowledgements out
-        # of the window would answer each other for ever, so that these answers have a rate.
-        subflow.last_answer_us = now_us
-        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-    else:
-        subflow.environment.counters.increment("TcpExtTCPACKSkippedSeq")
-
-
-def _tell_of_repetition(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
-    """The peer missed our acknowledgement, so it gets one without delay."""
-    subflow.environment.counters.increment("TcpExtDelayedACKLost")
-    subflow.acknowledging.enter_quick_mode(subflow)
-    end = sequence + len(segment.payload) + bool(segment.flags & FIN)
-    duplicate_sack.tell(subflow, sequence, min(end, subflow.rcv_nxt), now_us)
-
-
-def _challenge(subflow: Subflow, now_us: int) -> None:
-    """A challenge ACK (RFC 5961 §5), at a bounded rate (§7)."""
-    if now_us - subflow.last_challenge_us >= _CHALLENGE_INTERVAL_US:
-        subflow.last_challenge_us = now_us
-        subflow.environment.counters.increment("TcpExtTCPChallengeACK")
-        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
-    else:
-        subflow.environment.counters.increment("TcpExtTCPACKSkippedChallenge")
-
-
 def _process_reset(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
     """RFC 5961 §3.2: only a RST at exactly the next sequence number is believed."""
     if sequence != subflow.rcv_nxt:
-        _challenge(subflow, now_us)
+        refusals.challenge(subflow, now_us)
         return
     subflow.on_reset_received(segment, now_us)
     if subflow.state is State.CLOSED:
@@ -278,7 +244,7 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
     if acknowledgement > subflow.snd_nxt or acknowledgement < subflow.snd_una - subflow.largest_send_window:
         # RFC 5961 §5.2
         counters.increment("StackDropBadAcknowledgement")
-        _challenge(subflow, now_us)
+        refusals.challenge(subflow, now_us)
         return False
     subflow.soft_error = None
     if subflow.probing is not None:
@@ -317,7 +283,12 @@ def _update_timestamp(subflow: Subflow, segment: TcpSegment, sequence: int) -> N
     Only after the acknowledgement number was found good, as in Linux: who has to guess must guess both.
     """
     value = segment.options.timestamp_value
-    if subflow.timestamps_enabled and value is not None and sequence <= subflow.last_acknowledged:
+    if (
+        subflow.timestamps_enabled
+        and value is not None
+        and sequence <= subflow.last_acknowledged
+        and not (value - subflow.timestamp_recent) & _SIGN
+    ):
         subflow.timestamp_recent = value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from mptcp_stack.tcp import output
+from mptcp_stack.tcp.refusals import ANSWER_INTERVAL_US
 from mptcp_stack.wire.sequence import unwrap
 from mptcp_stack.wire.tcp_segment import ACK, FIN, RST, SYN
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from mptcp_stack.tcp.environment import Environment, FourTuple
     from mptcp_stack.tcp.request import Request
     from mptcp_stack.wire.tcp_segment import TcpSegment
-
-_ANSWER_INTERVAL_US = 500_000
-"""Linux's tcp_invalid_ratelimit."""
 
 
 class HalfOpen(Protocol):
@@ -113,7 +111,7 @@ def _answer_again(half_open: HalfOpen, now_us: int) -> None:
 
 
 def _may_answer(half_open: HalfOpen, now_us: int) -> bool:
-    if now_us - half_open.last_answer_us >= _ANSWER_INTERVAL_US:
+    if now_us - half_open.last_answer_us >= ANSWER_INTERVAL_US:
         half_open.last_answer_us = now_us
         return True
     half_open.environment.counters.increment("TcpExtTCPACKSkippedSynRecv")

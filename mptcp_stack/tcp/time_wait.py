@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcp_stack.tcp.explicit_congestion import ECN_FIELD
+from mptcp_stack.tcp.refusals import ANSWER_INTERVAL_US, TIMESTAMP_LIFETIME_US
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.addresses import is_loopback
 from mptcp_stack.wire.sequence import unwrap
@@ -30,11 +31,8 @@ if TYPE_CHECKING:
 
 _PROTOCOL_TCP = 6
 _MASK = 0xFFFFFFFF
-_ANSWER_INTERVAL_US = 500_000
-"""Linux's tcp_invalid_ratelimit."""
 _REUSE_DELAY_US = 1_000_000
 """Linux's tcp_tw_reuse_delay: by then the timestamp clock has surely moved."""
-_TIMESTAMP_LIFETIME_US = 24 * 86_400 * 1_000_000
 _NEW_SEQUENCE_DISTANCE = 65537
 """From the last number of the old connection to the first of the new one: beyond the largest old window."""
 
@@ -79,7 +77,7 @@ class TimeWait:
         if value is None or not self.timestamp_recent:
             return False
         elapsed_us = now_us - self.timestamp_seen_us
-        if elapsed_us >= _TIMESTAMP_LIFETIME_US:
+        if elapsed_us >= TIMESTAMP_LIFETIME_US:
             return False
         return unwrap(value, self.timestamp_recent) < self.timestamp_recent
 
@@ -249,7 +247,7 @@ class TimeWaitTable:
     def _answer(self, four_tuple: FourTuple, entry: TimeWait, has_data: bool, now_us: int) -> None:
         """Repeated data missed our acknowledgement; what else is senseless is answered at a bounded rate."""
         if not has_data:
-            if now_us - entry.last_answer_us < _ANSWER_INTERVAL_US:
+            if now_us - entry.last_answer_us < ANSWER_INTERVAL_US:
                 is_time_wait = entry.state is State.TIME_WAIT
                 name = "TcpExtTCPACKSkippedTimeWait" if is_time_wait else "TcpExtTCPACKSkippedFinWait2"
                 self._environment.counters.increment(name)
