@@ -36,7 +36,7 @@ from mptcp_stack.mptcp.states import (
     follow,
 )
 from mptcp_stack.mptcp.subflow import MptcpSubflow, Role
-from mptcp_stack.tcp import receive_window
+from mptcp_stack.tcp import deferring, receive_window
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -463,6 +463,8 @@ class Connection:
                 self.listener.on_ready(self)
         if not self.is_client and self.mode is Mode.MPTCP:
             subflow.confirm(now_us)
+        elif self.is_client and self.socket_options.deferred_timeouts:
+            deferring.hold_back(subflow, now_us)
         self.request_output()
         self.notify()
 

@@ -212,6 +212,8 @@ def _send_data_fin(connection: Connection, now_us: int) -> None:
         if subflow.can_tell:
             if not subflow.is_confirmed:
                 # The third packet, if it is still to come, has to carry the keys.
+                if subflow.acknowledge is not Acknowledge.NOTHING:
+                    subflow.acknowledge = Acknowledge.NOW
                 subflow.flush_acknowledgement(now_us)
             subflow.data_fin_wanted = True
             subflow.want_acknowledgement(Acknowledge.NOW, now_us)

@@ -126,6 +126,11 @@ class MptcpSubflow(Subflow):
         return self.role in (Role.INITIAL_PASSIVE, Role.JOIN_PASSIVE)
 
     @property
+    def is_accepted(self) -> bool:
+        listener = self.connection.listener
+        return self.is_passive and (listener is None or not listener.is_waiting(self.connection))
+
+    @property
     def is_usable(self) -> bool:
         """May carry new data: a client's join only after the fourth packet (RFC 8684 §3.2)."""
         return self.can_send and (self.is_confirmed or self.role is not Role.JOIN_ACTIVE)

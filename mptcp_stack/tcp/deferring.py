@@ -1,17 +1,21 @@
 """TCP_DEFER_ACCEPT: a connection that is accepted has data to read, as long as the peer sends some in time.
 
 The time is given in seconds and kept as a number of timeouts of our answer to the SYN, as in Linux: it ends
-with one of them, at which the answer is sent once more for the peer to acknowledge.
+with one of them, at which the answer is sent once more for the peer to acknowledge. Who connects with the
+option set holds back the third packet, for data to go with it; whatever the time is, for 200 ms at most.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcp_stack.tcp.acknowledging import LONGEST_DELAY_US
+from mptcp_stack.tcp.states import Acknowledge
 from mptcp_stack.wire.tcp_segment import FIN, TcpSegment
 
 if TYPE_CHECKING:
     from mptcp_stack.tcp.request import Request
+    from mptcp_stack.tcp.subflow import Subflow
 
 _LONGEST_WAIT_S = 120
 _MOST_TIMEOUTS = 255
@@ -41,3 +45,10 @@ def waits_for_data(request: Request, segment: TcpSegment) -> bool:
     if not request.transmissions or len(segment.payload) or segment.flags & FIN:
         return False
     return request.timeouts < request.deferred_timeouts
+
+
+def hold_back(subflow: Subflow, now_us: int) -> None:
+    """The third packet, which is due now."""
+    subflow.acknowledging.enter_quick_mode(subflow)
+    subflow.acknowledge = Acknowledge.DELAYED
+    subflow.delayed_ack_timer.set(now_us + LONGEST_DELAY_US)

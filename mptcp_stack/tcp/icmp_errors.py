@@ -1,7 +1,8 @@
 """What ICMP errors mean for a subflow, as for Linux (RFC 1122 §4.2.3.9, RFC 5461, RFC 5927).
 
-They end an attempt to connect at once. What is established goes on; the error is what it ends with if it
-times out before anything else was heard of the peer.
+They end an attempt to connect at once, and what Fast Open has believed until somebody accepts it. What is
+established goes on; the error is what it ends with if it times out before anything else was heard of the
+peer.
 """
 
 from __future__ import annotations
@@ -74,11 +75,7 @@ def on_icmp_error(environment: Environment, error: IcmpError, now_us: int) -> No
         return
     if error.kind is IcmpErrorKind.PACKET_TOO_BIG:
         on_packet_too_big(subflow, error.mtu or 0, now_us)
-    elif subflow.state is State.SYN_RECEIVED and subflow.is_passive:
-        if error.kind in _END_REQUESTS[len(error.source)]:
-            environment.counters.increment("TcpExtListenDrops")
-            subflow.finish(None, now_us)
-    elif subflow.state in (State.SYN_SENT, State.SYN_RECEIVED):
+    elif subflow.state in (State.SYN_SENT, State.SYN_RECEIVED) and not subflow.is_accepted:
         subflow.finish(_ERRNOS[error.kind], now_us)
     else:
         subflow.soft_error = _ERRNOS[error.kind]

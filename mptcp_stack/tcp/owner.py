@@ -32,6 +32,11 @@ class SubflowOwner(ABC):
     def is_passive(self) -> bool:
         """It began with the peer's SYN."""
 
+    @property
+    @abstractmethod
+    def is_accepted(self) -> bool:
+        """It began with the peer's SYN, and an application has it already."""
+
     @abstractmethod
     def may_send_early(self) -> bool:
         """Before the third packet came: the peer's SYN was believed by its cookie (RFC 7413 §4.2.2)."""

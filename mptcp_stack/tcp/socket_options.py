@@ -47,7 +47,8 @@ class SocketOptions:
     maximum_segment_size: int = 0
     """What the SYN tells and segments hold at most (TCP_MAXSEG); 0: what the path takes."""
     deferred_timeouts: int = 0
-    """Of a listener: for so many of its answers' timeouts a connection waits for data (TCP_DEFER_ACCEPT)."""
+    """Of a listener: for so many of its answers' timeouts a connection waits for data (TCP_DEFER_ACCEPT).
+    Whoever connects holds back the third packet if there are any."""
     fast_open_queue: int = 0
     """Of a listener: how many connections may begin with data in their SYN (TCP_FASTOPEN); 0: none."""
     fast_open_connect: bool = False

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mptcp_stack.mptcp.connection import Connection
-from tests.mptcp.network import Network, Transfer, close_both
+from mptcp_stack.tcp.socket_options import SocketOptions
+from mptcp_stack.wire.addresses import parse_address
+from tests.mptcp.network import PORT, Network, Transfer, close_both
 
 ADDRESSES = ["10.0.1.1", "fd00:1::1"]
 
@@ -71,3 +73,20 @@ def test_server_whose_answers_are_lost_for_long(address: str, outage_us: int) ->
     assert near.is_mptcp
     assert far.is_mptcp
     assert network.server.counters["MPTcpExtMPCapableFallbackACK"] == 0
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_third_packet_that_waits_for_data_goes_before_the_end(address: str) -> None:
+    """With TCP_DEFER_ACCEPT the client holds it back (tcp(7)), and its keys must not be lost for that."""
+    network = Network()
+    listener = network.listen()
+    options = SocketOptions(deferred_timeouts=1)
+    near = network.client.connect(parse_address(address), PORT, options=options)
+    network.simulator.run_until(lambda: near.is_established)
+    network.simulator.run_for(50_000)
+    assert listener.accept() is None
+    near.shutdown_write()
+    far = network.accept(listener, near)
+    answer(network, near, far)
+    assert near.is_mptcp
+    assert far.is_mptcp
