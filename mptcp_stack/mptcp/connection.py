@@ -285,8 +285,13 @@ class Connection:
         self.request_output()
 
     def restart_close_timer(self, now_us: int) -> None:
-        """After close() the peer has this long to take the rest, from every sign of progress anew."""
-        if self.app_closed and self.state is not DataState.CLOSED:
+        """After close() the peer has this long to take the rest, from every sign of progress anew.
+
+        Over plain TCP, after a fallback too, that is for TCP's own timers to end (``giving_up``).
+        """
+        if self.mode is Mode.PLAIN_TCP:
+            self.close_timer.cancel()
+        elif self.app_closed and self.state is not DataState.CLOSED:
             self.close_timer.set(now_us + self.environment.settings.close_timeout_us)
 
     def abort(self) -> None:
