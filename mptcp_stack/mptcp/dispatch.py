@@ -185,7 +185,8 @@ def _room(connection: Connection, subflow: MptcpSubflow) -> int:
         return room
     buffer = connection.send_buffer
     data_room = buffer.window_edge - buffer.nxt
-    if data_room < room:
+    if room > 0 and subflow.snd_wnd < data_room:
+        subflow.snd_wnd = data_room
         connection.environment.counters.increment("MPTcpExtSndWndShared")
     return min(room, data_room)
 
