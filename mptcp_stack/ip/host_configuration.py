@@ -71,6 +71,7 @@ class HostConfiguration:
         addresses: Iterable[InterfaceAddress],
         checksum_offload: bool,
         gso_max_size: int,
+        generic_segmentation: bool,
     ) -> Interface:
         """Add an interface that is up, with connected routes to its addresses' prefixes.
 
@@ -87,6 +88,7 @@ class HostConfiguration:
             mtu=mtu,
             checksum_offload=checksum_offload,
             gso_max_size=gso_max_size,
+            generic_segmentation=generic_segmentation,
         )
         configured = list(addresses)
         if link_type is LinkType.ETHERNET:

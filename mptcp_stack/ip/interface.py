@@ -61,6 +61,8 @@ class Interface:
     """The device completes transport checksums (accepts PARTIAL frames)."""
     gso_max_size: int = 0
     """Payload bytes of the largest super-segment that the device takes; 0: none."""
+    generic_segmentation: bool = True
+    """For a device that takes no super-segments IP cuts them, as Linux does where a device can gather."""
 
     def __post_init__(self) -> None:
         if self.link_type is LinkType.ETHERNET and not is_usable_mac(self.mac):

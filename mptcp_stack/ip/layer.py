@@ -113,6 +113,7 @@ class IpLayer:
         addresses: Iterable[InterfaceAddress] = (),
         checksum_offload: bool = False,
         gso_max_size: int = 0,
+        generic_segmentation: bool = True,
     ) -> Interface:
         """Add an interface, up. Raises ConfigurationError for values that make no sense.
 
@@ -126,6 +127,7 @@ class IpLayer:
             addresses=addresses,
             checksum_offload=checksum_offload,
             gso_max_size=gso_max_size,
+            generic_segmentation=generic_segmentation,
         )
         if link_type is LinkType.ETHERNET:
             resolution = AddressResolution(added, self._output, self._counters, self._configuration.is_local)

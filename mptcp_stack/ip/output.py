@@ -12,6 +12,7 @@ from mptcp_stack.ip.host_configuration import MAXIMUM_CACHED, HostConfiguration
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.neighbours import Neighbour, NeighbourCache, PendingPacket
 from mptcp_stack.ip.path_mtu import PathMtus
+from mptcp_stack.ip.segmenting import cut
 from mptcp_stack.wire.addresses import is_link_local, is_loopback
 from mptcp_stack.wire.checksum import checksum_of, ones_complement_sum, pseudo_header_sum
 from mptcp_stack.wire.frame import Buffer, ChecksumState, Frame
@@ -149,10 +150,7 @@ class PacketOutput:
             if path is None:
                 return False
         self._counters.increment(path.request_counter)
-        length = len(head)
-        if payload:
-            for part in payload:
-                length += len(part)
+        length = len(head) + sum(map(len, payload))
         segments = 1
         biggest = length
         if gso_size:
@@ -165,11 +163,14 @@ class PacketOutput:
             self._refuse_too_big(path, head)
         elif path.is_loop:
             self._loop(path, head, payload, gso_size, traffic_class)
+        elif gso_size and not path.interface.gso_max_size:
+            for segment, part in cut(head, payload, gso_size):
+                length = len(segment) + len(part)
+                frame = _transport_frame(path, segment, (part,), 0, length, checksum_offset)
+                self._add_headers(path, frame, length, 1, traffic_class, now_us)
         else:
-            state = _fill_checksum(path, head, payload, length, checksum_offset)
-            header = path.ip_header(length, segments, traffic_class)
-            frame = Frame(head, payload, gso_size, state, len(header), checksum_offset or 0, path.is_ipv6)
-            self._add_link_header(path, header, frame, now_us)
+            frame = _transport_frame(path, head, payload, gso_size, length, checksum_offset)
+            self._add_headers(path, frame, length, segments, traffic_class, now_us)
         return True
 
     def path_mtu(self, source: bytes, destination: bytes) -> int:
@@ -262,7 +263,12 @@ class PacketOutput:
         self._paths[(source, destination, protocol)] = path
         return path
 
-    def _add_link_header(self, path: Path, header: bytearray, frame: Frame, now_us: int) -> None:
+    def _add_headers(
+        self, path: Path, frame: Frame, length: int, segments: int, traffic_class: int, now_us: int
+    ) -> None:
+        """Puts the headers of IP and the link before what begins with the transport header, and queues it."""
+        header = path.ip_header(length, segments, traffic_class)
+        frame.transport_offset = len(header)
         cache = path.cache
         if cache is None:
             frame.head = b"".join((header, frame.head))
@@ -331,6 +337,19 @@ class PacketOutput:
         mtu: int | None,
     ) -> None:
         self._errors.append(IcmpError(source, destination, protocol, transport, kind, mtu, source))
+
+
+def _transport_frame(
+    path: Path,
+    head: bytearray,
+    payload: tuple[Buffer, ...],
+    gso_size: int,
+    length: int,
+    checksum_offset: int | None,
+) -> Frame:
+    """A frame that lacks the headers before the transport header, whose checksum is filled in."""
+    state = _fill_checksum(path, head, payload, length, checksum_offset)
+    return Frame(head, payload, gso_size, state, 0, checksum_offset or 0, path.is_ipv6)
 
 
 def _fill_checksum(

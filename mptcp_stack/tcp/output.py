@@ -20,6 +20,7 @@ PROTOCOL_TCP = 6
 CHECKSUM_OFFSET = 16
 SEQUENCE_MASK = 0xFFFFFFFF
 MAXIMUM_OPTIONS_BYTES = 40
+MAXIMUM_PACKET_BYTES = 65535
 _TCP_HEADER_BYTES = 20
 _IP_HEADER_BYTES = {4: 20, 16: 40}
 
@@ -63,12 +64,16 @@ def _first_segment_bytes(subflow: Subflow, is_answer: bool) -> int:
 
 
 def super_segment_limit(subflow: Subflow) -> int:
-    """The payload of the largest super-segment the outgoing device takes; 0 when it takes none."""
+    """The payload of the largest super-segment that may go to the outgoing device; 0: of none."""
     route = subflow.environment.ip.route_for(subflow.remote, subflow.local)
-    if route is None or not route.interface.gso_max_size:
+    if route is None:
         return 0
+    interface = route.interface
+    limit = interface.gso_max_size
+    if not limit and interface.generic_segmentation:
+        limit = MAXIMUM_PACKET_BYTES
     headers = _IP_HEADER_BYTES[len(subflow.local)] + _TCP_HEADER_BYTES + MAXIMUM_OPTIONS_BYTES
-    return min(route.interface.gso_max_size, 65535) - headers
+    return max(0, min(limit, MAXIMUM_PACKET_BYTES) - headers)
 
 
 def timestamp_now(subflow: Subflow, now_us: int) -> int:

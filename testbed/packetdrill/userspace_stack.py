@@ -95,6 +95,8 @@ class UserspaceStack:
             INTERFACE_NAME,
             link_type=LinkType.RAW_IP,
             mtu=mtu,
+            # As the kernel's TUN device, which without checksum offload has no segmentation either.
+            generic_segmentation=False,
             addresses=[InterfaceAddress(local, _on_link_bits(local)) for local in addresses.local],
         )
         for unspecified in (bytes(4), bytes(16)):

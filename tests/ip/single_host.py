@@ -94,13 +94,14 @@ class SingleHost:
         gso_size: int = 0,
         traffic_class: int = 0,
         at_us: int = 0,
+        head: bytearray | None = None,
     ) -> bool:
         """Send a TCP segment."""
         return self.layer.send(
             parse_address(source or (OUR_V6 if ":" in destination else OUR_V4)),
             parse_address(destination),
             PROTOCOL_TCP,
-            tcp_header(),
+            tcp_header() if head is None else head,
             payload,
             checksum_offset=TCP_CHECKSUM_OFFSET,
             gso_size=gso_size,

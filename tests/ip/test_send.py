@@ -6,6 +6,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
+from mptcp_stack.device.segmentation import segment_frame
 from mptcp_stack.ip.interface import InterfaceAddress, LinkType
 from mptcp_stack.ip.layer import IcmpErrorKind
 from mptcp_stack.ip.output import MAXIMUM_LOOPED_DATAGRAMS, MAXIMUM_QUEUED_FRAMES
@@ -120,6 +121,28 @@ def test_packet_that_waited_keeps_its_offload_metadata() -> None:
     ((_, frame),) = host.layer.take_frames()
     assert (frame.gso_size, frame.checksum, frame.transport_offset) == (1400, ChecksumState.PARTIAL, 34)
     assert frame.to_bytes()[34 + 20 :] == bytes(5000)
+
+
+@PEERS
+@pytest.mark.parametrize("payload_length", [1401, 14_000, 60_001])
+def test_a_device_without_super_segments_gets_what_a_wire_would_carry(peer: str, payload_length: int) -> None:
+    """Byte for byte what software segmentation makes of the super-segment."""
+    header = tcp_header()
+    header[4:8] = b"\xff\xff\xff\0"
+    header[13] = 0xD9  # CWR, ECE, ACK, PSH, FIN
+    data = bytes(range(256)) * 235
+    payload = (data[:1000], data[1000:payload_length])
+    sent = {}
+    for gso_max_size in (0, 65_536):
+        host = SingleHost(link_type=LinkType.RAW_IP, gso_max_size=gso_max_size)
+        host.send(peer, head=bytearray(header), payload=payload, gso_size=1400, traffic_class=2)
+        host.send(peer)
+        sent[gso_max_size] = [frame for _, frame in host.layer.take_frames()]
+        assert host.counted("Ip6OutRequests" if ":" in peer else "IpOutRequests") == [2]
+    expected = [part.to_bytes() for frame in sent[65_536] for part in segment_frame(frame, 0)]
+    assert [frame.to_bytes() for frame in sent[0]] == expected
+    assert len(expected) == -(-payload_length // 1400) + 1
+    assert all(frame.gso_size == 0 and len(frame) <= 1500 for frame in sent[0])
 
 
 def test_single_segment_is_no_super_segment() -> None:

@@ -9,6 +9,8 @@ import pytest
 from mptcp_stack.device.in_memory import WireSettings
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.wire.frame import Frame
+from mptcp_stack.wire.mptcp_options import Dss
+from mptcp_stack.wire.tcp_segment import PSH, TcpSegment, parse_tcp
 from tests.mptcp.network import Network, Transfer, both_ways
 
 IDEAL = WireSettings(delay_us=5_000)
@@ -33,6 +35,34 @@ def test_super_segments_pass_whole(protocol: str, address: str) -> None:
     sent = network.client.counters["TcpExtTCPOrigDataSent"]
     assert sent >= 3_000_000 // largest.gso_size
     assert len(frames) < sent / 2
+
+
+@pytest.mark.parametrize("cuts", [True, False])
+@pytest.mark.parametrize("address", ["10.0.1.1", "fd00:1::1"])
+def test_a_device_that_takes_none_gets_segments_under_one_mapping(address: str, cuts: bool) -> None:
+    """As Linux's software GSO: the mapping of the whole goes with each segment, and PSH with the last."""
+    network = Network(wire=IDEAL)
+    for interface in (*network.client.ip.interfaces, *network.server.ip.interfaces):
+        interface.generic_segmentation = cuts
+    packets: list[bytes] = []
+    network.simulator.add_tap(
+        lambda now_us, wire, direction, frame: (
+            packets.append(frame.to_bytes()) if direction == "sent" else None
+        )
+    )
+    near, far = network.establish(address)
+    both_ways(network, near, far, 300_000)
+    assert max(map(len, packets)) == 1500 + 14
+    offset = 14 + (20 if "." in address else 40)
+    mapped: dict[tuple[int, int], list[TcpSegment]] = {}
+    for segment in [parse_tcp(memoryview(packet)[offset:]) for packet in packets if len(packet) > 1000]:
+        for option in segment.options.mptcp:
+            if isinstance(option, Dss) and option.data_sequence is not None:
+                mapped.setdefault((segment.source_port, option.data_sequence), []).append(segment)
+                assert option.data_length >= len(segment.payload)
+    longest = max(mapped.values(), key=len)
+    assert len(longest) > 4 if cuts else len(longest) == 1
+    assert not any(segment.flags & PSH for segment in longest[:-1])
 
 
 @pytest.mark.parametrize("sack", [True, False])
