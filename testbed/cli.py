@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from testbed.errors import ExitCode, TestbedError
+from testbed.errors import ExitCode, TestbedError, UsageError
 
 COMMANDS: dict[str, str] = {
     "up": "build a lab from a topology",
@@ -39,7 +39,7 @@ COMMANDS: dict[str, str] = {
     "check": "look for problems in a topology file",
     "clean": "remove what killed runs left behind",
     "doctor": "try what this machine can do",
-    "bench": "measure goodput or start-up time",
+    "bench": "measure stack, links, goodput, recovery and start-up",
 }
 """Every command with its line in ``testbed --help``."""
 
@@ -134,6 +134,8 @@ def load_command(name: str) -> Command:
 def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     """Find the command and read its options. Exits as argparse does, with 2, when they make no sense."""
     name = _command_name(argv)
+    if name is not None and name not in COMMANDS:
+        raise UsageError(f"no command is called '{name}'; {_near(name)}")
     parser = argparse.ArgumentParser(
         prog="testbed",
         description="Multipath TCP labs in network namespaces, and selftests that run on them.",
@@ -154,6 +156,13 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     if command is None:
         parser.error("no command given")
     return command, arguments
+
+
+def _near(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(COMMANDS)}"
 
 
 def _command_name(argv: Sequence[str]) -> str | None:

@@ -101,6 +101,20 @@ def test_every_command_explains_itself(name: str) -> None:
     shown = program(name, "--help")
     assert shown.returncode == 0, shown.stderr
     assert f"usage: testbed {name}" in shown.stdout
+    assert "%%" not in shown.stdout
+
+
+def test_examples_of_link_set_can_be_copied() -> None:
+    assert (
+        "\n  testbed link set LAB client:eth0 'loss=gemodel 1% 10%' --sent\n"
+        in program("link", "set", "--help").stdout
+    )
+
+
+def test_a_command_that_is_misspelt_is_named() -> None:
+    ended = program("-q", "calibrat")
+    assert ended.returncode == ExitCode.USAGE
+    assert ended.stderr == "testbed: no command is called 'calibrat'; did you mean 'calibrate'?\n"
 
 
 def test_the_version_is_the_distributions() -> None:

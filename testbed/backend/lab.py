@@ -18,6 +18,7 @@ from testbed.backend.impaired_links import LINKS_NODE, cut_links
 from testbed.backend.link_control import EmulatorRealiser, LinkControl, Realiser
 from testbed.backend.link_readiness import await_settled
 from testbed.backend.link_shaping import Shaper, plan_shapers, set_buckets
+from testbed.backend.link_status import links_down
 from testbed.backend.links import LinkPlan, link_state_request, route_requests
 from testbed.backend.netem_links import NetemRealiser
 from testbed.backend.netlink import NetlinkSocket, Request
@@ -34,7 +35,7 @@ from testbed.backend.reconfiguration import (
 from testbed.backend.stored_topology import store_topology
 from testbed.backend.system import network_namespace
 from testbed.errors import LabError, UsageError
-from testbed.topology.model import LinkEnd, StackKind, Topology
+from testbed.topology.model import Link, LinkEnd, StackKind, Topology
 
 if TYPE_CHECKING:
     from testbed.host.client import HostClient
@@ -129,6 +130,10 @@ class Lab:
             return
         if self.topology.node(node).stack is not StackKind.USERSPACE:
             self._set_end(end, up)
+
+    def links_down(self) -> frozenset[Link]:
+        """Those that were set down, at either end, and are not up again."""
+        return links_down(self.topology.links, self._built, self._plan, self._netlink)
 
     def _set_end(self, end: LinkEnd, up: bool) -> None:
         owner = self._built.topology.node(end.node)

@@ -62,6 +62,7 @@ _RECEIVE_BYTES = 1 << 16
 _MESSAGE_CLASSES: dict[int, type[Any]] = {
     RTM_NEWLINK: ifinfmsg,
     RTM_DELLINK: ifinfmsg,
+    RTM_GETLINK: ifinfmsg,
     RTM_NEWADDR: ifaddrmsg,
     RTM_DELADDR: ifaddrmsg,
     RTM_NEWROUTE: rtmsg,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from testbed.backend.lab import Lab
 from testbed.errors import LabError, TestbedError
@@ -55,7 +58,7 @@ def run_events(lab: Lab, wait: Callable[[float], object] | None = None) -> Itera
     def now_us() -> int:
         return (time.monotonic_ns() - began_ns) // 1000
 
-    with (lab.directory / _FILE_NAME).open("w", encoding="utf-8") as notes:
+    with _notes_of_one_run(lab) as notes:
         for event in lab.topology.events:
             wait(max(0, event.at_us - now_us()) / 1_000_000)
             problem = ""
@@ -67,6 +70,19 @@ def run_events(lab: Lab, wait: Callable[[float], object] | None = None) -> Itera
             notes.write(json.dumps(asdict(happened)) + "\n")
             notes.flush()
             yield happened
+
+
+@contextlib.contextmanager
+def _notes_of_one_run(lab: Lab) -> Iterator[TextIO]:
+    """The file that a run of the events notes them in, emptied. Raises LabError while another run goes on."""
+    with (lab.directory / _FILE_NAME).open("a", encoding="utf-8") as notes:
+        try:
+            # Given back when the file is closed, however the process ends.
+            fcntl.flock(notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"the events of lab '{lab.name}' are happening already") from None
+        notes.truncate(0)
+        yield notes
 
 
 def happened_so_far(directory: Path) -> list[Happened]:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "A mean delay is met within 1 % or 0.3 ms, a rate within 1 %, shares within the 99 % interval of a"
         " binomial distribution. Exit code 1 when anything was missed."
-    ).replace("%", "%%")
+    )
     parser.add_argument(
         "topology", metavar="TOPOLOGY", nargs="?", help="build it, measure every link, undo it"
     )
@@ -45,13 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    chosen = [arguments.topology is not None, arguments.lab is not None, arguments.grid]
-    if sum(chosen) != 1:
-        raise UsageError("calibrate what? A TOPOLOGY, --lab LAB, or --grid: one of them")
-    if not 10 <= arguments.packets <= 1_000_000:
-        raise UsageError(f"--packets: {arguments.packets} is not between 10 and 1000000")
-    if arguments.beside and not (arguments.grid and arguments.markdown):
-        raise UsageError("--beside: another column of the table that '--grid --markdown' makes")
+    _check(arguments)
     from testbed.calibration.table import markdown, read_run, run_of, to_object
 
     beside = [read_run(file) for file in arguments.beside]
@@ -69,6 +63,23 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{len(results) - missed} of {len(results)} directions do what was asked of them")
     return ExitCode.FAIL if missed else ExitCode.PASS
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for options that make no sense together."""
+    chosen = [arguments.topology is not None, arguments.lab is not None, arguments.grid]
+    if sum(chosen) != 1:
+        raise UsageError("calibrate what? A TOPOLOGY, --lab LAB, or --grid: one of them")
+    if not 10 <= arguments.packets <= 1_000_000:
+        raise UsageError(f"--packets: {arguments.packets} is not between 10 and 1000000")
+    if arguments.beside and not (arguments.grid and arguments.markdown):
+        raise UsageError("--beside: another column of the table that '--grid --markdown' makes")
+    if arguments.markdown and not arguments.grid:
+        raise UsageError("--markdown: the table of '--grid'; there is '--json' for others")
+    if arguments.variables and arguments.topology is None:
+        raise UsageError("--set: a variable of a TOPOLOGY, and none is given")
+    if arguments.lab is not None and arguments.impairments != "auto":
+        raise UsageError("--impairments: a lab that is up is measured as it was built")
 
 
 def _results(arguments: argparse.Namespace) -> Iterable[Calibration]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
     from testbed.backend.lab import Lab
     from testbed.backend.link_control import DirectionState, LinkState
     from testbed.middlebox.settings import BoxSettings
+    from testbed.topology.model import Link
+
+
+_EXAMPLES = """\
+examples:
+  testbed link set LAB client:eth0 delay=20ms loss=1%
+  testbed link set LAB client:eth0 'loss=gemodel 1% 10%' --sent
+  testbed link set LAB client:eth0 none
+  testbed link set LAB client:eth0 down
+  testbed link set LAB client:eth0 'middlebox=strip: {subtypes: [mp_join]}'
+  testbed link set LAB client:eth0 middlebox=none
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change = actions.add_parser(
         "set",
         help="change impairments and middleboxes, or take the link up or down",
-        epilog="examples: link set LAB client:eth0 delay=20ms loss=1%%; link set LAB client:eth0"
-        " 'loss=gemodel 1%% 10%%' --sent; link set LAB client:eth0 down; link set LAB client:eth0 none;"
-        " link set LAB client:eth0 'middlebox=strip: {subtypes: [mp_join]}'; link set LAB client:eth0"
-        " middlebox=none",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     change.add_argument("lab", metavar="LAB")
     change.add_argument("end", metavar="END", help="the link, named by one of its ends: client:eth0")
@@ -49,10 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
             return _set(lab, arguments)
         ends = [arguments.end] if arguments.end is not None else None
         states = lab.links.states() if ends is None else [lab.links.state(lab.links.link_at(ends[0]))]
+        down = lab.links_down()
     if arguments.json:
-        print(json.dumps([_object(state) for state in states], indent=2))
+        objects = [_object(state) | {"up": state.link not in down} for state in states]
+        print(json.dumps(objects, indent=2))
     else:
-        print("\n".join(line for state in states for line in state_lines(state)))
+        print("\n".join(line for state in states for line in state_lines(state, down)))
     return 0
 
 
@@ -63,6 +76,7 @@ def _set(lab: Lab, arguments: argparse.Namespace) -> int:
             raise UsageError("a link is up or down in both directions")
         end = link.first if str(link.first) == arguments.end else link.second
         lab.set_link(end.node, end.interface, up=arguments.changes == ["up"])
+        _print_state(lab, lab.links.state(link), arguments)
         return 0
     words = {} if arguments.changes == ["none"] else _words(arguments.changes)
     if MIDDLEBOX in words:
@@ -72,9 +86,13 @@ def _set(lab: Lab, arguments: argparse.Namespace) -> int:
     else:
         directions = _directions(arguments, is_first=str(link.first) == arguments.end)
         state = lab.links.change(link, words, directions)
-    if not arguments.quiet:
-        print("\n".join(state_lines(state)))
+    _print_state(lab, state, arguments)
     return 0
+
+
+def _print_state(lab: Lab, state: LinkState, arguments: argparse.Namespace) -> None:
+    if not arguments.quiet:
+        print("\n".join(state_lines(state, lab.links_down())))
 
 
 MIDDLEBOX = "middlebox"
@@ -82,7 +100,7 @@ MIDDLEBOX = "middlebox"
 
 def _boxes(text: str) -> Sequence[BoxSettings]:
     """Raises UsageError."""
-    from testbed.topology.middleboxes import parse_middlebox
+    from testbed.topology.said_middlebox import parse_middlebox
 
     try:
         return () if text == "none" else parse_middlebox(text)
@@ -96,8 +114,9 @@ def _words(changes: Sequence[str]) -> dict[str, str]:
     wrong = [text for text, (word, equals, value) in zip(changes, pairs, strict=True) if not (word and value)]
     if wrong:
         raise UsageError("\n".join(f"{text}: expected WORD=VALUE, like delay=20ms" for text in wrong))
-    if len({word for word, _equals, _value in pairs}) < len(pairs):
-        raise UsageError("each word once, please")
+    twice = [word for word, count in Counter(word for word, _equals, _value in pairs).items() if count > 1]
+    if twice:
+        raise UsageError("\n".join(f"{word}: said twice" for word in twice))
     return {word: value for word, _equals, value in pairs}
 
 
@@ -107,9 +126,10 @@ def _directions(arguments: argparse.Namespace, *, is_first: bool) -> Sequence[st
     return ("->",) if arguments.sent == is_first else ("<-",)
 
 
-def state_lines(state: LinkState) -> Iterator[str]:
-    """What people read about a link."""
-    yield f"{state.link.first} <-> {state.link.second}  mtu {state.link.mtu}"
+def state_lines(state: LinkState, down: Collection[Link]) -> Iterator[str]:
+    """What people read about a link; ``down`` are those that carry nothing."""
+    is_down = "  down" if state.link in down else ""
+    yield f"{state.link.first} <-> {state.link.second}  mtu {state.link.mtu}{is_down}"
     for arrow, direction in (("->", state.forward), ("<-", state.backward)):
         yield f"  {arrow}  {_in_words(direction)}"
         decisions = [

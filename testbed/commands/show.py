@@ -17,7 +17,8 @@ def run(arguments: argparse.Namespace) -> int:
     with NamespaceBackend().open_lab(arguments.lab) as lab:
         print(describe_nodes(lab.topology))
         print("\nlinks")
+        down = lab.links_down()
         for state in lab.links.states():
-            for line in state_lines(state):
+            for line in state_lines(state, down):
                 print(f"  {line}")
     return 0

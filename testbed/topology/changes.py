@@ -129,7 +129,9 @@ def moved(
     other = link.second if link.first == end else link.first
     names = [node.name for node in topology.nodes if node.kind is NodeKind.SWITCH]
     if switch not in names:
-        raise ValueError(f"no switch is called '{switch}'; {did_you_mean(switch, names)}")
+        kinds = {node.name: node.kind for node in topology.nodes}
+        wrong = f"'{switch}' is a {kinds[switch]}" if switch in kinds else f"no switch is called '{switch}'"
+        raise ValueError(f"{wrong}; {did_you_mean(switch, names) or 'there is no switch'}")
     if other.node not in names or end.node in names:
         raise ValueError(f"{end} cannot be moved: its link goes to no switch, but to {other}")
     if other.node == switch:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mptcp_stack.settings import PATH_MANAGERS, SCHEDULERS
+from mptcp_stack.errors import ConfigurationError
+from mptcp_stack.settings import PATH_MANAGERS, SCHEDULERS, SYSCTL_NAMES, StackSettings, apply_sysctl
 from testbed.topology.addressing import Addresses
 from testbed.topology.document import DocumentPath
 from testbed.topology.findings import Findings
@@ -44,6 +45,7 @@ def check_hosts(file: TopologyFile, addresses: Addresses | None, findings: Findi
     for name, node in file.nodes.items():
         path: DocumentPath = ("nodes", name)
         _check_kind(node, path, findings)
+        _check_stack_settings(node, (*path, "sysctls"), findings)
         own_interfaces = None if addresses is None else _Interfaces(interfaces[name])
         if node.mptcp is not None and node.kind == "host":
             _check_path_manager(node.mptcp, (*path, "mptcp", "path_manager"), findings)
@@ -64,6 +66,21 @@ def _check_kind(node: NodeFile, path: DocumentPath, findings: Findings) -> None:
         )
     if node.is_bridge and node.routes:
         findings.at_key((*path, "routes"), f"a {node.kind} has no routes", "only hosts and routers have")
+
+
+def _check_stack_settings(node: NodeFile, path: DocumentPath, findings: Findings) -> None:
+    """Those of the bundled stack are known; those of a kernel are those of the machine that the lab is on."""
+    if node.kind != "host" or node.stack not in (None, "userspace"):
+        return
+    for name, value in node.sysctls.items():
+        try:
+            apply_sysctl(StackSettings(), name, value)
+        except ConfigurationError as error:
+            if name in SYSCTL_NAMES:
+                findings.at_value((*path, name), str(error))
+            else:
+                hint = did_you_mean(name, SYSCTL_NAMES)
+                findings.at_key((*path, name), f"the bundled stack has no setting {name!r}", hint)
 
 
 def _check_path_manager(settings: MptcpFile, path: DocumentPath, findings: Findings) -> None:

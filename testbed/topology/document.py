@@ -8,6 +8,7 @@ booleans, ``yes`` and ``on`` are text.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -238,6 +239,15 @@ def _scalar(event: yaml.ScalarEvent, mark: Mark) -> Scalar:
     return Scalar(mark, int(text) if _INTEGER.fullmatch(text) else text, text)
 
 
+def _control_character(text: str) -> Mark:
+    """The first one's place: the reader of YAML tells it in bytes, or not at all."""
+    for line_number, line in enumerate(text.split("\n"), start=1):
+        for column, character in enumerate(line, start=1):
+            if unicodedata.category(character) == "Cc" and character not in "\t\r\x85":
+                return Mark(line_number, column)
+    return START_OF_FILE
+
+
 def parse_document(text: str, problems: ProblemCollector) -> DocumentNode | None:
     """The tree of a YAML text, or None when it cannot be read or is empty; problems are noted either way."""
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -249,7 +259,13 @@ def parse_document(text: str, problems: ProblemCollector) -> DocumentNode | None
         where = error.problem_mark or error.context_mark
         mark = Mark(where.line + 1, where.column + 1) if where else START_OF_FILE
         context = f" ({error.context})" if error.context else ""
-        problems.add(mark, f"not valid YAML: {error.problem}{context}")
+        lines = text.splitlines()
+        is_tab = mark.line <= len(lines) and lines[mark.line - 1][mark.column - 1 :].startswith("\t")
+        hint = "indent with spaces, there are no tabs in YAML" if is_tab else ""
+        problems.add(mark, f"not valid YAML: {error.problem}{context}", hint)
+        return None
+    except yaml.reader.ReaderError as error:
+        problems.add(_control_character(text), f"not valid YAML: {error.reason}")
         return None
     except yaml.YAMLError as error:
         problems.add(START_OF_FILE, f"not valid YAML: {quoted(error)}")

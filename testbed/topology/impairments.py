@@ -6,6 +6,7 @@ Topology files and ``testbed link set`` speak them alike. A word's value is text
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,12 +125,14 @@ def _tokens(word: str, value: object) -> list[object]:
 
 def _number(smallest: int) -> Callable[[object], int]:
     def parse(value: object) -> int:
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        if isinstance(value, str) and _DIGITS.fullmatch(value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{quoted(value)} is not a whole number")
-        if not smallest <= value <= MAXIMUM_NUMBER:
+        if value < smallest:
             raise ValueError(f"must be at least {smallest}, not {value}")
+        if value > MAXIMUM_NUMBER:
+            raise ValueError(f"must be at most {MAXIMUM_NUMBER}, not {value}")
         return value
 
     return parse
@@ -157,6 +160,7 @@ _TIME = _inner(DURATION_PATTERN)
 _SHARE = _inner(PERCENTAGE_PATTERN)
 _SIZE = _inner(SIZE_PATTERN)
 _WHOLE_NUMBER = r"[0-9]{1,19}"
+_DIGITS = re.compile(r"-?[0-9]{1,60}", re.ASCII)
 _CORRELATION = "correlation"
 _GAP = _Part("gap", _number(1), "gap", _WHOLE_NUMBER)
 _JITTER = _Part("jitter", parse_duration_us, "jitter_us", _TIME)

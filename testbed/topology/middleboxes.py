@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from testbed.errors import TopologyError
 from testbed.middlebox.settings import KINDS, NAT_IDLE_TIMEOUT_US, PACKET_KINDS, SUBTYPES, BoxSettings
-from testbed.topology.document import parse_document, plain_value
-from testbed.topology.problems import ProblemCollector
 from testbed.topology.quantities import Address, DurationUs
 
 _Subtype = Literal[
@@ -180,17 +177,3 @@ BOX_FILES: dict[str, type[BaseModel]] = {
 """By their keys."""
 NATS = {"nat44": 4, "nat66": 6}
 """With their families; they need an address."""
-
-
-def parse_middlebox(text: str) -> tuple[BoxSettings, ...]:
-    """The boxes of ``strip: {subtypes: [dss]}, split: {}``. Raises ValueError that tells every problem."""
-    problems = ProblemCollector("middlebox")
-    document = parse_document(f"{{{text}}}", problems)
-    try:
-        problems.raise_if_any()
-        return MiddleboxFile.model_validate(plain_value(document) if document is not None else {}).boxes()
-    except ValidationError as error:
-        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
-        raise ValueError("; ".join(f"{where}: {message}" for where, message in found)) from None
-    except TopologyError as error:
-        raise ValueError(str(error)) from None

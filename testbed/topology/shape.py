@@ -164,13 +164,10 @@ def _note(document: DocumentNode, details: ErrorDetails, problems: ProblemCollec
     if kind == "missing":
         hint = "write 'version: 1'" if location == ("version",) else ""
         problems.add(value_mark(document, path), f"{word!r} is missing", hint)
-    elif kind == "extra_forbidden":
-        hint = _elsewhere(word, path) or did_you_mean(word, _known_keys(path[:-1]))
-        problems.add(key_mark(document, path), f"unknown key {quoted(word)}", hint)
-    elif word == "[key]":
-        problems.add(key_mark(document, path), *_words(details, path))
+    elif kind == "extra_forbidden" or word == "[key]":
+        problems.add(key_mark(document, path), *finding_words(details, path))
     else:
-        problems.add(value_mark(document, path), *_words(details, path))
+        problems.add(value_mark(document, path), *finding_words(details, path))
 
 
 def _elsewhere(word: str, path: DocumentPath) -> str:
@@ -193,12 +190,18 @@ def _known_keys(path: DocumentPath) -> list[str]:
     return []
 
 
-def _words(details: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
-    """Message and hint of one finding."""
+def finding_words(details: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
+    """Message and hint of one finding, whose place in a topology file is ``path``."""
     kind, value = details["type"], details["input"]
     context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        word = str(path[-1])
+        return f"unknown key {quoted(word)}", _elsewhere(word, path) or did_you_mean(
+            word, _known_keys(path[:-1])
+        )
     if kind in _TYPES:
-        return f"{_subject(path)} must be {_TYPES[kind]}, not {_shown(value)}", ""
+        subject = _subject(path) if isinstance(path[-1], str) else f"an element of {_subject(path)}"
+        return f"{subject} must be {_TYPES[kind]}, not {_shown(value)}", ""
     if kind == "literal_error":
         return f"{_subject(path)} cannot be {_shown(value)}", _choice_hint(value, str(context["expected"]))
     if kind in {"greater_than_equal", "less_than_equal"}:
@@ -224,7 +227,8 @@ def _length_words(context: dict[str, object]) -> str:
     limit = (
         f"at least {context['min_length']}" if "min_length" in context else f"at most {context['max_length']}"
     )
-    return f"needs {limit} elements, not {context['actual_length']}"
+    elements = "element" if limit.endswith(" 1") else "elements"
+    return f"needs {limit} {elements}, not {context['actual_length']}"
 
 
 def _name_hint(location: Sequence[str | int]) -> str:

@@ -19,7 +19,9 @@ MAXIMUM_RATE_BIT_S = 10**12
 MAXIMUM_DURATION_US = 24 * 3600 * 10**6
 MAXIMUM_SIZE_BYTES = 2**31 - 1
 
-_QUANTITY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,12})?)([A-Za-z/%]*)", re.ASCII)
+MAXIMUM_WHOLE_DIGITS = 12
+
+_QUANTITY = re.compile(r"(-?([0-9]{1,60})(?:\.[0-9]{1,12})?)([A-Za-z/%]*)", re.ASCII)
 
 
 def _split(value: object, kind: str, example: str) -> tuple[Decimal, str]:
@@ -28,12 +30,14 @@ def _split(value: object, kind: str, example: str) -> tuple[Decimal, str]:
         if isinstance(value, int) and not isinstance(value, bool):
             raise ValueError(f"a {kind} needs a unit, like {example!r}")
         raise ValueError(f"a {kind} is a number and a unit, like {example!r}")
-    if not match[2]:
+    if not match[3]:
         raise ValueError(f"a {kind} needs a unit, like {example!r}")
+    if len(match[2]) > MAXIMUM_WHOLE_DIGITS:
+        raise ValueError(f"a {kind} has at most {MAXIMUM_WHOLE_DIGITS} digits before its point")
     number = Decimal(match[1])
     if number < 0 and kind != "size":
         raise ValueError(f"a {kind} is never negative, unlike {match[0]!r}; write it like {example!r}")
-    return number, match[2]
+    return number, match[3]
 
 
 def parse_rate_bit_s(value: object) -> int:

@@ -7,7 +7,7 @@ import pytest
 from testbed import cli
 from testbed.backend.namespaces import NamespaceBackend
 from testbed.backend.timeline import happened_so_far, run_events
-from testbed.errors import ExitCode
+from testbed.errors import ExitCode, LabError
 from testbed.topology.impairments import impairment_text
 from testbed.topology.load import load_topology
 from testbed.topology.model import Topology
@@ -44,6 +44,17 @@ def test_events_happen_in_their_order_when_they_are_due(lab_name: str) -> None:
         assert [box.kind for box in state.middlebox] == ["strip"]
         assert len(happened_so_far(lab.directory)) == 4
     assert waited[0] == pytest.approx(0.05, abs=0.02)
+
+
+def test_events_of_a_lab_happen_once_at_a_time(lab_name: str) -> None:
+    with NamespaceBackend(with_agents=False).up(roaming(), lab_name) as lab:
+        events = run_events(lab, lambda _seconds: None)
+        next(events)
+        with pytest.raises(LabError, match="are happening already"):
+            next(run_events(lab, lambda _seconds: None))
+        assert len(happened_so_far(lab.directory)) == 1
+        assert len(list(events)) == 3
+        assert next(run_events(lab, lambda _seconds: None)).text == "link r1:eth1 down"
 
 
 def test_commands_run_and_show_events(lab_name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,9 @@ def test_the_command_wants_to_know_what(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.run(["calibrate"]) == ExitCode.USAGE
     assert cli.run(["calibrate", "two-paths", "--grid"]) == ExitCode.USAGE
     assert cli.run(["calibrate", "two-paths", "--packets", "5"]) == ExitCode.USAGE
+    assert cli.run(["calibrate", "two-paths", "--markdown"]) == ExitCode.USAGE
+    assert cli.run(["calibrate", "--grid", "--set", "rate=1mbit"]) == ExitCode.USAGE
+    assert cli.run(["calibrate", "--lab", "any", "--impairments", "netem"]) == ExitCode.USAGE
     assert "one of them" in capsys.readouterr().err
 
 

@@ -95,7 +95,7 @@ def test_a_word_in_its_forms(word: str, value: object, fields: dict[str, object]
         ("limit", {"frames": 5}, "a number of packets"),
         ("slot", "0ms", "lasts longer than nothing"),
         ("reorder", "5% gap 2 gap 3", "'gap' of 'reorder' is said twice"),
-        ("seed", "-1", "not a whole number"),
+        ("seed", "-1", "must be at least 0"),
         ("gap", True, "is text or a mapping"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -98,7 +98,7 @@ def test_a_link_with_a_box_needs_the_emulator() -> None:
     (link,) = link_configurations(built.links, seed=1)
     assert link.middlebox == (Split(),)
     with pytest.raises(CapabilityError, match="netem is no middlebox"):
-        choose_realisation(cut_links(load("{split: {}}", "impairments: netem\n")))
+        choose_realisation(cut_links(replace(load("{split: {}}"), impairments=Realisation.NETEM)))
 
 
 def test_simulated_links_have_boxes() -> None:

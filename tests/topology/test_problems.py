@@ -66,7 +66,7 @@ CASES = {
             "4:32: unknown key 'kinds' — did you mean 'kind'?",
         ],
     ),
-    "no nodes": ("version: 1\nname: lab\nnodes: {}\n", ["3:8: 'nodes' needs at least 1 elements, not 0"]),
+    "no nodes": ("version: 1\nname: lab\nnodes: {}\n", ["3:8: 'nodes' needs at least 1 element, not 0"]),
     "kind": (nodes("{kind: swich}"), ["4:18: 'kind' cannot be 'swich' — did you mean 'switch'?"]),
     "stack": (
         nodes("{stack: yes}"),
@@ -393,6 +393,54 @@ events:
         nodes("{stack: kernel, mptcp: {scheduler: redundant}}"),
         ["4:46: the kernel has no scheduler 'redundant' — only the bundled stack has"],
     ),
+    "settings of the bundled stack": (
+        nodes(
+            "{sysctls: {net.ipv4.tcp_sak: 1, net.mptcp.enabled: x}}", "{stack: kernel, sysctls: {net.x: 1}}"
+        ),
+        [
+            "4:22: the bundled stack has no setting 'net.ipv4.tcp_sak' — did you mean 'net.ipv4.tcp_sack'?",
+            "4:62: net.mptcp.enabled: expected a number, got 'x'",
+        ],
+    ),
+    "netem with boxes": (
+        link("middlebox: {strip: {}}") + "impairments: netem\n",
+        ["8:5: netem is no middlebox — let 'impairments' be 'auto' or 'emulator'"],
+    ),
+    "elements of lists": (
+        TWO_NODES + LINK + "events: [5, []]\n",
+        [
+            "8:10: an element of 'events' must be a mapping, not 5",
+            "8:13: an element of 'events' must be a mapping, not a list",
+        ],
+    ),
+    "numbers out of range": (
+        link("impair: {seed: -1, limit: 99999999999999999999, rate: 1mbit, gap: 0, delay: 9999999999999s}"),
+        [
+            "8:20: must be at least 0, not -1",
+            "8:31: must be at most 9223372036854775807, not 99999999999999999999",
+            "8:71: must be at least 1, not 0",
+            "8:81: a time has at most 12 digits before its point",
+        ],
+    ),
+    "moved to what is no switch": (
+        TWO_NODES
+        + LINK
+        + 'events:\n  - {at: 1s, interface: "client:eth0", move_to: server}\n'
+        + '  - {at: 2s, interface: "client:eth0", move_to: lan}\n',
+        [
+            "9:49: 'server' is a host; there is no switch",
+            "10:49: no switch is called 'lan'; there is no switch",
+        ],
+    ),
+    "tabs": (
+        "version: 1\nnodes:\n\tclient: {}\n",
+        [
+            (
+                "3:1: not valid YAML: found character that cannot start any token"
+                " (while scanning for the next token) — indent with spaces, there are no tabs in YAML"
+            )
+        ],
+    ),
     "sysctls": (
         nodes("{sysctls: {kernel.panic: 1, net.ipv4.ip_forward: true}}"),
         [
@@ -492,7 +540,7 @@ def test_messages_are_one_printable_line_each() -> None:
         (b"\xff\xfe", r":1:1: not UTF-8 text"),
         (b"version: 1\nname: \xe9t\xe9\n", r":2:7: not UTF-8 text"),
         (b"a" * (1 << 20) + b"b", r": larger than 1048576 bytes"),
-        (b"a: \x00\n", r":1:1: not valid YAML"),
+        (b"a: 1\nb: \x00\n", r":2:4: not valid YAML: control characters are not allowed"),
     ],
 )
 def test_files_that_are_no_text(tmp_path: Path, content: bytes, expected: str) -> None:

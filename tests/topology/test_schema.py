@@ -20,6 +20,7 @@ BEYOND_THE_SCHEMA = {
     *("unreachable", "loop of switches", "stack of a router", "mptcp on plain TCP", "mtu below IPv6's"),
     *("impairment said twice", "impairments that contradict", "jitter beyond the delay", "slot"),
     *("impair both ways and one way", "value in impairments as text", "part of a mapping"),
+    *("settings of the bundled stack", "netem with boxes", "moved to what is no switch"),
     *("scheduler", "scheduler that the kernel lacks"),
     *(
         "path manager",
@@ -30,7 +31,7 @@ BEYOND_THE_SCHEMA = {
     ),
 }
 # What YAML itself or the tree's reader refuses.
-BEFORE_THE_SCHEMA = {"empty", "duplicate key", "syntax and nothing else"}
+BEFORE_THE_SCHEMA = {"empty", "tabs", "duplicate key", "syntax and nothing else"}
 
 
 def validator() -> jsonschema.Draft202012Validator:
