@@ -8,6 +8,7 @@ within ``run``, so that ``testbed --help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -47,6 +48,9 @@ _EXIT_CODES = """\
 exit codes: 0 success, 1 failure, 2 usage or topology error, 4 all skipped, 5 something is missing on this
 machine, 70 internal error, 130 interrupted; 'exec' and 'shell' return their program's"""
 
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What writing anything, standard output included, may fail with on every machine."""
 
 _COMMON_ARGUMENTS: tuple[tuple[str, str, str, str], ...] = (
     ("-v", "verbose", "count", "say more"),
@@ -110,18 +114,31 @@ def run(argv: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        if interruption:
-            return interruption.end()
-        print(f"testbed: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        print("testbed: run with --debug for the traceback", file=sys.stderr)
-        code = ExitCode.INTERNAL
+        code = interruption.end() if interruption else _unexpected(error)
     return int(code)
 
 
-def _close_broken_output() -> int:
-    """The reader of our output is gone. Nothing may complain about it when the interpreter ends."""
+def _unexpected(error: Exception) -> int:
+    """Say it, and return the exit code."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"testbed: {where}{error.strerror}", file=sys.stderr)
+        _discard_output()
+        return ExitCode.FAIL
+    print(f"testbed: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+    print("testbed: run with --debug for the traceback", file=sys.stderr)
+    return ExitCode.INTERNAL
+
+
+def _discard_output() -> None:
+    """What waits to be written can go nowhere. Nothing may complain about it when the interpreter ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _close_broken_output() -> int:
+    """The reader of our output is gone."""
+    _discard_output()
     return 128 + signal.SIGPIPE
 
 

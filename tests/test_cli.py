@@ -104,6 +104,24 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "%%" not in shown.stdout
 
 
+def test_a_full_disk_is_no_internal_error() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "testbed", "plan", "one-path"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (ExitCode.FAIL, "testbed: No space left on device\n")
+
+
+def test_standard_streams_may_be_closed() -> None:
+    shell = f"{sys.executable} -m testbed {{}} <&- >&- 2>&-; exit $?"
+    for command, code in (("plan one-path", ExitCode.PASS), ("plan no-path", ExitCode.USAGE)):
+        assert subprocess.run(["sh", "-c", shell.format(command)], check=False).returncode == code
+
+
 def test_examples_of_link_set_can_be_copied() -> None:
     assert (
         "\n  testbed link set LAB client:eth0 'loss=gemodel 1% 10%' --sent\n"

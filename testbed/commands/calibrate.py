@@ -97,10 +97,10 @@ def _results(arguments: argparse.Namespace) -> Iterable[Calibration]:
 
 
 def _of_lab(name: str, packets: int) -> Iterator[Calibration]:
-    from testbed.backend.namespaces import NamespaceBackend
     from testbed.calibration.measure import calibrate
+    from testbed.commands.lab_access import open_lab_inside
 
-    with NamespaceBackend().open_lab(name) as lab:
+    with open_lab_inside(name) as lab:
         yield from calibrate(lab, packets=packets)
 
 

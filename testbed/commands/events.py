@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from testbed.backend.namespaces import NamespaceBackend
     from testbed.backend.timeline import happened_so_far, run_events
+    from testbed.commands.lab_access import open_lab_inside
     from testbed.errors import ExitCode
     from testbed.topology.events import event_text
 
-    with NamespaceBackend().open_lab(arguments.lab) as lab:
+    with open_lab_inside(arguments.lab) as lab:
         events = lab.topology.events
         if not events:
             print(f"the topology of lab '{arguments.lab}' has no events")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from testbed.commands.lab_access import open_lab_inside
 from testbed.errors import UsageError
 from testbed.middlebox.settings import box_text, counters_text
 
@@ -53,9 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from testbed.backend.namespaces import NamespaceBackend
 
-    with NamespaceBackend().open_lab(arguments.lab) as lab:
+    with open_lab_inside(arguments.lab) as lab:
         if arguments.action == "set":
             return _set(lab, arguments)
         ends = [arguments.end] if arguments.end is not None else None

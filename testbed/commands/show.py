@@ -10,11 +10,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from testbed.backend.namespaces import NamespaceBackend
+    from testbed.commands.lab_access import open_lab_inside
     from testbed.commands.link import state_lines
     from testbed.topology.plan import describe_nodes
 
-    with NamespaceBackend().open_lab(arguments.lab) as lab:
+    with open_lab_inside(arguments.lab) as lab:
         print(describe_nodes(lab.topology))
         print("\nlinks")
         down = lab.links_down()

@@ -101,6 +101,27 @@ def test_a_lab_without_root_from_up_to_down(run: Run, home: Path) -> None:
 
 
 @pytest.mark.root
+def test_links_of_a_lab_without_root_fail_and_are_measured(run: Run, home: Path) -> None:
+    emulated = TOPOLOGY + "    emulated: true\n"
+    events = 'events: [{at: 0s, link: "client:eth0", set: up}, {at: 1ms, link: "client:eth0", set: down}]\n'
+    (home / "lab.topo.yaml").write_text(emulated + events.replace("0s, link", "2ms, link"))
+    assert run("up", "lab.topo.yaml", "--name", LAB).returncode == 0
+    try:
+        for state in ("down", "up"):
+            changed = run("link", "set", LAB, "client:eth0", state)
+            assert changed.returncode == 0, changed.stderr
+            [link] = json.loads(run("link", "show", LAB, "--json").stdout)
+            assert link["up"] == (state == "up")
+        happened = run("events", "run", LAB)
+        assert (happened.returncode, happened.stdout.count("(at 0.")) == (0, 2), happened.stdout
+        assert "client:eth0 <-> server:eth0" in run("show", LAB).stdout
+        measured = run("calibrate", "--lab", LAB, "--packets", "20")
+        assert "client:eth0 -> server:eth0: not impaired (link emulator)" in measured.stdout, measured.stderr
+    finally:
+        run("down", LAB)
+
+
+@pytest.mark.root
 def test_a_lab_whose_holder_was_killed_is_cleaned(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
