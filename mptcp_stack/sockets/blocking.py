@@ -25,7 +25,7 @@ from mptcp_stack.mptcp import urgent_reading
 from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.mptcp.early_data import bytes_taken
 from mptcp_stack.run_loop import RunLoop, monotonic_us
-from mptcp_stack.sockets import options, queues
+from mptcp_stack.sockets import lingering, options, queues
 from mptcp_stack.sockets.common_options import (
     INTEGER,
     IPPROTO_TCP,
@@ -36,6 +36,7 @@ from mptcp_stack.sockets.common_options import (
     set_common,
 )
 from mptcp_stack.sockets.coroutines import StreamSocket
+from mptcp_stack.sockets.readable_event import ReadableEvent, is_readable
 from mptcp_stack.sockets.transports import SocketName, socket_name
 from mptcp_stack.stack import Stack
 from mptcp_stack.tcp.fast_open import Mode
@@ -169,7 +170,7 @@ class BlockingSocket:
         self._deferred: Address | None = None
         """Where the first write is to connect to (TCP_FASTOPEN_CONNECT)."""
         self._timeout: float | None = None
-        self._readable = _ReadableEvent()
+        self._readable = ReadableEvent()
         self._was_error_told = False
         self._error_of_disconnect = 0
         if connection is not None:
@@ -399,10 +400,10 @@ class BlockingSocket:
             self._thread.call(stream.shutdown_write)
 
     def close(self) -> None:
-        """Closing twice is harmless."""
+        """Closing twice is harmless. With SO_LINGER it waits for the peer to have everything."""
         stream, listener = self._stream, self._listener
         if stream is not None:
-            self._thread.call(stream.close)
+            self._thread.wait(lingering.close(stream, self.connection), None)
         if listener is not None and not listener.is_closed:
             self._thread.call(listener.close)
             self._thread.call(self._thread.wake)
@@ -444,7 +445,7 @@ class BlockingSocket:
 
     def _update_event(self) -> None:
         if self._connection is not None:
-            self._readable.set_to(_is_readable(self._connection))
+            self._readable.set_to(is_readable(self._connection))
         elif self._listener is not None:
             self._readable.set_to(self._listener.has_ready)
         else:
@@ -525,36 +526,6 @@ class BlockingSocket:
         return self._stream
 
 
-class _ReadableEvent:
-    """An eventfd that is readable while its socket is; made when somebody asks for it."""
-
-    __slots__ = ("_descriptor", "_is_set")
-
-    def __init__(self) -> None:
-        self._descriptor = -1
-        self._is_set = False
-
-    def open(self) -> int:
-        if self._descriptor < 0:
-            self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._is_set = False
-        return self._descriptor
-
-    def set_to(self, is_readable: bool) -> None:
-        if self._descriptor < 0 or is_readable == self._is_set:
-            return
-        self._is_set = is_readable
-        if is_readable:
-            os.eventfd_write(self._descriptor, 1)
-        else:
-            os.eventfd_read(self._descriptor)
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
 class _SocketFile(io.RawIOBase):
     def __init__(self, owner: BlockingSocket) -> None:
         self._owner = owner
@@ -570,13 +541,3 @@ class _SocketFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         return self._owner.send(bytes(data))
-
-
-def _is_readable(connection: Connection) -> bool:
-    """A failed connection is readable: the read tells the error."""
-    return bool(
-        connection.readable_bytes
-        or connection.end_of_stream
-        or connection.error is not None
-        or connection.is_closed
-    )

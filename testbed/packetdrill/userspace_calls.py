@@ -23,9 +23,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from mptcp_stack.listener import Listener
-from mptcp_stack.mptcp.connection import Connection
-from mptcp_stack.mptcp.states import DataState
-from mptcp_stack.sockets import queues
+from mptcp_stack.sockets import lingering, queues
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import is_unspecified, v4_mapped
 from testbed.packetdrill.stack_under_test import Addresses, IpVersion, Value
@@ -294,11 +292,11 @@ class SocketCalls:
         if not isinstance(endpoint, StreamSocket) or endpoint.connection is None:
             return finished(0)
         is_on, seconds = endpoint.linger
-        if not is_on or not seconds or endpoint.is_nonblocking:
+        if not is_on or not seconds:
             return finished(0)
         connection = endpoint.connection
         deadline_us = self._polling.add_deadline(seconds * SECOND_US, self._clock_us())
-        return lambda now_us: _try_linger(connection, deadline_us, now_us)
+        return lambda now_us: Done(0) if lingering.is_over(connection) or now_us >= deadline_us else None
 
     def _clock_us(self) -> int:
         return self._stack.environment.timers.clock_us
@@ -356,14 +354,6 @@ def _is_conflict(one: StreamSocket, other: StreamSocket, address: bytes | None, 
     key = (int(socket.SOL_SOCKET), int(socket.SO_REUSEADDR))
     both_share = bool(one.options.get(key) and other.options.get(key))
     return overlaps and (other.listener is not None or not both_share)
-
-
-def _try_linger(connection: Connection, deadline_us: int, now_us: int) -> Done | None:
-    """close(2) with SO_LINGER waits until the peer has acknowledged everything, FIN included."""
-    waiting = (DataState.FIN_WAIT_1, DataState.CLOSING, DataState.LAST_ACK)
-    was_sent = not connection.unacknowledged_bytes and connection.state not in waiting
-    is_over = connection.is_closed or (was_sent and connection.state is not DataState.ESTABLISHED)
-    return Done(0) if is_over or now_us >= deadline_us else None
 
 
 def _queued_bytes(endpoint: StreamSocket, request: int) -> int:

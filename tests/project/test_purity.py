@@ -17,6 +17,8 @@ DRIVERS = frozenset(
         "run_loop.py",
         "sockets/blocking.py",
         "sockets/coroutines.py",
+        "sockets/lingering.py",
+        "sockets/readable_event.py",
         "sockets/reconnecting.py",
         "sockets/streams.py",
         "sockets/transports.py",
