@@ -5,7 +5,7 @@ The real :class:`mptcp_stack.stack.Stack` has this shape; so has whatever a test
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mptcp_stack.counters import Counters
@@ -96,6 +96,8 @@ class StreamListener(Protocol):
 
 class SocketStack(DrivenStack, Protocol):
     """A stack that applications can open sockets on."""
+
+    def receive_frames(self, frames: Sequence[Frame], interface: Interface, now_us: int) -> None: ...
 
     def listen(
         self, address: bytes | None, port: int = 0, *, protocol: str = "mptcp", backlog: int = 128

@@ -163,10 +163,7 @@ class RunLoop(Generic[AnyStack]):
         except DeviceError as error:
             self._fail(port, error)
             return
-        now_us = monotonic_us()
-        receive, interface = self.stack.receive_frame, port.interface
-        for frame in frames:
-            receive(frame, interface, now_us)
+        self.stack.receive_frames(frames, port.interface, monotonic_us())
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -6,12 +6,13 @@ sent, and call again at the next deadline. Nothing here waits, reads a clock or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from errno import EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENFILE, ENOPROTOOPT
 from functools import partial
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.errors import MalformedPacketError
+from mptcp_stack.ip.coalescing import coalesce
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
 from mptcp_stack.listener import Listener
@@ -81,6 +82,11 @@ class Stack:
             self._receive_datagram(arrived, now_us)
         elif isinstance(arrived, IcmpError):
             on_icmp_error(self.environment, arrived, now_us)
+
+    def receive_frames(self, frames: Sequence[Frame], interface: Interface, now_us: int) -> None:
+        """Takes what a device handed over at once; segments that continue each other are taken as one."""
+        for frame in coalesce(frames, interface):
+            self.receive_frame(frame, interface, now_us)
 
     def frames_to_send(self, now_us: int) -> list[tuple[Interface, Frame]]:
         """Everything that is to leave now, in order."""

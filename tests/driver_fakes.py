@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mptcp_stack.counters import Counters
 from mptcp_stack.ip.interface import Interface, LinkType
@@ -106,6 +106,10 @@ class FakeStack:
         self.received.append((frame, interface, now_us))
         if self.echoes:
             self.outgoing.append((interface, frame))
+
+    def receive_frames(self, frames: Sequence[Frame], interface: Interface, now_us: int) -> None:
+        for frame in frames:
+            self.receive_frame(frame, interface, now_us)
 
     def frames_to_send(self, now_us: int) -> list[tuple[Interface, Frame]]:
         self.sends += 1

@@ -501,8 +501,10 @@ _ECN_COUNTERS_V6 = ("Ip6InNoECTPkts", "Ip6InECT1Pkts", "Ip6InECT0Pkts", "Ip6InCE
 
 
 def _segments_of(frame: Frame, packet: IpPacket) -> int:
-    """How many packets a wire would have carried, as far as the length tells."""
-    return max(1, -(-(len(packet.payload) - _LEAST_TCP_HEADER) // frame.gso_size))
+    """How many packets a wire would have carried, as far as the TCP header tells."""
+    length = len(packet.payload)
+    header_length = packet.payload[12] >> 4 << 2 if length > _LEAST_TCP_HEADER else length
+    return max(1, -(-(length - header_length) // frame.gso_size))
 
 
 _LEAST_TCP_HEADER = 20

@@ -26,6 +26,7 @@ import mptcp_stack.tcp.subflow
 from mptcp_stack.ip.interface import Interface, InterfaceAddress, LinkType
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp.connection import Connection
+from mptcp_stack.run_loop import RECEIVE_BATCH_FRAMES
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import parse_address
@@ -181,10 +182,11 @@ class Pair:
             self._handle_deadline(side)
 
     def _deliver(self, side: int, frames: list[Frame]) -> None:
+        """In batches of the run loop's size."""
         stack, interface, now_us = self.stacks[side], self.interfaces[side], self.now_us
         started = time.thread_time()
-        for frame in frames:
-            stack.receive_frame(frame, interface, now_us)
+        for batch in range(0, len(frames), RECEIVE_BATCH_FRAMES):
+            stack.receive_frames(frames[batch : batch + RECEIVE_BATCH_FRAMES], interface, now_us)
         self.spent_s[side] += time.thread_time() - started
 
     def _handle_deadline(self, side: int) -> None:
