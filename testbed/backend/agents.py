@@ -152,7 +152,12 @@ class AgentSession:
     def __init__(self) -> None:
         self.directory = ownership.make_session_directory()
         self.tag = self.directory.name
-        self._launcher = start_launcher(self.directory, self.tag, persistent=False)
+        try:
+            self._launcher = start_launcher(self.directory, self.tag, persistent=False)
+        except BaseException:
+            # A launcher that was under way ends with this process.
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
         self._finalizer = weakref.finalize(self, _end_session, self._launcher, self.directory)
 
     def spawn(self, configurations: Sequence[AgentConfiguration]) -> Sequence[SpawnedAgent]:

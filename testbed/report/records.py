@@ -113,6 +113,11 @@ class RecordWriter:
                 self._written += 1
         self._stream.flush()
 
+    def give_up(self) -> None:
+        """Close the file that cannot be written any more."""
+        with suppress(OSError):
+            self._stream.close()
+
     def _write_next(self) -> None:
         result = self._pending.pop(self._order[self._written])
         self._written += 1

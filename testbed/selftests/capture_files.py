@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mptcp_stack.device.capture import CaptureWriter
 from testbed.errors import HostError
@@ -61,7 +62,9 @@ def capture_files(
             if write_elsewhere(link, path):
                 continue
             try:
-                writer = CaptureWriter(closing.enter_context(path.open("wb")))
+                stream = path.open("wb")
+                closing.callback(_close, stream)
+                writer = CaptureWriter(stream)
                 writer.add_interface(str(link.first))
             except OSError as error:
                 raise CaptureError(f"cannot capture {link.first} into {path}: {error.strerror}") from error
@@ -72,6 +75,12 @@ def capture_files(
             yield captured
         finally:
             _finish(captured)
+
+
+def _close(stream: BinaryIO) -> None:
+    """What could not be written was told before."""
+    with suppress(OSError):
+        stream.close()
 
 
 def _finish(captured: CaptureFiles) -> None:

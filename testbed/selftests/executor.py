@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 
 from testbed.errors import CapabilityError, HostError, TestbedError
@@ -158,8 +160,9 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
             lab.play_events()
             case.function(lab)
             lab.raise_failed()
-    except RunTimeout:
+    except RunTimeout as late:
         outcome, reason = Outcome.FAIL, f"did not end within {timeout_s:g} s"
+        lab.notes += _where_it_was(case, late)
     except CapabilityError as error:
         # What was found before counts.
         has_failed = lab.verdict.outcome is Outcome.FAIL
@@ -197,6 +200,14 @@ def _play(case: Case, run: Run, built: BuiltLab, timeout_s: float) -> RunResult:
         topology=topology_record(built.topology, built.realised, achieved),
         logs=() if is_good else built.logs(),
     )
+
+
+def _where_it_was(case: Case, late: RunTimeout) -> Iterator[str]:
+    """The line of the case that was being played when the time was over; nothing where it cannot be told."""
+    source = inspect.getsourcefile(case.function)
+    lines = [frame for frame in traceback.extract_tb(late.__traceback__) if frame.filename == source]
+    if lines and source is not None:
+        yield f"the time was over in line {lines[-1].lineno} of {Path(source).name}: {lines[-1].line}"
 
 
 def _look_at_links(lab: CaseLab, built: BuiltLab, outcome: Outcome) -> tuple[Achieved, list[str]]:

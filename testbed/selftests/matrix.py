@@ -26,16 +26,21 @@ def expand(cases: Sequence[Case], axes: Axes, seed: int) -> tuple[Run, ...]:
     if problems:
         raise UsageError("\n".join(problems))
     runs = _runs(cases, axes, seed)
-    chosen = [
-        run
-        for run in runs
-        if _is_selected(run, cases, axes.select or ("*",)) and not _is_selected(run, cases, axes.excluded)
-    ]
+    selected = [run for run in runs if _is_selected(run, cases, axes.select or ("*",))]
+    chosen = [run for run in selected if not _is_selected(run, cases, axes.excluded)]
     if axes.selection == QUICK:
         chosen = _quick(chosen, cases)
     if not chosen:
-        raise UsageError("nothing is selected: no case runs with these axes")
+        raise UsageError(f"nothing is selected: {_why_nothing(axes, len(selected))}")
     return tuple(chosen)
+
+
+def _why_nothing(axes: Axes, selected: int) -> str:
+    if selected:
+        return f"--except leaves out all {selected} runs"
+    if set(axes.backends) == {SIMULATED} and SIMULATED_PAIR not in axes.stacks:
+        return f"in virtual time there is {SIMULATED_PAIR} only"
+    return "no case runs with these axes"
 
 
 def derived_seed(session_seed: int, identifier: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -175,6 +175,7 @@ class _Screen:
         records: RecordWriter | None = None,
     ) -> None:
         self._records = records
+        self._problem = ""
         self._bundles = options.bundles
         self._seed = seed
         self._cases = {run.case for run in runs}
@@ -202,11 +203,14 @@ class _Screen:
             self._progress.start()
 
     def _finished(self, result: RunResult) -> None:
-        if self._records is not None:
-            self._records.add(result)
+        self._keep(lambda records: records.add(result))
         if self._bundles is not None and needs_bundle(result):
-            folder = write_bundle(self._bundles, RunRecord(self._seed, this_software(), result))
-            result = replace(result, notes=(*result.notes, f"debug bundle: {folder}"))
+            try:
+                folder = write_bundle(self._bundles, RunRecord(self._seed, this_software(), result))
+                note = f"debug bundle: {folder}"
+            except ReportError as error:
+                note = str(error)
+            result = replace(result, notes=(*result.notes, note))
         if self._tap is not None:
             self._tap.add(result)
         self._progress.finished(result)
@@ -214,14 +218,27 @@ class _Screen:
     def _tick(self) -> None:
         self._progress.tick()
 
+    def _keep(self, write: Callable[[RecordWriter], None]) -> None:
+        """A record that cannot be kept ends no session: the other reports are still of use."""
+        if self._records is None:
+            return
+        try:
+            write(self._records)
+        except OSError as error:
+            self._records.give_up()
+            self._records = None
+            self._problem = f"cannot write the records: {error.strerror or error}"
+
     def finish(self, *, interrupted: bool, duration_s: float) -> None:
-        if self._records is not None:
-            self._records.finish()
+        """Raises ReportError if the records are incomplete."""
+        self._keep(RecordWriter.finish)
         remark = coverage_line(self._cases)
         if self._tap is not None:
             self._tap.finish(interrupted=interrupted, remark=remark)
         if self._shows_progress:
             self._progress.finish(interrupted=interrupted, duration_s=duration_s, remark=remark)
+        if self._problem:
+            raise ReportError(self._problem)
 
 
 def _write_reports(

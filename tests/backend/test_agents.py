@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.backend import ownership
+from testbed.backend import agents, ownership
 from testbed.backend.namespaces import NamespaceBackend
 from testbed.backend.system import processes_with_environment
 from testbed.errors import HostError, UsageError
@@ -77,3 +77,16 @@ def test_persistent_agents_outlive_their_launcher(lab_name: str, runtime: Path) 
     assert sorted(tagged) == sorted(process.pid for process in record.processes)
     backend.down(lab_name)
     assert not any(process.is_alive() for process in record.processes)
+
+
+def test_a_session_that_is_interrupted_while_it_begins_leaves_nothing(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        assert [path.name for path in runtime.iterdir()]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(agents, "start_launcher", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        agents.AgentSession()
+    assert list(runtime.iterdir()) == []

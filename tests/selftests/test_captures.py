@@ -12,13 +12,15 @@ from scapy.utils import rdpcap
 
 from mptcp_stack.mptcp.crypto import derive
 from mptcp_stack.wire.frame import Frame
+from testbed import cli
 from testbed.backend.simulated.lab import SimulatedLab
+from testbed.errors import ExitCode
 from testbed.host.protocol import Role, Workload, WorkloadKind
 from testbed.report.bundle import needs_bundle, write_bundle
 from testbed.report.files import ReportError
 from testbed.report.records import RunRecord, Software, read_records
 from testbed.selftests.axes import Axes
-from testbed.selftests.capture_files import CaptureError, capture_files
+from testbed.selftests.capture_files import CaptureError, capture_files, file_name
 from testbed.selftests.case import SIMULATED, all_cases
 from testbed.selftests.executor import execute
 from testbed.selftests.key_log import KeyLog
@@ -112,6 +114,35 @@ def test_a_capture_that_cannot_be_written(tmp_path: Path) -> None:
         capture_files(links, tmp_path / "missing", "x"),
     ):
         pass
+
+
+def test_a_capture_on_a_full_disk_is_told_once(tmp_path: Path) -> None:
+    (link,) = load_topology("one-path").links[:1]
+    name = file_name(f"{link.first}-{link.second}")
+    (tmp_path / f"x.{name}.pcapng").symlink_to("/dev/full")
+    with (
+        pytest.raises(CaptureError, match=r"the capture x is incomplete: No space left on device"),
+        capture_files([link], tmp_path, "x"),
+    ):
+        pass
+
+
+def test_a_simulated_run_that_cannot_be_captured_says_so_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identifier = "connect/bulk-both-ways[4,userspace-userspace,simulated]"
+    for link in load_topology("chain").links:
+        name = f"{file_name(identifier)}.{file_name(f'{link.first}-{link.second}')}.pcapng"
+        (tmp_path / name).symlink_to("/dev/full")
+    words = ["selftest", identifier, "--backend", "simulated", "--jobs", "1"]
+    code = cli.run([*words, "--pcap", str(tmp_path), "--record", "/dev/full", "--junit", str(tmp_path / "j")])
+    said = capsys.readouterr()
+    assert code == ExitCode.FAIL
+    assert "No space left on device" in said.out
+    assert "Traceback" not in said.out
+    # The other report is there though the records are not.
+    assert "cannot write the records: No space left on device" in said.err
+    assert "bulk-both-ways" in (tmp_path / "j").read_text()
 
 
 RECORD = RunRecord(5, Software("0.1", "3.11", "Linux 6.18"), FULL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -129,6 +130,9 @@ def test_a_mistake_in_a_case_is_an_error_with_its_traceback(play: Player) -> Non
 def test_the_watchdog_ends_a_case_that_hangs(play: Player) -> None:
     result = play(lambda _lab: threading.Event().wait() and None, timeout_s=0.1)
     assert (result.outcome, result.reason) == (Outcome.FAIL, "did not end within 0.1 s")
+    assert re.fullmatch(
+        r"the time was over in line \d+ of test_executor.py: result = play\(lambda .*", result.notes[0]
+    )
     assert result.duration_ms < 5000
     assert result.hosts[0].sockets
 

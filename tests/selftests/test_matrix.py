@@ -214,8 +214,10 @@ def test_what_is_left_out() -> None:
     assert identifiers(Axes((), ("4",), ("kernel-kernel",), excluded=("a*", "beta"))) == [
         "close/gamma[4,kernel-kernel]"
     ]
-    with pytest.raises(UsageError, match="nothing is selected"):
+    with pytest.raises(UsageError, match=r"nothing is selected: --except leaves out all \d+ runs"):
         identifiers(Axes(("alpha",), excluded=("*alpha*",)))
+    with pytest.raises(UsageError, match="in virtual time there is userspace-userspace only"):
+        identifiers(Axes(stacks=("kernel-kernel",), backends=("simulated",)))
 
 
 def test_tags_are_groups() -> None:
