@@ -124,6 +124,54 @@ def test_whatever_differs_keeps_a_segment_apart(difference: str) -> None:
     assert coalesce([frames[1], frames[0]], ETHERNET) == [frames[1], frames[0]]
 
 
+UNFIT: dict[str, tuple[int, Callable[[Packet], None]]] = {
+    "fragments": (4, change(IP, frag=10, flags=0)),
+    "last fragments of long packets": (4, change(IP, frag=0x100, flags=0)),
+    "first fragments": (4, change(IP, flags="MF")),
+    "IP options": (4, change(IP, options=b"\x01\x01\x01\x00")),
+    "another protocol": (4, change(IP, proto=17)),
+    "another protocol of IPv6": (6, change(IPv6, nh=17)),
+    "another version": (4, change(IP, version=5)),
+    "another version in IPv6": (6, change(IPv6, version=5)),
+    "not IP": (4, change(Ether, type=0x1234)),
+    "not IPv6": (6, change(Ether, type=0x1234)),
+    "header too short": (4, change(TCP, dataofs=4)),
+    "header too long": (6, change(TCP, dataofs=15)),
+    "push": (4, change(TCP, flags="PA")),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_segments_of_such_a_kind_stay_apart(kind: str) -> None:
+    version, apply = UNFIT[kind]
+    packets = [segment(index, version, 20 if kind == "header too long" else 1000) for index in range(3)]
+    for packet in packets:
+        apply(packet)
+    frames = frames_of(*packets)
+    for frame in frames:
+        # Else their checksums, too, might keep them apart.
+        frame.checksum = ChecksumState.VERIFIED
+    assert coalesce(frames, ETHERNET) == frames
+
+
+def test_what_comes_as_a_super_segment_or_in_parts_stays_apart() -> None:
+    plain = frames_of(*[segment(index) for index in range(3)])
+    for frames in (
+        [Frame(frame.head, gso_size=500) for frame in plain],
+        [plain[0], Frame(plain[1].head, gso_size=500)],
+        [Frame(plain[0].head, gso_size=500), plain[1]],
+        [Frame(frame.head[:500], (frame.head[500:],)) for frame in plain],
+        [plain[0], Frame(plain[1].head[:500], (plain[1].head[500:],))],
+    ):
+        assert coalesce(frames, ETHERNET) == frames
+
+
+@VERSIONS
+def test_acknowledgements_stay_apart(version: int) -> None:
+    frames = frames_of(*[segment(0, version, length=0) for _ in range(3)])
+    assert coalesce(frames, ETHERNET) == frames
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_damaged_first_segment_stays_alone(version: int) -> None:
     packets = [segment(index, version) for index in range(3)]
