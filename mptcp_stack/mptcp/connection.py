@@ -36,7 +36,7 @@ from mptcp_stack.mptcp.states import (
     follow,
 )
 from mptcp_stack.mptcp.subflow import MptcpSubflow, Role
-from mptcp_stack.tcp import deferring, receive_window
+from mptcp_stack.tcp import deferring, orphans, receive_window
 from mptcp_stack.tcp.environment import Environment
 from mptcp_stack.tcp.socket_options import DEFAULT_SOCKET_OPTIONS, SocketOptions
 from mptcp_stack.tcp.states import Acknowledge, State
@@ -371,7 +371,7 @@ class Connection:
         if self.app_closed and not self.close_timer.is_set:
             self.restart_close_timer(now_us)
             for subflow in list(self.subflows):
-                subflow.hand_over_orphan(now_us)
+                orphans.on_closed(subflow, now_us)
         if self._wants_path_review:
             self._wants_path_review = False
             self.path_manager.review(self, now_us)

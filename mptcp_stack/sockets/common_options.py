@@ -47,6 +47,8 @@ TYPE_OF_SERVICE: Name = (int(socket.IPPROTO_IP), int(socket.IP_TOS))
 TRAFFIC_CLASS: Name = (int(socket.IPPROTO_IPV6), int(socket.IPV6_TCLASS))
 _CONGESTION_BITS = 3
 TCP_DEFER_ACCEPT: Name = (IPPROTO_TCP, int(socket.TCP_DEFER_ACCEPT))
+TCP_LINGER2: Name = (IPPROTO_TCP, int(socket.TCP_LINGER2))
+_LONGEST_FIN_WAIT_S = 120
 TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
 _DEFAULT_SEGMENT_BYTES = 536
 MAX_PACING_RATE: Name = (SOL_SOCKET, 47)
@@ -117,6 +119,7 @@ _FIELDS: dict[Name, _IntegerField] = {
         "keep_count", 1, 1, 127, setting="tcp_keepalive_probes"
     ),
     (IPPROTO_TCP, int(socket.TCP_SYNCNT)): _IntegerField("syn_count", 1, 1, 127, setting="tcp_syn_retries"),
+    TCP_LINGER2: _IntegerField("fin_wait_2_us", _SECOND_US, setting="tcp_fin_timeout_us"),
     TCP_MAXSEG: _IntegerField("maximum_segment_size", minimum=88, maximum=32767, may_be_zero=True),
     (IPPROTO_TCP, int(socket.TCP_FASTOPEN)): _IntegerField("fast_open_queue"),
     (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): _IntegerField("fast_open_connect", maximum=1),
@@ -193,9 +196,11 @@ def _set_buffer(
 
 
 def refuse_for_mptcp(level: int, option: int) -> None:
-    """What sockets of MPTCP cannot be asked, only their subflows. Raises OSError(EOPNOTSUPP), as Linux."""
+    """What sockets of MPTCP cannot be asked. Raises OSError (EOPNOTSUPP, ENOPROTOOPT), as Linux."""
     if (level, option) in (MAX_PACING_RATE, TRAFFIC_CLASS):
         raise OSError(EOPNOTSUPP, "that is for single subflows")
+    if (level, option) == TCP_LINGER2:
+        raise OSError(ENOPROTOOPT, "that is for sockets of TCP")
 
 
 def _integer(value: bytes) -> int:
@@ -214,6 +219,14 @@ def _set_linger(options: SocketOptions, value: bytes) -> SocketOptions:
         raise OSError(EINVAL, f"expected a struct linger of {_LINGER_FORM.size} bytes, got {len(value)}")
     is_on, seconds = _LINGER_FORM.unpack_from(value)
     return replace(options, linger_seconds=seconds & _LARGEST_INTEGER if is_on else -1)
+
+
+def _set_fin_wait(options: SocketOptions, value: bytes) -> SocketOptions:
+    """Seconds: 0 for the host's time, less for none."""
+    seconds = _integer(value)
+    return replace(
+        options, fin_wait_2_us=-1 if seconds < 0 else min(seconds, _LONGEST_FIN_WAIT_S) * _SECOND_US
+    )
 
 
 def _set_type_of_service(options: SocketOptions, value: bytes) -> SocketOptions:
@@ -271,6 +284,7 @@ _WRITERS: dict[Name, Callable[[SocketOptions, bytes], SocketOptions]] = {
     TCP_FASTOPEN_KEY: _set_fast_open_keys,
     LINGER: _set_linger,
     TCP_DEFER_ACCEPT: _set_deferring,
+    TCP_LINGER2: _set_fin_wait,
     TYPE_OF_SERVICE: _set_type_of_service,
     TRAFFIC_CLASS: _set_traffic_class,
     MAX_PACING_RATE: _set_pacing_rate,

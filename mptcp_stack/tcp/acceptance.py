@@ -7,6 +7,7 @@ from errno import ECONNREFUSED, ECONNRESET, EPIPE
 from mptcp_stack.tcp import (
     duplicate_sack,
     fast_open,
+    orphans,
     output,
     passive_handshake,
     peer_fin,
@@ -58,7 +59,7 @@ def _process_data_and_fin(subflow: Subflow, segment: TcpSegment, sequence: int, 
         peer_fin.on_fin(subflow, sequence + len(segment.payload), now_us)
     if subflow.state is State.FIN_WAIT_2:
         # Not before: the segment that acknowledged our FIN may have brought the peer's.
-        subflow.hand_over_orphan(now_us)
+        orphans.on_segment(subflow, segment, now_us)
 
 
 def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:

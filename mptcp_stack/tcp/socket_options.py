@@ -22,7 +22,9 @@ class SocketOptions:
     reuse_address: bool = False
     """Told only (SO_REUSEADDR): listeners need not ask for it, old connections are never in their way."""
     linger_seconds: int = -1
-    """0: closing is an abort (SO_LINGER); for a longer time nobody waits."""
+    """0: closing is an abort (SO_LINGER); a longer time is for who closes to wait."""
+    fin_wait_2_us: int = 0
+    """How long an orphan waits for the peer's FIN (TCP_LINGER2); 0: as ``tcp_fin_timeout`` says, -1: not."""
     keep_alive: bool = False
     keep_idle_us: int = 0
     """0, as for the next two: as the host's ``tcp_keepalive_time`` says."""

@@ -42,6 +42,7 @@ class TimeWait:
 
     __slots__ = (
         "deadline_us",
+        "fin_wait_2_us",
         "last_answer_us",
         "rcv_nxt",
         "snd_nxt",
@@ -57,6 +58,7 @@ class TimeWait:
     def __init__(self, subflow: Subflow, state: State, now_us: int) -> None:
         self.state = state
         self.deadline_us = now_us
+        self.fin_wait_2_us = subflow.socket_options.fin_wait_2_us
         self.last_answer_us = -(1 << 62)
         self.traffic_class = subflow.traffic_class
         self.rcv_nxt, self.snd_nxt = subflow.rcv_nxt, subflow.snd_nxt
@@ -96,21 +98,26 @@ class TimeWait:
 
 
 class TimeWaitTable:
-    """All of a host's; at most ``tcp_max_tw_buckets``. One timer serves all of a kind, oldest first."""
+    """All of a host's; at most ``tcp_max_tw_buckets``. One timer serves all."""
 
     __slots__ = ("_environment", "_fin_waiting", "_time_waiting", "_timer")
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._time_waiting: dict[FourTuple, TimeWait] = {}
-        self._fin_waiting: dict[FourTuple, TimeWait] = {}
+        self._fin_waiting: dict[int, dict[FourTuple, TimeWait]] = {}
+        """By how long they wait: most as ``tcp_fin_timeout`` says, the others by TCP_LINGER2."""
         self._timer: Timer | None = None
 
     def __len__(self) -> int:
-        return len(self._time_waiting) + len(self._fin_waiting)
+        return len(self._time_waiting) + sum(map(len, self._fin_waiting.values()))
 
     def get(self, four_tuple: FourTuple) -> TimeWait | None:
-        return self._time_waiting.get(four_tuple) or self._fin_waiting.get(four_tuple)
+        entry = self._time_waiting.get(four_tuple)
+        if entry is None and self._fin_waiting:
+            queues = self._fin_waiting.values()
+            entry = next((queue[four_tuple] for queue in queues if four_tuple in queue), None)
+        return entry
 
     def enter(self, subflow: Subflow, state: State, now_us: int) -> None:
         """Keeps what is needed of a subflow in TIME_WAIT or FIN_WAIT_2, if there is room."""
@@ -122,13 +129,14 @@ class TimeWaitTable:
         self._keep(subflow.four_tuple, TimeWait(subflow, state, now_us), now_us)
 
     def _keep(self, four_tuple: FourTuple, entry: TimeWait, now_us: int) -> None:
-        """Queues the entry last: all of one state wait equally long, so that each queue is in order."""
+        """Queues the entry last: all in a queue wait equally long, so that each is in order."""
         settings = self._environment.settings
         is_time_wait = entry.state is State.TIME_WAIT
-        wait_us = settings.time_wait_us if is_time_wait else settings.tcp_fin_timeout_us
+        fin_wait_2_us = entry.fin_wait_2_us or settings.tcp_fin_timeout_us
+        wait_us = settings.time_wait_us if is_time_wait else fin_wait_2_us
         self.remove(four_tuple)
         entry.deadline_us = now_us + wait_us
-        queue = self._time_waiting if is_time_wait else self._fin_waiting
+        queue = self._time_waiting if is_time_wait else self._fin_waiting.setdefault(wait_us, {})
         queue[four_tuple] = entry
         if self._timer is None:
             self._timer = self._environment.timers.timer(self._on_timer)
@@ -136,10 +144,12 @@ class TimeWaitTable:
 
     def remove(self, four_tuple: FourTuple) -> None:
         self._time_waiting.pop(four_tuple, None)
-        self._fin_waiting.pop(four_tuple, None)
+        for wait_us, queue in list(self._fin_waiting.items()):
+            if queue.pop(four_tuple, None) is not None and not queue:
+                del self._fin_waiting[wait_us]
 
     def _on_timer(self, now_us: int) -> None:
-        for queue in (self._time_waiting, self._fin_waiting):
+        for queue in (self._time_waiting, *self._fin_waiting.values()):
             while queue:
                 four_tuple = next(iter(queue))
                 deadline_us = queue[four_tuple].deadline_us
@@ -148,6 +158,8 @@ class TimeWaitTable:
                         self._timer.set_if_earlier(deadline_us)
                     break
                 del queue[four_tuple]
+        for wait_us in [wait_us for wait_us, queue in self._fin_waiting.items() if not queue]:
+            del self._fin_waiting[wait_us]
 
     def can_reuse(self, four_tuple: FourTuple, *, chosen_port: bool, now_us: int) -> bool:
         """Whether an active open may replace an entry, by tcp_tw_reuse (RFC 6191 §2, Linux).
