@@ -26,6 +26,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 CLOSING_MARGIN_S = 2 * steps.KILL_AFTER_S
 """The watchdog here leaves the one on the machine time to end its command and to say so."""
 
+MAXIMUM_TIMEOUT_S = 7 * 24 * 3600
+
 ACCESS_HELP = {
     "machines": "user@host[:port], several with commas between",
     "identity": "private key file, where ~/.ssh/config and the agent offer none",
@@ -45,12 +47,19 @@ SELFTEST_HELP = {
 }
 
 
+def _seconds(text: str) -> int:
+    """Of ``--timeout``. Raises Exit: Fabric itself would answer with a traceback."""
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 0 < int(text) <= MAXIMUM_TIMEOUT_S):
+        raise Exit(f"--timeout {text}: expected 1 to {MAXIMUM_TIMEOUT_S} seconds", code=2)
+    return int(text)
+
+
 def _carry_out(
     machines: str,
     identity: str,
     known_hosts: str,
     accept_new: bool,
-    timeout: int,
+    timeout_s: int,
     work: Callable[[Connection, Machine], str],
 ) -> None:
     """Does ``work`` on every machine, prints how it went, and ends with 1 when it failed on any."""
@@ -65,7 +74,7 @@ def _carry_out(
         raise Exit(str(problem), code=2) from None
 
     def on_one(machine: Machine) -> str:
-        with connected(machine, access, timeout + CLOSING_MARGIN_S) as connection:
+        with connected(machine, access, timeout_s + CLOSING_MARGIN_S) as connection:
             return work(connection, machine)
 
     outcomes = on_every_machine(targets, on_one)
@@ -77,16 +86,17 @@ def _carry_out(
 @task(help=ACCESS_HELP | PROVISION_HELP)
 def provision(
     context: Context,
-    machines: str,
+    machines: str = "",
     project: str = str(PROJECT),
     revision: str = "HEAD",
     directory: str = "mptcp-testbed",
     identity: str = "",
     known_hosts: str = "",
     accept_new: bool = False,
-    timeout: int = 900,
+    timeout: str = "900",
 ) -> None:
     """Send a revision of the project to the machines and make it ready there."""
+    timeout_s = _seconds(timeout)
     with tempfile.TemporaryDirectory() as folder:
         try:
             checkout = steps.pack_checkout(Path(project), revision, Path(folder))
@@ -94,15 +104,15 @@ def provision(
             raise Exit(str(problem), code=2) from None
 
         def work(connection: Connection, machine: Machine) -> str:
-            return steps.provision(connection, checkout, directory, timeout)
+            return steps.provision(connection, checkout, directory, timeout_s)
 
-        _carry_out(machines, identity, known_hosts, accept_new, timeout, work)
+        _carry_out(machines, identity, known_hosts, accept_new, timeout_s, work)
 
 
 @task(help=ACCESS_HELP | SELFTEST_HELP)
 def selftest(
     context: Context,
-    machines: str,
+    machines: str = "",
     arguments: str = "",
     sudo: bool = False,
     results: str = "results",
@@ -110,14 +120,18 @@ def selftest(
     identity: str = "",
     known_hosts: str = "",
     accept_new: bool = False,
-    timeout: int = 3600,
+    timeout: str = "3600",
 ) -> None:
     """Run the selftests on provisioned machines, all at once, and bring the reports back."""
-    words = shlex.split(arguments)
+    timeout_s = _seconds(timeout)
+    try:
+        words = shlex.split(arguments)
+    except ValueError as problem:
+        raise Exit(f"--arguments {arguments}: {problem}", code=2) from None
 
     def work(connection: Connection, machine: Machine) -> str:
         return steps.run_selftests(
-            connection, directory, words, sudo=sudo, timeout_s=timeout, results=Path(results) / machine.name
+            connection, directory, words, sudo=sudo, timeout_s=timeout_s, results=Path(results) / machine.name
         )
 
-    _carry_out(machines, identity, known_hosts, accept_new, timeout, work)
+    _carry_out(machines, identity, known_hosts, accept_new, timeout_s, work)
