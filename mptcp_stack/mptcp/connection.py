@@ -468,7 +468,7 @@ class Connection:
                 self.listener.on_ready(self)
         if not self.is_client and self.mode is Mode.MPTCP:
             subflow.confirm(now_us)
-        elif self.is_client and self.socket_options.deferred_timeouts:
+        elif self.is_client and deferring.is_held_back(self.socket_options):
             deferring.hold_back(subflow, now_us)
         self.request_output()
         self.notify()

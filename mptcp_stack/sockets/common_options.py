@@ -47,6 +47,7 @@ TYPE_OF_SERVICE: Name = (int(socket.IPPROTO_IP), int(socket.IP_TOS))
 TRAFFIC_CLASS: Name = (int(socket.IPPROTO_IPV6), int(socket.IPV6_TCLASS))
 _CONGESTION_BITS = 3
 TCP_DEFER_ACCEPT: Name = (IPPROTO_TCP, int(socket.TCP_DEFER_ACCEPT))
+TCP_QUICKACK: Name = (IPPROTO_TCP, int(socket.TCP_QUICKACK))
 TCP_LINGER2: Name = (IPPROTO_TCP, int(socket.TCP_LINGER2))
 _LONGEST_FIN_WAIT_S = 120
 TCP_MAXSEG: Name = (IPPROTO_TCP, int(socket.TCP_MAXSEG))
@@ -119,6 +120,7 @@ _FIELDS: dict[Name, _IntegerField] = {
         "keep_count", 1, 1, 127, setting="tcp_keepalive_probes"
     ),
     (IPPROTO_TCP, int(socket.TCP_SYNCNT)): _IntegerField("syn_count", 1, 1, 127, setting="tcp_syn_retries"),
+    TCP_QUICKACK: _IntegerField("is_quick_at_start", is_flag=True),
     TCP_LINGER2: _IntegerField("fin_wait_2_us", _SECOND_US, setting="tcp_fin_timeout_us"),
     TCP_MAXSEG: _IntegerField("maximum_segment_size", minimum=88, maximum=32767, may_be_zero=True),
     (IPPROTO_TCP, int(socket.TCP_FASTOPEN)): _IntegerField("fast_open_queue"),
@@ -174,7 +176,7 @@ def set_common(
     buffer = _BUFFERS.get((level, option))
     if field is None and buffer is None:
         raise OSError(ENOPROTOOPT, f"level {level} has no option {option} here")
-    number = _integer(value)
+    number = integer(value)
     if buffer is not None:
         return _set_buffer(options, settings, buffer, number)
     if field is None:
@@ -203,7 +205,8 @@ def refuse_for_mptcp(level: int, option: int) -> None:
         raise OSError(ENOPROTOOPT, "that is for sockets of TCP")
 
 
-def _integer(value: bytes) -> int:
+def integer(value: bytes) -> int:
+    """Of an option that is an ``int``. Raises OSError(EINVAL) for less than one."""
     if len(value) < INTEGER.size:
         raise OSError(EINVAL, f"expected an int of {INTEGER.size} bytes, got {len(value)}")
     number: int = INTEGER.unpack_from(value)[0]
@@ -211,7 +214,7 @@ def _integer(value: bytes) -> int:
 
 
 def _set_deferring(options: SocketOptions, value: bytes) -> SocketOptions:
-    return replace(options, deferred_timeouts=deferring.timeouts_of(_integer(value)))
+    return replace(options, deferred_timeouts=deferring.timeouts_of(integer(value)))
 
 
 def _set_linger(options: SocketOptions, value: bytes) -> SocketOptions:
@@ -223,7 +226,7 @@ def _set_linger(options: SocketOptions, value: bytes) -> SocketOptions:
 
 def _set_fin_wait(options: SocketOptions, value: bytes) -> SocketOptions:
     """Seconds: 0 for the host's time, less for none."""
-    seconds = _integer(value)
+    seconds = integer(value)
     return replace(
         options, fin_wait_2_us=-1 if seconds < 0 else min(seconds, _LONGEST_FIN_WAIT_S) * _SECOND_US
     )
@@ -236,7 +239,7 @@ def _set_type_of_service(options: SocketOptions, value: bytes) -> SocketOptions:
 
 
 def _set_traffic_class(options: SocketOptions, value: bytes) -> SocketOptions:
-    number = _integer(value)
+    number = integer(value)
     if not -1 <= number <= 255:
         raise OSError(EINVAL, f"a traffic class is -1 to 255, got {number}")
     return replace(options, traffic_class=max(number, 0) & ~_CONGESTION_BITS)

@@ -23,9 +23,11 @@ from mptcp_stack.sockets.common_options import (
     SOL_SOCKET,
     TCP_CONGESTION,
     TCP_MAXSEG,
+    TCP_QUICKACK,
     WINDOW_CLAMP,
     Name,
     get_common,
+    integer,
     refuse_for_mptcp,
     set_common,
 )
@@ -68,6 +70,9 @@ def set_option(connection: Connection, level: int, option: int, value: bytes) ->
         raise OSError(EINVAL, "a connection cannot be freed from its bound")
     if _speaks_mptcp(connection):
         refuse_for_mptcp(level, option)
+    if (level, option) == TCP_QUICKACK:
+        connection.acknowledge_quickly(bool(integer(value)))
+        return b""
     settings = connection.environment.settings
     connection.set_socket_options(set_common(connection.socket_options, settings, level, option, value))
     return b""
@@ -136,5 +141,6 @@ _READERS: dict[Name, Callable[[Connection], bytes]] = {
     WINDOW_CLAMP: lambda connection: INTEGER.pack(receive_tuning.window_clamp(connection)),
     TCP_CONGESTION: _read_congestion_control,
     TCP_MAXSEG: _read_segment_size,
+    TCP_QUICKACK: lambda connection: INTEGER.pack(connection.acknowledges_quickly),
     (IPPROTO_TCP, TCP_IS_MPTCP): lambda connection: INTEGER.pack(connection.is_mptcp),
 }

@@ -15,6 +15,7 @@ from mptcp_stack.wire.tcp_segment import FIN, TcpSegment
 
 if TYPE_CHECKING:
     from mptcp_stack.tcp.request import Request
+    from mptcp_stack.tcp.socket_options import SocketOptions
     from mptcp_stack.tcp.subflow import Subflow
 
 _LONGEST_WAIT_S = 120
@@ -45,6 +46,11 @@ def waits_for_data(request: Request, segment: TcpSegment) -> bool:
     if not request.transmissions or len(segment.payload) or segment.flags & FIN:
         return False
     return request.timeouts < request.deferred_timeouts
+
+
+def is_held_back(options: SocketOptions) -> bool:
+    """Whether who connects with these lets the third packet wait for data."""
+    return options.deferred_timeouts > 0 or not options.is_quick_at_start
 
 
 def hold_back(subflow: Subflow, now_us: int) -> None:

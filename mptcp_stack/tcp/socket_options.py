@@ -51,6 +51,8 @@ class SocketOptions:
     deferred_timeouts: int = 0
     """Of a listener: for so many of its answers' timeouts a connection waits for data (TCP_DEFER_ACCEPT).
     Whoever connects holds back the third packet if there are any."""
+    is_quick_at_start: bool = True
+    """Whoever connects sends the third packet at once (TCP_QUICKACK before there is a connection)."""
     fast_open_queue: int = 0
     """Of a listener: how many connections may begin with data in their SYN (TCP_FASTOPEN); 0: none."""
     fast_open_connect: bool = False

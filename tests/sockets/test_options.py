@@ -327,3 +327,17 @@ def test_receive_buffer_is_doubled_and_bounded() -> None:
     for wanted, told in ((20_000, 40_000), (100, 2304), (1 << 29, 425_984)):
         set_option(near, *option, INTEGER.pack(wanted))
         assert INTEGER.unpack(get_option(near, *option)) == (told,)
+
+
+@pytest.mark.parametrize("protocol", ["mptcp", "tcp"])
+def test_quick_acknowledgements_are_asked_for_at_once(protocol: str) -> None:
+    """tcp(7), TCP_QUICKACK: what waits for an answer to carry it leaves, and it can be made to wait again."""
+    name = IPPROTO_TCP, int(socket.TCP_QUICKACK)
+    near = Network().establish(client=protocol, server=protocol)[0]
+    assert get_option(near, *name) == INTEGER.pack(1)
+    set_option(near, *name, INTEGER.pack(0))
+    assert get_option(near, *name) == INTEGER.pack(0)
+    set_option(near, *name, INTEGER.pack(1))
+    assert get_option(near, *name) == INTEGER.pack(1)
+    with fails_with(errno.EINVAL):
+        set_option(near, *name, b"1")
