@@ -97,7 +97,10 @@ def apply_topology_settings(node: Node) -> None:
         try:
             _write(path, value, must_exist=True)
         except OSError as error:
-            raise LabError(f"{node.name}: cannot set {name} to '{value}': {error.strerror}") from error
+            hint = ""
+            if path == _CONGESTION_CONTROL and isinstance(error, PermissionError):
+                hint = "; net.ipv4.tcp_allowed_congestion_control of this machine does not list it"
+            raise LabError(f"{node.name}: cannot set {name} to '{value}': {error.strerror}{hint}") from error
 
 
 def _write(name: str, value: str, *, must_exist: bool = False) -> None:

@@ -11,6 +11,7 @@ from testbed.selftests.case import SIMULATED
 from testbed.selftests.results import DEFAULT, Run
 
 IPPROTO_MPTCP = 262
+_ALLOWED_CONGESTION_CONTROLS = "net/ipv4/tcp_allowed_congestion_control"
 
 
 def skip_reason(run: Run) -> str | None:
@@ -34,7 +35,18 @@ def _kernel_lacks(run: Run) -> str | None:
     ):
         if name != DEFAULT and name not in (known := _listed(path)):
             return f"this kernel has no {what} {name!r} (there are {', '.join(known) or 'none'})"
-    return None
+    return _congestion_control_is_kept(run.congestion_control)
+
+
+def _congestion_control_is_kept(name: str) -> str | None:
+    """Why no host of a lab may have it; Linux gives namespaces what its first one allows to everybody."""
+    allowed = _listed(_ALLOWED_CONGESTION_CONTROLS)
+    if name == DEFAULT or not allowed or name in allowed:
+        return None
+    return (
+        f"this kernel keeps congestion control {name!r} for its first namespace; root may add it to"
+        f" {_ALLOWED_CONGESTION_CONTROLS.replace('/', '.')}, which has {', '.join(allowed)}"
+    )
 
 
 @cache

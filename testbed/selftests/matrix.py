@@ -31,16 +31,26 @@ def expand(cases: Sequence[Case], axes: Axes, seed: int) -> tuple[Run, ...]:
     if axes.selection == QUICK:
         chosen = _quick(chosen, cases)
     if not chosen:
-        raise UsageError(f"nothing is selected: {_why_nothing(axes, len(selected))}")
+        raise UsageError(f"nothing is selected: {_why_nothing(cases, axes, len(selected))}")
     return tuple(chosen)
 
 
-def _why_nothing(axes: Axes, selected: int) -> str:
+def _why_nothing(cases: Sequence[Case], axes: Axes, selected: int) -> str:
     if selected:
         return f"--except leaves out all {selected} runs"
     if set(axes.backends) == {SIMULATED} and SIMULATED_PAIR not in axes.stacks:
         return f"in virtual time there is {SIMULATED_PAIR} only"
+    named = [case for case in cases if _is_named(case, axes.select)]
+    if not axes.tags and len(named) == 1:
+        case = named[0]
+        return f"{case.full_name} has --family {','.join(case.families)} and --stacks {','.join(case.stacks)}"
     return "no case runs with these axes"
+
+
+def _is_named(case: Case, patterns: Sequence[str]) -> bool:
+    """Whether a pattern means the case as such, without a run of it."""
+    names = (case.full_name, case.name, *case.groups)
+    return any(_matches(pattern, name) for pattern in patterns for name in names)
 
 
 def derived_seed(session_seed: int, identifier: str) -> int:
@@ -170,8 +180,9 @@ def _is_selected(run: Run, cases: Sequence[Case], patterns: Sequence[str]) -> bo
         return True
     case = next(case for case in cases if case.full_name == run.case)
     any_repetition = replace(run, repetition=1).identifier
-    names = (run.identifier, any_repetition, case.full_name, case.name, *case.groups)
-    return any(_matches(pattern, name) for pattern in patterns for name in names)
+    return _is_named(case, patterns) or any(
+        _matches(pattern, name) for pattern in patterns for name in (run.identifier, any_repetition)
+    )
 
 
 def _matches(pattern: str, name: str) -> bool:

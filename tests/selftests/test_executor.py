@@ -8,11 +8,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import pytest
 
 from testbed.errors import CapabilityError, HostError, LabError
-from testbed.selftests import executor
+from testbed.selftests import environment, executor
 from testbed.selftests.case import STACK_PAIRS, Case
 from testbed.selftests.environment import (
     ipv6_missing,
@@ -263,6 +264,22 @@ def test_an_interrupt_goes_through(play: Player) -> None:
 
     with pytest.raises(SystemExit):
         play(body)
+
+
+def test_a_congestion_control_that_labs_may_not_have_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = {
+        "net/ipv4/tcp_available_congestion_control": ("reno", "bbr", "cubic"),
+        "net/ipv4/tcp_allowed_congestion_control": ("reno", "bbr"),
+    }
+    monkeypatch.setattr(environment, "_listed", lambda path: listed.get(path, ()))
+    monkeypatch.setattr(environment, "kernel_mptcp_missing", lambda: None)
+
+    def reason(name: str, stacks: str = "userspace-kernel") -> str | None:
+        return skip_reason(replace(make_run(stacks=stacks), congestion_control=name))
+
+    assert "this kernel keeps congestion control 'cubic'" in (reason("cubic") or "")
+    assert "no congestion control 'lia'" in (reason("lia") or "")
+    assert reason("reno") is reason("default") is reason("cubic", "userspace-userspace") is None
 
 
 def test_skip_reasons(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,8 +110,10 @@ def test_empty_lists_are_problems() -> None:
 
 
 def test_a_selection_that_no_axis_allows() -> None:
-    with pytest.raises(UsageError, match="nothing is selected"):
+    with pytest.raises(UsageError, match="close/gamma has --family 4,6,4-mapped and --stacks kernel-kernel"):
         chosen("gamma", stacks=("userspace-kernel",))
+    with pytest.raises(UsageError, match="no case runs with these axes"):
+        chosen("join", families=("mixed",))
 
 
 def test_seeds_depend_on_the_session_and_the_identifier_only() -> None:
