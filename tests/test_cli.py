@@ -281,6 +281,11 @@ def test_a_labs_life_on_the_command_line(topology_file: Path) -> None:
         )
         assert (shell.returncode, shell.stdout) == (5, "b\n")
         assert "would remove namespace" in program("down", "--dry-run", name).stdout
+        refused = program("down", "no-lab", name, "nor-this")
+        assert refused.returncode == ExitCode.FAIL
+        assert "there is no lab 'no-lab'" in refused.stderr
+        assert "there is no lab 'nor-this'" in refused.stderr
+        assert f"nothing was taken down: {name} is up as before" in refused.stderr
     finally:
         down = program("down", name)
     assert (down.returncode, down.stdout) == (0, f"lab '{name}' is down\n")

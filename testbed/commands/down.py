@@ -15,8 +15,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from testbed.backend import ownership
+    from testbed.errors import LabError
 
-    labs = [ownership.read_lab(name) for name in arguments.labs]
+    labs, problems = [], []
+    for name in dict.fromkeys(arguments.labs):
+        try:
+            labs.append(ownership.read_lab(name))
+        except LabError as error:
+            problems.append(str(error))
+    if problems:
+        if labs:
+            kept = ", ".join(lab.name for lab in labs)
+            problems.append(
+                f"nothing was taken down: {kept} {'is' if len(labs) == 1 else 'are'} up as before"
+            )
+        raise LabError("\n".join(problems))
     for lab in labs:
         undone = ownership.undo(lab, dry_run=arguments.dry_run)
         report(undone, dry_run=arguments.dry_run, verbose=bool(arguments.verbose))

@@ -17,7 +17,8 @@ EPILOG = """\
 SELECT is a group (join), a case (join/signal-address, or signal-address alone) or a run
 (join/signal-address[6,userspace-kernel]); * and ? stand for any text and any character.
 
-exit codes: 0 all passed (skips allowed), 1 a failure, 2 usage, 4 all skipped, 130 interrupted.
+exit codes: 0 all passed (skips allowed), 1 a failure, 2 usage, 4 all skipped,
+5 this machine allows no labs, 130 interrupted.
 """
 DEFAULT_TIMEOUT_S = 60.0
 
