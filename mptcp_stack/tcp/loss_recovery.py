@@ -49,7 +49,7 @@ def on_acknowledgement(
     if subflow.sack_enabled:
         _note_reordering(subflow, result)
         subflow.rack.update_steps(subflow.snd_una, subflow.snd_nxt)
-    segments = segments_in(subflow, result.newly_delivered_bytes)
+    segments = max(segments_in(subflow, result.newly_delivered_bytes), result.newly_delivered_chunks)
     subflow.environment.counters.increment("TcpExtTCPDelivered", segments)
     if subflow.explicit_congestion is not None:
         subflow.explicit_congestion.on_delivered(subflow, segments)
@@ -66,7 +66,7 @@ def on_acknowledgement(
     elif result.cumulative_bytes:
         retransmission_timer.on_progress(subflow, now_us)
         if not is_window_held(subflow):
-            subflow.congestion.on_acknowledged(result.newly_delivered_bytes, now_us)
+            subflow.congestion.on_acknowledged(_growth_bytes(subflow, result), now_us)
 
 
 def _take_evidence(
@@ -88,8 +88,13 @@ def _take_evidence(
     if subflow.recovery is Recovery.FAST:
         recovery_phases.reduce_window(subflow, evidence)
     elif _may_grow(subflow, result):
-        subflow.congestion.on_acknowledged(result.newly_delivered_bytes, evidence.now_us)
+        subflow.congestion.on_acknowledged(_growth_bytes(subflow, result), evidence.now_us)
     subflow.request_output()
+
+
+def _growth_bytes(subflow: Subflow, result: Acknowledged) -> int:
+    """A small segment took the place of a full one in the window, as in Linux's, which is one of packets."""
+    return max(result.newly_delivered_bytes, result.newly_delivered_chunks * subflow.segment_bytes)
 
 
 def _may_grow(subflow: Subflow, result: Acknowledged) -> bool:

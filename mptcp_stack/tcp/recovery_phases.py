@@ -416,7 +416,7 @@ def on_timeout(subflow: Subflow, now_us: int) -> None:
     else:
         queue.mark_timed_out()
     congestion.on_timeout(is_first)
-    congestion.congestion_window = queue.bytes_in_flight + subflow.segment_bytes
+    congestion.congestion_window = subflow.bytes_on_the_way() + subflow.segment_bytes
     episode.reduction = None
     episode.holds_retransmissions = False
     # RFC 5682 §3.1, step 1, and for the same data again (§3.2).

@@ -70,6 +70,8 @@ class Acknowledged:
 
     newly_delivered_bytes: int = 0
     """Acknowledged for the first time, selectively or not."""
+    newly_delivered_chunks: int = 0
+    """How many of those with data that was in."""
     cumulative_bytes: int = 0
     newly_sacked: bool = False
     has_retransmitted: bool = False
@@ -100,6 +102,7 @@ class RetransmissionQueue:
         "again_bytes",
         "bytes_in_flight",
         "chunks",
+        "chunks_in_flight",
         "highest_sacked",
         "lost_count",
         "oldest",
@@ -110,8 +113,9 @@ class RetransmissionQueue:
         self.chunks: list[Chunk] = []
         self._starts: list[int] = []
         self.bytes_in_flight = 0
+        self.chunks_in_flight = 0
         self.again_bytes = 0
-        """Of them, what was lost and is on its way again."""
+        """Of what is in flight, what was lost and is on its way again."""
         self.lost_count = 0
         self.sacked_bytes = 0
         self.highest_sacked = 0
@@ -200,6 +204,8 @@ class RetransmissionQueue:
     ) -> None:
         """Delivered for the first time; what was above it was delivered up to ``highest_sacked``."""
         result.newly_delivered_bytes += chunk.length
+        if chunk.payload:
+            result.newly_delivered_chunks += 1
         if chunk.transmissions == 1:
             result.lowest_original_end = min(result.lowest_original_end, chunk.end)
             if chunk.sequence < highest_sacked:
@@ -212,6 +218,7 @@ class RetransmissionQueue:
         self._unmark_lost(chunk)
 
     def _link_as_latest(self, chunk: Chunk) -> None:
+        self.chunks_in_flight += 1
         chunk.earlier, chunk.later = self._latest, None
         if self._latest is None:
             self.oldest = chunk
@@ -220,6 +227,7 @@ class RetransmissionQueue:
         self._latest = chunk
 
     def _unlink(self, chunk: Chunk) -> None:
+        self.chunks_in_flight -= 1
         if chunk.earlier is None:
             self.oldest = chunk.later
         else:
@@ -272,6 +280,7 @@ class RetransmissionQueue:
             self._link_after(chunk, second)
 
     def _link_after(self, chunk: Chunk, second: Chunk) -> None:
+        self.chunks_in_flight += 1
         second.earlier, second.later = chunk, chunk.later
         if chunk.later is None:
             self._latest = second
@@ -332,6 +341,7 @@ class RetransmissionQueue:
                 chunk.in_pipe = True
                 self.bytes_in_flight += chunk.length
         self.oldest = self._latest = None
+        self.chunks_in_flight = 0
         for chunk in sorted(self.chunks, key=lambda chunk: (chunk.sent_us, chunk.end)):
             if chunk.in_pipe:
                 self._link_as_latest(chunk)
@@ -396,7 +406,7 @@ class RetransmissionQueue:
         self.chunks.clear()
         self._starts.clear()
         self.bytes_in_flight = self.lost_count = self.sacked_bytes = self.highest_sacked = 0
-        self.again_bytes = self._first_lost_from = 0
+        self.again_bytes = self.chunks_in_flight = self._first_lost_from = 0
         self._known_blocks = ()
         self.oldest = self._latest = None
 

@@ -400,9 +400,10 @@ class Subflow(SubflowOwner):
         """RFC 6675's pipe; without SACK each duplicate acknowledgement says that one segment has left it.
 
         That is limited transmit (RFC 3042), and in recovery the inflation of the window in RFC 6582 §3.2,
-        seen from the other side.
+        seen from the other side. A small segment counts as a full one: Linux's window is one of packets.
         """
-        in_flight = self.retransmission_queue.bytes_in_flight
+        queue = self.retransmission_queue
+        in_flight = max(queue.bytes_in_flight, queue.chunks_in_flight * self.segment_bytes)
         if not self.duplicate_acknowledgements:
             return in_flight
         return max(0, in_flight - self.duplicate_acknowledgements * self.segment_bytes)
@@ -448,7 +449,7 @@ class Subflow(SubflowOwner):
         if self.episode is not None:
             self.episode.on_new_data_sent(chunk.length)
         if chunk.payload:
-            self.congestion.on_sent(self.retransmission_queue.bytes_in_flight, now_us)
+            self.congestion.on_sent(self.bytes_on_the_way(), now_us)
         if chunk.flags & FIN and self.state is not State.SYN_RECEIVED:
             self.change_state(Event.FIN_SENT)
         output.send_chunk(self, chunk, now_us)
