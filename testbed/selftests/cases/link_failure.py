@@ -8,9 +8,10 @@ from testbed.selftests.judgement import Expectation, at_least, at_most, between
 from testbed.selftests.lab_view import CaseLab, kib, mib
 from testbed.selftests.measurement import Measurement
 
-RATE = {"rate": "5mbit"}
-"""So slow that much is left to send when a link fails, for seconds."""
-SIZE = mib(8)
+RATE = {"rate": "10mbit"}
+"""So slow that much is left to send when a link fails, for seconds; and so fast that the silent subflow holds
+more than is sent again elsewhere before Linux, which takes five turns for that, finds it stale."""
+SIZE = mib(16)
 """Half of it takes the other links two seconds, in which Linux finds a subflow stale after one or more."""
 WHEN_ARRIVED = 0.5
 
