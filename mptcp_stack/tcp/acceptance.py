@@ -64,7 +64,6 @@ def _process_data_and_fin(subflow: Subflow, segment: TcpSegment, sequence: int, 
 
 def _passes_acknowledgement_step(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
     """Handshake, acknowledgement and options; False when data and FIN are not to be looked at."""
-    subflow.last_received_us = now_us
     if subflow.state is State.SYN_RECEIVED and not _finish_passive_open(subflow, segment, now_us):
         return False
     if not _process_acknowledgement(subflow, segment, sequence, now_us):
@@ -250,7 +249,8 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
     subflow.soft_error = None
     if subflow.probing is not None:
         subflow.probing.on_acknowledgement()
-    _update_timestamp(subflow, segment, sequence)
+    _update_timestamp(subflow, segment, sequence, now_us)
+    subflow.last_received_us = now_us
     window = segment.window << subflow.snd_wnd_scale
     has_outstanding = len(subflow.retransmission_queue.chunks) > 0
     is_duplicate = (
@@ -278,18 +278,15 @@ def _process_acknowledgement(subflow: Subflow, segment: TcpSegment, sequence: in
     return True
 
 
-def _update_timestamp(subflow: Subflow, segment: TcpSegment, sequence: int) -> None:
+def _update_timestamp(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> None:
     """RFC 7323 §4.3: the echo is for the earliest segment that is not acknowledged yet.
 
     Only after the acknowledgement number was found good, as in Linux: who has to guess must guess both.
     """
     value = segment.options.timestamp_value
-    if (
-        subflow.timestamps_enabled
-        and value is not None
-        and sequence <= subflow.last_acknowledged
-        and not (value - subflow.timestamp_recent) & _SIGN
-    ):
+    if not subflow.timestamps_enabled or value is None or sequence > subflow.last_acknowledged:
+        return
+    if not (value - subflow.timestamp_recent) & _SIGN or refusals.is_timestamp_forgotten(subflow, now_us):
         subflow.timestamp_recent = value
 
 

@@ -24,6 +24,11 @@ DISABLED, ENABLED, ON_REQUEST = range(3)
 QUICK_ACKNOWLEDGEMENTS = 2
 
 
+def class_of_answer(segment: TcpSegment) -> int:
+    """What no socket sends bears the class of what it answers, without the ECN field, as in Linux."""
+    return segment.traffic_class & ~ECN_FIELD
+
+
 class ExplicitCongestion:
     """Both roles: what we owe the peer, and what the peer told us."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from mptcp_stack.tcp import receive_window, urgent
-from mptcp_stack.tcp.explicit_congestion import ECN_FIELD, ECT_0, syn_flags
+from mptcp_stack.tcp.explicit_congestion import ECT_0, class_of_answer, syn_flags
 from mptcp_stack.tcp.states import Acknowledge, State
 from mptcp_stack.wire.mptcp_options import MptcpOption
 from mptcp_stack.wire.tcp_options import TcpOptions, options_length
@@ -320,11 +320,6 @@ def send_header(
         traffic_class=traffic_class,
         now_us=now_us,
     )
-
-
-def class_of_answer(segment: TcpSegment) -> int:
-    """What no socket sends bears the class of what it answers, without the ECN field, as in Linux."""
-    return segment.traffic_class & ~ECN_FIELD
 
 
 def answer_without_socket(segment: TcpSegment, payload_length: int) -> tuple[int, int, int]:

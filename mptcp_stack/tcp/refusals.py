@@ -21,12 +21,16 @@ TIMESTAMP_LIFETIME_US = 24 * 86_400 * 1_000_000
 """RFC 7323 §5.5: after so long without a segment the last timestamp says nothing any more."""
 
 
+def is_timestamp_forgotten(subflow: Subflow, now_us: int) -> bool:
+    return now_us - subflow.last_received_us >= TIMESTAMP_LIFETIME_US
+
+
 def is_too_old(subflow: Subflow, segment: TcpSegment, sequence: int, now_us: int) -> bool:
     """PAWS (RFC 7323 §5.3), for a segment with an older timestamp than the last one.
 
     True when it is not to be looked at any further.
     """
-    if segment.flags & RST or now_us - subflow.last_received_us >= TIMESTAMP_LIFETIME_US:
+    if segment.flags & RST or is_timestamp_forgotten(subflow, now_us):
         return False
     counters = subflow.environment.counters
     is_pure_acknowledgement = not segment.payload and segment.flags & (ACK | FIN | SYN) == ACK

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mptcp_stack.tcp.explicit_congestion import ECN_FIELD
+from mptcp_stack.tcp.explicit_congestion import class_of_answer
 from mptcp_stack.tcp.refusals import ANSWER_INTERVAL_US, TIMESTAMP_LIFETIME_US
 from mptcp_stack.tcp.states import State
 from mptcp_stack.wire.addresses import is_loopback
@@ -281,7 +281,7 @@ class TimeWaitTable:
         self.remove(four_tuple)
         self._environment.counters.increment("TcpOutRsts")
         length = len(segment.payload) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
-        traffic_class = segment.traffic_class & ~ECN_FIELD
+        traffic_class = class_of_answer(segment)
         if segment.flags & ACK:
             self._send(four_tuple, (segment.acknowledgement, 0), RST, 0, TcpOptions(), now_us, traffic_class)
         else:

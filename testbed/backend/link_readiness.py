@@ -12,11 +12,10 @@ import struct
 import time
 from dataclasses import dataclass
 
-from testbed.backend.netlink import RTM_GETLINK, NetlinkSocket, Request
+from testbed.backend.netlink import INTERFACE_MESSAGE, RTM_GETLINK, NetlinkSocket, Request
 from testbed.errors import LabError
 from testbed.topology.model import LinkEnd
 
-_INTERFACE_MESSAGE = struct.Struct("=BxHiII")
 _ATTRIBUTE = struct.Struct("=HH")
 _IFF_LOWER_UP = 0x10000
 _IFLA_OPERSTATE = 16
@@ -47,12 +46,12 @@ def link_state(netlink: NetlinkSocket, end: LinkEnd, index: int) -> LinkState:
 
     Since Linux 6.9 the question makes the kernel act first (``linkwatch_sync_dev`` in ``rtnl_getlink``).
     """
-    payload = _INTERFACE_MESSAGE.pack(0, 0, index, 0, 0)
+    payload = INTERFACE_MESSAGE.pack(0, 0, index, 0, 0)
     payload += _ATTRIBUTE.pack(_ATTRIBUTE.size + 4, _IFLA_EXT_MASK) + struct.pack(
         "=I", _RTEXT_FILTER_SKIP_STATS
     )
     answer = netlink.ask(Request(RTM_GETLINK, {}, f"ask for the state of {end}", flags=0, payload=payload))
-    _family, _kind, _index, flags, _change = _INTERFACE_MESSAGE.unpack_from(answer)
+    _family, _kind, _index, flags, _change = INTERFACE_MESSAGE.unpack_from(answer)
     operational_state = _attribute(answer, _IFLA_OPERSTATE)[:1] or b"\0"
     return LinkState(bool(flags & _IFF_LOWER_UP), operational_state[0] in _OPERATES)
 
@@ -73,7 +72,7 @@ def await_settled(netlink: NetlinkSocket, end: LinkEnd, index: int) -> None:
 
 def _attribute(answer: bytes, wanted: int) -> bytes:
     """The value of the first attribute of that kind, b"" without it."""
-    offset = _INTERFACE_MESSAGE.size
+    offset = INTERFACE_MESSAGE.size
     while offset + _ATTRIBUTE.size <= len(answer):
         length, kind = _ATTRIBUTE.unpack_from(answer, offset)
         if length < _ATTRIBUTE.size:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from testbed.backend.impaired_links import Built
 from testbed.backend.links import LinkPlan
-from testbed.backend.netlink import RTM_GETLINK, NetlinkSocket, Request
+from testbed.backend.netlink import INTERFACE_MESSAGE, RTM_GETLINK, NetlinkSocket, Request
 from testbed.topology.model import Link, LinkEnd
 
-_INTERFACE_MESSAGE = struct.Struct("=BxHiII")
-"""struct ifinfomsg: family, type, index, flags, change mask."""
 _IFF_UP = 1
 
 
@@ -37,7 +34,7 @@ def links_down(
         with open_netlink(node) as netlink:
             payloads = netlink.dump_payloads(Request(RTM_GETLINK, {}, f"read the interfaces of {node}"))
         for payload in payloads:
-            _family, _type, index, flags, _mask = _INTERFACE_MESSAGE.unpack_from(payload)
+            _family, _type, index, flags, _mask = INTERFACE_MESSAGE.unpack_from(payload)
             if index in ends and not flags & _IFF_UP:
                 down.add(link_of[ends[index]])
     return frozenset(down)

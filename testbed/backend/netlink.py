@@ -56,6 +56,9 @@ _NLMSGERR_ATTR_MSG = 1
 _BATCH_REQUESTS = 128
 _BATCH_BYTES = 64 * 1024
 
+INTERFACE_MESSAGE = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, change mask."""
+
 _HEADER = struct.Struct("=LHHLL")
 _RECEIVE_BYTES = 1 << 16
 
@@ -152,7 +155,7 @@ class NetlinkSocket:
                 if sequence_number != self._sequence_number:
                     continue
                 if kind == _NLMSG_ERROR:
-                    number = -int.from_bytes(payload[:4], "little", signed=True)
+                    number = _error_number(payload)
                     raise RequestError(request, number, _explanation(flags, payload))
                 return payload
 
@@ -168,7 +171,7 @@ class NetlinkSocket:
                     continue
                 waiting -= 1
                 request = batch[index][0]
-                number = -int.from_bytes(payload[:4], "little", signed=True)
+                number = _error_number(payload)
                 if number and number not in request.tolerated and first_error is None:
                     first_error = RequestError(request, number, _explanation(flags, payload))
         if first_error is not None:
@@ -200,7 +203,7 @@ class NetlinkSocket:
                 if kind == _NLMSG_DONE:
                     return
                 if kind == _NLMSG_ERROR:
-                    number = -int.from_bytes(payload[:4], "little", signed=True)
+                    number = _error_number(payload)
                     raise RequestError(request, number, "")
                 yield kind, payload
 
@@ -216,6 +219,11 @@ class NetlinkSocket:
             messages.append((kind, flags, sequence_number, data[offset + _HEADER.size : offset + length]))
             offset += (length + 3) & ~3
         return messages
+
+
+def _error_number(payload: bytes) -> int:
+    """The errno of an answer of type NLMSG_ERROR; 0 acknowledges."""
+    return -int.from_bytes(payload[:4], "little", signed=True)
 
 
 def _explanation(flags: int, payload: bytes) -> str:

@@ -404,6 +404,8 @@ def test_timestamp_is_forgotten_after_24_days() -> None:
     exchange.advance(25 * 86_400 * 1_000_000)
     exchange.send("A", 1, 1, b"a", options=stamped(50))
     assert exchange.read() == b"a"
+    exchange.send("A", 2, 1, b"b", options=stamped(51))
+    assert exchange.read() == b"b"
 
 
 def test_a_segment_with_a_bad_acknowledgement_leaves_no_timestamp() -> None:
