@@ -4,6 +4,7 @@ A script on the kernel is judged by when the kernel's timers fire. On a busy or 
 fire late through nobody's fault; without a measurement that would look like a fault of the stack. So for as
 long as scripts are played, a thread on each processor sleeps on the same kind of timer that TCP uses (the
 timer wheel, by way of ``SO_RCVTIMEO``), over and over, and notes when it woke later than that timer may.
+A second one does the same as an ordinary thread: like the kernel's workers, on which much of MPTCP waits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from testbed.packetdrill.scheduling import run_before_others
 
 MAXIMUM_PROCESSORS = 64
 REMEMBERED = 4096
-"""Late moments of each processor; then the oldest are forgotten."""
+"""Late moments of each thread; then the oldest are forgotten."""
 SMALLEST_LATENESS_US = 500
 
 _CLOCK_MONOTONIC_COARSE = 6
@@ -36,16 +37,16 @@ _TIMEVAL = struct.Struct("@ll")
 class LatenessRecord:
     """When the machine was late, and by how much; shared with the processes that are forked later."""
 
-    def __init__(self, processors: int) -> None:
-        self._numbers: Array[c_longlong] = RawArray(c_longlong, 2 * REMEMBERED * processors)
+    def __init__(self, threads: int) -> None:
+        self._numbers: Array[c_longlong] = RawArray(c_longlong, 2 * REMEMBERED * threads)
         """Pairs, in microseconds: when a thread woke at last, and how late that was."""
-        self._next = [0] * processors
+        self._next = [0] * threads
 
-    def note(self, processor: int, woke_us: int, late_us: int) -> None:
-        """Only one thread notes for each processor; processors count from 0 here."""
-        index = 2 * (processor * REMEMBERED + self._next[processor])
+    def note(self, thread: int, woke_us: int, late_us: int) -> None:
+        """Each thread has a place of its own, by its number from 0."""
+        index = 2 * (thread * REMEMBERED + self._next[thread])
         self._numbers[index], self._numbers[index + 1] = woke_us, late_us
-        self._next[processor] = (self._next[processor] + 1) % REMEMBERED
+        self._next[thread] = (self._next[thread] + 1) % REMEMBERED
 
     def worst_us(self, from_us: int, until_us: int) -> int:
         """The greatest lateness that overlaps the time between the two moments of the monotonic clock."""
@@ -54,28 +55,45 @@ class LatenessRecord:
 
 
 class LatenessProbe:
-    """Watches from now until `close`, in a process of its own."""
+    """Watches from now until `close`, in processes of its own.
+
+    One for the threads that run before others and one for those that do not: the interpreter's lock is theirs
+    together, and no thread of the first kind shall wait for one of the second.
+    """
 
     def __init__(self) -> None:
         processors = sorted(os.sched_getaffinity(0))[:MAXIMUM_PROCESSORS]
-        self.record = LatenessRecord(len(processors))
-        self.process = multiprocessing.get_context("fork").Process(
-            target=_watch_all, args=(self.record, processors, os.getpid()), daemon=True
-        )
-        self.process.start()
+        self.record = LatenessRecord(2 * len(processors))
+        self.processes = [
+            multiprocessing.get_context("fork").Process(
+                target=_watch_all,
+                args=(self.record, processors, runs_before_others, os.getpid()),
+                daemon=True,
+            )
+            for runs_before_others in (False, True)
+        ]
+        for process in self.processes:
+            process.start()
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.join(_TERMINATION_SECONDS)
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join(_TERMINATION_SECONDS)
 
 
-def _watch_all(record: LatenessRecord, processors: Sequence[int], parent: int) -> None:
+def _watch_all(
+    record: LatenessRecord, processors: Sequence[int], runs_before_others: bool, parent: int
+) -> None:
     # What an interrupt from the terminal means is for the parent to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    first = len(processors) if runs_before_others else 0
     threads = [
-        threading.Thread(target=_watch, args=(record, number, processor, parent), daemon=True)
-        for number, processor in enumerate(processors)
+        threading.Thread(
+            target=_watch, args=(record, number, processor, runs_before_others, parent), daemon=True
+        )
+        for number, processor in enumerate(processors, first)
     ]
     for thread in threads:
         thread.start()
@@ -83,9 +101,12 @@ def _watch_all(record: LatenessRecord, processors: Sequence[int], parent: int) -
         thread.join()
 
 
-def _watch(record: LatenessRecord, number: int, processor: int, parent: int) -> None:
+def _watch(
+    record: LatenessRecord, number: int, processor: int, runs_before_others: bool, parent: int
+) -> None:
     os.sched_setaffinity(0, {processor})
-    run_before_others()
+    if runs_before_others:
+        run_before_others()
     tick_us = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1_000_000)
     sleep_us = _SLEEP_TICKS * tick_us
     # The wheel rounds up twice: the time to whole ticks, and to the tick after.
