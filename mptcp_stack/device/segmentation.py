@@ -65,20 +65,23 @@ def _never_zero(checksum: int, checksum_offset: int) -> int:
     return checksum if checksum or checksum_offset == _TCP_CHECKSUM_OFFSET else 0xFFFF
 
 
-def segment_frame(frame: Frame, network_offset: int) -> list[Frame]:
-    """The packets that ``frame`` stands for, with all checksums complete.
+def segment_frame(frame: Frame, network_offset: int, *, completes_checksums: bool = True) -> list[Frame]:
+    """The packets that ``frame`` stands for; unfinished checksums of TCP may stay so.
 
     An ordinary frame comes back alone. ``network_offset`` is the length of the link-layer header. Payload
     is not copied when it comes in one buffer. Raises MalformedPacketError for a super-segment that is not
     TCP, is fragmented, or whose headers are cut short.
     """
     if not frame.gso_size:
-        return [complete_checksum(frame, network_offset)]
+        return [complete_checksum(frame, network_offset) if completes_checksums else frame]
     head, payload = _split_headers(frame, network_offset)
     if len(head) - network_offset + frame.gso_size > _LARGEST_PACKET:
         raise MalformedPacketError(f"segments of {frame.gso_size} bytes fit no IP packet")
     layout = _layout_of(head, network_offset)
-    return list(_segments(head, payload, frame.gso_size, layout))
+    state = frame.checksum
+    if completes_checksums or state is not ChecksumState.PARTIAL:
+        state = ChecksumState.UNVERIFIED
+    return list(_segments(head, payload, frame.gso_size, layout, state))
 
 
 def _split_headers(frame: Frame, network_offset: int) -> tuple[bytes, memoryview]:
@@ -149,7 +152,9 @@ def _ipv6_layout(head: Buffer, offset: int) -> _Layout:
     )
 
 
-def _segments(head: bytes, payload: memoryview, gso_size: int, layout: _Layout) -> Iterator[Frame]:
+def _segments(
+    head: bytes, payload: memoryview, gso_size: int, layout: _Layout, state: ChecksumState
+) -> Iterator[Frame]:
     start = layout.transport_offset
     (sequence,) = _UNSIGNED_32.unpack_from(head, start + 4)
     flags = head[start + 13]
@@ -166,9 +171,18 @@ def _segments(head: bytes, payload: memoryview, gso_size: int, layout: _Layout) 
         _set_ip_lengths(segment, len(part), identification + index, layout)
         tcp_length = len(segment) - start + len(part)
         initial = pseudo_header_sum(layout.source, layout.destination, _PROTOCOL_TCP, tcp_length)
-        checksum = checksum_of((memoryview(segment)[start:], part), initial)
+        checksum = initial
+        if state is not ChecksumState.PARTIAL:
+            checksum = checksum_of((memoryview(segment)[start:], part), initial)
         _UNSIGNED_16.pack_into(segment, start + _TCP_CHECKSUM_OFFSET, checksum)
-        yield Frame(bytes(segment), (part,) if part else (), transport_offset=start, is_ipv6=layout.is_ipv6)
+        yield Frame(
+            bytes(segment),
+            (part,) if part else (),
+            checksum=state,
+            transport_offset=start,
+            checksum_offset=_TCP_CHECKSUM_OFFSET,
+            is_ipv6=layout.is_ipv6,
+        )
         if is_last:
             return
 

@@ -264,8 +264,8 @@ class LinkDirection:
 
 
 def _cut(frame: Frame) -> list[Frame]:
-    """The packets of a super-segment; an ordinary frame as it is, with its unfinished checksum."""
-    return segment_frame(frame, ETHERNET_HEADER_BYTES) if frame.gso_size else [frame]
+    """The packets of a super-segment; checksums that are unfinished stay so."""
+    return segment_frame(frame, ETHERNET_HEADER_BYTES, completes_checksums=False)
 
 
 def _damaged(data: bytes, bit: int) -> bytes:

@@ -6,7 +6,6 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Final
 
 from testbed.emulator.batch_receiver import BatchReceiver
 from testbed.emulator.configuration import LinkConfiguration
@@ -16,9 +15,6 @@ from testbed.emulator.port import LINK_IS_DOWN, Port
 from testbed.emulator.timer import Timer
 from testbed.middlebox.chain import Middlebox
 from testbed.middlebox.settings import BoxCounters, BoxSettings
-
-_SPIN_US: Final = 40
-"""What is due this soon is not worth a sleep: waking up takes as long."""
 
 
 class EmulatedLink:
@@ -66,6 +62,7 @@ class Emulator:
         self._in_flight: list[tuple[int, int, LinkDirection, bytes]] = []
         self._order = 0
         self._armed_for_us: int | None = None
+        self._is_expired = False
         self._is_running = True
         self.watch(self._timer.fileno(), self._timer_expired)
 
@@ -117,17 +114,22 @@ class Emulator:
     def _timeout(self, now_us: int) -> float:
         """How long to wait for descriptors; the timer is one of them."""
         if not self._in_flight:
+            if self._is_expired:
+                self._timer.clear()
+                self._is_expired = False
             return -1
         due_us = self._in_flight[0][0]
-        if due_us - now_us <= _SPIN_US:
+        if due_us <= now_us:
             return 0
         if due_us != self._armed_for_us:
             self._timer.set(due_us)
             self._armed_for_us = due_us
+            self._is_expired = False
         return -1
 
     def _timer_expired(self) -> None:
-        self._timer.clear()
+        # To set it clears it as well: mostly it is set again at once, and nobody has to read it.
+        self._is_expired = True
         self._armed_for_us = None
 
     def _receive(self, link: EmulatedLink, port: Port, direction: LinkDirection) -> None:

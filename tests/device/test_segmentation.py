@@ -51,6 +51,20 @@ def test_segments_are_what_a_wire_would_carry(family: int, link_layer: LinkLayer
         assert identifications == [0xFFFE, 0xFFFF, 0, 1]
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_unfinished_checksums_may_stay_so(family: int) -> None:
+    frame = tcp_frame(*ADDRESSES[family], PAYLOAD, gso_size=1400, macs=MACS)
+    unfinished = segment_frame(frame, 14, completes_checksums=False)
+    assert all(segment.checksum is ChecksumState.PARTIAL and not segment.gso_size for segment in unfinished)
+    finished = [complete_checksum(segment, 14).to_bytes() for segment in unfinished]
+    assert finished == [segment.to_bytes() for segment in segment_frame(frame, 14)]
+    # What is finished already, as after a real network, is so afterwards.
+    whole = replace(frame, checksum=ChecksumState.VERIFIED)
+    segments = segment_frame(whole, 14, completes_checksums=False)
+    assert [segment.to_bytes() for segment in segments] == finished
+    assert all(segment.checksum is ChecksumState.UNVERIFIED for segment in segments)
+
+
 def test_payload_in_several_buffers_and_in_the_head() -> None:
     whole = tcp_frame(*ADDRESSES[4], PAYLOAD, gso_size=1400, macs=MACS)
     expected = [segment.to_bytes() for segment in segment_frame(whole, 14)]

@@ -11,8 +11,9 @@ import pytest
 
 from mptcp_stack.device.interface import LinkLayer
 from mptcp_stack.device.link_model import LinkSettings
+from mptcp_stack.device.segmentation import complete_checksum
 from mptcp_stack.device.virtio_header import encode
-from mptcp_stack.wire.frame import Frame
+from mptcp_stack.wire.frame import ChecksumState, Frame
 from testbed.emulator import direction as direction_module
 from testbed.emulator.link_box import LinkBox
 from testbed.middlebox.chain import Middlebox
@@ -54,7 +55,8 @@ def test_where_packets_matter_super_segments_are_cut(settings: LinkSettings) -> 
     rig.direction.offer(offload(SUPER_SEGMENT), 0)
     packets = [frame_of(data) for _at_us, data in rig.scheduled]
     assert [len(packet) for packet in packets] == [14 + 40 + 1400] * 3 + [14 + 40 + 800]
-    parsed = [ParsedTcp(packet, LinkLayer.ETHERNET) for packet in packets]
+    assert all(packet.checksum is ChecksumState.PARTIAL for packet in packets)
+    parsed = [ParsedTcp(complete_checksum(packet, 14), LinkLayer.ETHERNET) for packet in packets]
     assert all(packet.checksum_is_good for packet in parsed)
     assert b"".join(packet.payload for packet in parsed) == bytes(range(250)) * 20
     assert rig.direction.counters.offered == 4
