@@ -15,29 +15,14 @@ from dataclasses import replace
 
 import pytest
 
-from mptcp_stack.device.in_memory import in_memory_pair
 from mptcp_stack.errors import ConfigurationError
 from mptcp_stack.sockets import queues
 from mptcp_stack.sockets.blocking import MSG_FASTOPEN, BlockingSocket, StackThread
 from mptcp_stack.sockets.common_options import TCP_INQ
-from tests.sockets.test_over_run_loop import ADDRESSES, MACS, SERVER, host
+from tests.sockets.test_over_run_loop import SERVER
 
 CLIENT = "10.0.0.1"
 Ends = tuple[BlockingSocket, BlockingSocket]
-
-
-@pytest.fixture
-def threads() -> Iterator[tuple[StackThread, StackThread]]:
-    devices = in_memory_pair(("a0", "b0"), MACS)
-    loops = [host(device, own) for device, own in zip(devices, ADDRESSES, strict=True)]
-    both = [
-        StackThread(loop.stack, {loop.stack.ip.interfaces[0]: device})
-        for loop, device in zip(loops, devices, strict=True)
-    ]
-    with both[0], both[1]:
-        yield both[0], both[1]
-    for device in devices:
-        device.close()
 
 
 @pytest.fixture

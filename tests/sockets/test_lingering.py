@@ -6,31 +6,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from mptcp_stack.device.in_memory import in_memory_pair
 from mptcp_stack.mptcp.states import DataState
 from mptcp_stack.sockets.blocking import BlockingSocket, StackThread
-from tests.sockets.test_over_run_loop import ADDRESSES, MACS, SERVER, host
+from tests.sockets.test_over_run_loop import SERVER
 
 
-@pytest.fixture
-def threads() -> Iterator[list[StackThread]]:
-    devices = in_memory_pair(("a0", "b0"), MACS)
-    loops = [host(device, own) for device, own in zip(devices, ADDRESSES, strict=True)]
-    both = [
-        StackThread(loop.stack, {loop.stack.ip.interfaces[0]: device})
-        for loop, device in zip(loops, devices, strict=True)
-    ]
-    with both[0], both[1]:
-        yield both
-    for device in devices:
-        device.close()
-
-
-def connected(threads: list[StackThread], protocol: str, seconds: int) -> BlockingSocket:
+def connected(threads: tuple[StackThread, StackThread], protocol: str, seconds: int) -> BlockingSocket:
     """The client's socket with SO_LINGER; nobody reads at the other end, whose stack answers."""
     threads[1].create_server(("", 80), protocol=protocol)
     near = threads[0].create_connection((SERVER[4], 80), timeout=10, protocol=protocol)
@@ -39,7 +23,9 @@ def connected(threads: list[StackThread], protocol: str, seconds: int) -> Blocki
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
-def test_closing_returns_when_the_peer_has_everything(threads: list[StackThread], protocol: str) -> None:
+def test_closing_returns_when_the_peer_has_everything(
+    threads: tuple[StackThread, StackThread], protocol: str
+) -> None:
     near = connected(threads, protocol, 60)
     connection = near.connection
     # The kernel lingers whether a socket blocks or not.
@@ -52,7 +38,9 @@ def test_closing_returns_when_the_peer_has_everything(threads: list[StackThread]
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
-def test_closing_waits_while_something_is_missing(threads: list[StackThread], protocol: str) -> None:
+def test_closing_waits_while_something_is_missing(
+    threads: tuple[StackThread, StackThread], protocol: str
+) -> None:
     near = connected(threads, protocol, 60)
     connection = near.connection
     threads[1].close()
@@ -70,7 +58,7 @@ def test_closing_waits_while_something_is_missing(threads: list[StackThread], pr
     assert not closing.is_alive()
 
 
-def test_closing_waits_no_longer_than_that(threads: list[StackThread]) -> None:
+def test_closing_waits_no_longer_than_that(threads: tuple[StackThread, StackThread]) -> None:
     near = connected(threads, "tcp", 1)
     connection = near.connection
     threads[1].close()
