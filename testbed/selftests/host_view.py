@@ -26,6 +26,7 @@ from testbed.topology.model import Impairment, LinkEnd, Node, Topology
 
 POLL_INTERVAL_S = 0.02
 EVENT_LIMIT_S = 15.0
+ECHO_LIMIT_S = 5.0
 """How long an awaited event may take, slow machines included."""
 
 
@@ -212,6 +213,10 @@ class CaseHost:
                     if address.version == wanted and not address.ip.is_link_local:
                         return str(address.ip)
         raise LookupError(f"{self.node.name} has no IPv{wanted} address on {interface or 'any interface'}")
+
+    def is_answered_by(self, address: str, timeout_s: float = ECHO_LIMIT_S) -> bool:
+        """Whether an ICMP echo request is answered in time. Raises HostError without a way there."""
+        return self.agent.reach(address, timeout_s) is not None
 
     def link_local(self, interface: str) -> str:
         """The link-local IPv6 address that follows from an interface's MAC. Raises StopIteration for none."""

@@ -25,7 +25,6 @@ INTERFACES = ("eth0", "eth1", "eth2", "eth3")
 TCP = replace(PLAIN, protocol="tcp")
 MIXTURES = ((PLAIN, PLAIN), (PLAIN, TCP), (TCP, PLAIN))
 """MPTCP on both ends, on the client's, on the server's."""
-PING_LIMIT_S = 5.0
 ROUNDS = 3
 PROXY_PORT = 20000
 ELSEWHERE = {4: "203.0.113.7", 6: "2001:db8::7"}
@@ -234,13 +233,11 @@ def ping_tests(lab: CaseLab) -> None:
             for address in interface.addresses
             if not address.ip.is_link_local
         }
-        silent = [f"{end} {address}" for address, end in addresses.items() if not _is_answered(host, address)]
+        silent = [
+            f"{end} {address}" for address, end in addresses.items() if not host.is_answered_by(address)
+        ]
         lab.verdict.must_be_equal(f"{host.name}: addresses that do not answer", [], silent)
         lab.verdict.must_be_within(f"{host.name}: addresses asked", at_least(1), len(addresses))
-
-
-def _is_answered(host: CaseHost, address: str) -> bool:
-    return host.agent.reach(address, PING_LIMIT_S) is not None
 
 
 @case(topology="one-path", groups=("connect", "loopback"), families=FAMILIES)
