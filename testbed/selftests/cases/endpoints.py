@@ -142,6 +142,8 @@ def delete_re_add_signal(lab: CaseLab) -> None:
         counted.remain(1, 0)
         counted.addresses(announced=0, accepted=0)
         lab.server.endpoint_at(second, "signal", identifier=1)
+        # Nor does it look at an ADD_ADDR then, and here none is repeated.
+        lab.wait_for_count(run.server, "EchoAdd", 3)
         lab.server.endpoint_at(third, "signal", identifier=2)
         counted.joined(3, 3, 2)
         counted.addresses(announced=2, accepted=2)
