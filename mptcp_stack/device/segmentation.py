@@ -66,7 +66,7 @@ def _never_zero(checksum: int, checksum_offset: int) -> int:
 
 
 def segment_frame(frame: Frame, network_offset: int, *, completes_checksums: bool = True) -> list[Frame]:
-    """The packets that ``frame`` stands for; unfinished checksums of TCP may stay so.
+    """The packets that ``frame`` stands for; without ``completes_checksums`` unfinished ones stay so.
 
     An ordinary frame comes back alone. ``network_offset`` is the length of the link-layer header. Payload
     is not copied when it comes in one buffer. Raises MalformedPacketError for a super-segment that is not

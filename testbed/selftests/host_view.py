@@ -25,8 +25,8 @@ from testbed.middlebox.settings import BoxCounters, BoxSettings
 from testbed.topology.model import Impairment, LinkEnd, Node, Topology
 
 POLL_INTERVAL_S = 0.02
-EVENT_LIMIT_S = 15.0
 ECHO_LIMIT_S = 5.0
+EVENT_LIMIT_S = 15.0
 """How long an awaited event may take, slow machines included."""
 
 

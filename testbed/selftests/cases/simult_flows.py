@@ -54,13 +54,14 @@ def _play(lab: CaseLab, rates: tuple[int, int], *, is_forward: bool) -> None:
     lab.verdict.must_be_within("milliseconds", at_most(allowed), elapsed_ms)
 
 
-def _transfer_ms(lab: CaseLab, large: int, allowed_ms: int, *, is_forward: bool) -> int:
+def _transfer_ms(lab: CaseLab, large: int, expected_ms: int, *, is_forward: bool) -> int:
+    """How long one transfer takes; it is given up after twice what is expected."""
     to_server, to_client = (large, SMALL) if is_forward else (SMALL, large)
     with lab.measure() as run:
         began = lab.now()
         # Neither end says that it has sent all before the other has: Linux lets no subflow in after that.
         with lab.start_transfer(to_server, to_client) as transfer:
-            transfer.wait_until_all_arrived(2 * allowed_ms / 1000)
+            transfer.wait_until_all_arrived(2 * expected_ms / 1000)
             elapsed_ms = round((lab.now() - began) * 1000)
     transfer.must_be_intact()
     transfer.must_speak_mptcp()
