@@ -44,7 +44,7 @@ TCP_EXTENSION_NAMES: tuple[str, ...] = tuple(
     TCPRcvCollapsed TCPSackFailures TCPRenoFailures TCPLossFailures TCPRenoRecoveryFail
     TCPSACKReneging TCPSACKReorder TCPRenoReorder TCPTSReorder TCPFullUndo TCPPartialUndo TCPDSACKUndo
     TCPLossProbes TCPLossProbeRecovery TCPSpuriousRTOs TCPDSACKIgnoredDubious TCPDSACKRecvSegs
-    TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
+    TCPBacklogCoalesce TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv TCPDSACKOfoRecv TCPAbortOnData
     TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger PAWSActive PAWSEstab PAWSOldAck TCPOFOQueue TCPOFODrop
     TCPOFOMerge TCPMTUPFail TCPMTUPSuccess TCPChallengeACK TCPSYNChallenge TCPSynRetrans
     TCPOrigDataSent TCPKeepAlive TCPDelivered

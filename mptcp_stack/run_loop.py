@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -86,6 +87,9 @@ class RunLoop(Generic[AnyStack]):
         self.on_device_failure: Callable[[Interface, DeviceError], None] | None = None
         """Called when a device is gone for good; it has been taken off the loop by then."""
         self._ports: dict[Interface, _Port] = {}
+        self._watched: dict[int, _Port] = {}
+        self._poller: select.epoll | None = None
+        """Watches the devices for the event loop, so that it asks once for all of them."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us = 0
@@ -106,9 +110,11 @@ class RunLoop(Generic[AnyStack]):
         """Begin to serve. Must be called while an asyncio event loop runs; see ``keep_freed_memory``."""
         keep_freed_memory()
         self._loop = asyncio.get_running_loop()
+        self._poller = select.epoll()
+        self._loop.add_reader(self._poller.fileno(), self._on_readable)
         for port in self._ports.values():
-            self._loop.add_reader(port.device.fileno(), self._on_readable, port)
-        self.wake()
+            self._watch(port)
+        self._serve_soon()
 
     def close(self) -> None:
         """Stop serving; what waits to be sent is offered to the devices once more."""
@@ -117,6 +123,10 @@ class RunLoop(Generic[AnyStack]):
         self._service(monotonic_us())
         for port in list(self._ports.values()):
             self._unwatch(port)
+        if self._poller is not None:
+            self._loop.remove_reader(self._poller.fileno())
+            self._poller.close()
+            self._poller = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -126,8 +136,7 @@ class RunLoop(Generic[AnyStack]):
         """Serve one more device, also while running."""
         port = _Port(interface, device)
         self._ports[interface] = port
-        if self._loop is not None:
-            self._loop.add_reader(device.fileno(), self._on_readable, port)
+        self._watch(port)
 
     def remove_device(self, interface: Interface) -> Device | None:
         """Serve a device no longer and return it; None when ``interface`` has none."""
@@ -142,19 +151,35 @@ class RunLoop(Generic[AnyStack]):
         return monotonic_us()
 
     def wake(self) -> None:
-        """The application gave the stack work: see to it soon, once for any number of calls."""
-        if self._is_wake_pending or self._loop is None:
-            return
+        """The application may have given the stack work: see to it soon, once for any number of calls."""
+        if not self._is_wake_pending and self._loop is not None and self._has_work():
+            self._serve_soon()
+
+    def _serve_soon(self) -> None:
+        assert self._loop is not None
         self._is_wake_pending = True
         self._loop.call_soon(self._on_wake)
+
+    def _has_work(self) -> bool:
+        """Mostly what is read opens no window that would be worth an announcement."""
+        if self.stack.has_output:
+            return True
+        deadline_us = self.stack.next_deadline_us()
+        return deadline_us is not None and (self._timer is None or deadline_us < self._armed_us)
 
     def _on_wake(self) -> None:
         self._is_wake_pending = False
         if self._loop is not None:
             self._service(monotonic_us())
 
-    def _on_readable(self, port: _Port) -> None:
-        self._receive(port)
+    def _on_readable(self) -> None:
+        """What came on several devices is answered once."""
+        if self._poller is None:
+            return
+        for descriptor, _events in self._poller.poll(0):
+            port = self._watched.get(descriptor)
+            if port is not None:
+                self._receive(port)
         self._service(monotonic_us())
 
     def _receive(self, port: _Port) -> None:
@@ -249,11 +274,17 @@ class RunLoop(Generic[AnyStack]):
         if self.on_device_failure is not None:
             self.on_device_failure(port.interface, error)
 
+    def _watch(self, port: _Port) -> None:
+        if self._poller is not None:
+            self._watched[port.device.fileno()] = port
+            self._poller.register(port.device.fileno(), select.EPOLLIN)
+
     def _unwatch(self, port: _Port) -> None:
         """A device that was closed already has no descriptor to look for any more."""
-        if self._loop is not None and port.device.fileno() >= 0:
+        self._watched = {number: watched for number, watched in self._watched.items() if watched is not port}
+        if self._poller is not None and port.device.fileno() >= 0:
             self._stop_writing(port)
-            self._loop.remove_reader(port.device.fileno())
+            self._poller.unregister(port.device.fileno())
 
     def _stop_writing(self, port: _Port) -> None:
         if port.is_watching_write and self._loop is not None:

@@ -15,6 +15,7 @@ from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.ip.coalescing import coalesce
 from mptcp_stack.ip.interface import Interface
 from mptcp_stack.ip.layer import Datagram, IcmpError, IpLayer
+from mptcp_stack.ip.superseding import without_superseded
 from mptcp_stack.listener import Listener
 from mptcp_stack.mptcp import crypto, early_data
 from mptcp_stack.mptcp.blackholes import BlackholeMemory
@@ -85,8 +86,17 @@ class Stack:
 
     def receive_frames(self, frames: Sequence[Frame], interface: Interface, now_us: int) -> None:
         """Takes what a device handed over at once; segments that continue each other are taken as one."""
-        for frame in coalesce(frames, interface):
+        kept = without_superseded(frames, interface)
+        if len(kept) < len(frames):
+            self.counters.increment("TcpInSegs", len(frames) - len(kept))
+            self.counters.increment("TcpExtTCPBacklogCoalesce", len(frames) - len(kept))
+        for frame in coalesce(kept, interface):
             self.receive_frame(frame, interface, now_us)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether :meth:`frames_to_send` has something to do."""
+        return bool(self._scheduled) or self.ip.has_output
 
     def frames_to_send(self, now_us: int) -> list[tuple[Interface, Frame]]:
         """Everything that is to leave now, in order."""

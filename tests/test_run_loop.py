@@ -136,14 +136,57 @@ def test_timer_follows_an_earlier_deadline_and_outlives_a_later_one() -> None:
     run(scenario())
 
 
+def test_what_gives_no_work_wakes_nobody() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.stack.deadline_us = deadline_us = monotonic_us() + 3_600_000_000
+        rig.loop.start()
+        await until(lambda: rig.stack.sends == 1)
+        rig.loop.wake()
+        rig.stack.deadline_us = deadline_us + 1
+        rig.loop.wake()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert rig.stack.sends == 1
+        rig.stack.deadline_us = deadline_us - 1
+        rig.loop.wake()
+        await until(lambda: rig.stack.sends == 2)
+        rig.close()
+
+    run(scenario())
+
+
+def test_what_came_on_several_devices_is_answered_once() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        other = interface("a1", 2)
+        near, far = in_memory_pair(("a1", "b1"), link_layer=LinkLayer.RAW_IP)
+        rig.loop.add_device(other, near)
+        rig.loop.start()
+        await until(lambda: rig.stack.sends == 1)
+        rig.far.transmit(numbered(3))
+        far.transmit(numbered(2))
+        await until(lambda: rig.stack.sends == 2)
+        assert sorted(where.name for _frame, where, _now_us in rig.stack.received) == ["a0"] * 3 + ["a1"] * 2
+        await until(lambda: rig.far.receive(9) == numbered(3))
+        await until(lambda: far.receive(9) == numbered(2))
+        assert rig.stack.sends == 2
+        rig.close()
+        near.close()
+        far.close()
+
+    run(scenario())
+
+
 def test_wakes_are_coalesced() -> None:
     async def scenario() -> None:
         rig = Rig()
         rig.loop.start()
         await until(lambda: rig.stack.sends == 1)
+        rig.loop.wake()
+        rig.stack.outgoing.append((rig.interface, Frame(b"queued")))
         for _ in range(100):
             rig.loop.wake()
-        rig.stack.outgoing.append((rig.interface, Frame(b"queued")))
         await until(lambda: rig.stack.sends == 2)
         for _ in range(5):
             await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from errno import ECONNRESET, EPIPE
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from mptcp_stack.wire.sequence import unwrap
 from mptcp_stack.wire.tcp_segment import FIN, TcpSegment
 
 if TYPE_CHECKING:
+    from mptcp_stack.mptcp.connection import Connection
     from mptcp_stack.mptcp.subflow import MptcpSubflow
 
 
@@ -323,17 +325,29 @@ def _on_mapped(
         return True
     entry.held = None
     # 0 and 0xFFFF are the same number in ones' complement.
-    start = mapping.data_start
     if (data_checksum(connection.remote_sequence_base, mapping, pieces) - mapping.checksum) % 0xFFFF:
-        if not mapping_faults.on_bad_checksum(subflow, now_us):
-            return False
-        expected = connection.receive_buffer.next_position
-        if start + mapping.length > expected:
-            # Else a probe of the window, whose byte we have: no new data, damaged or not.
-            start = expected
-    else:
-        subflow.valid_checksum_seen = True
-    for held in pieces:
-        connection.deliver(start, held)
-        start += len(held)
+        return _on_bad_data(subflow, mapping, pieces, now_us)
+    subflow.valid_checksum_seen = True
+    _deliver(connection, mapping.data_start, pieces)
     return True
+
+
+def _on_bad_data(subflow: MptcpSubflow, mapping: Mapping, pieces: Sequence[Buffer], now_us: int) -> bool:
+    """Its checksum is wrong. False when the subflow was reset; else the stream goes on, with it, as TCP."""
+    receive = subflow.connection.receive_buffer
+    told_edge = receive.right_edge
+    if not mapping_faults.on_bad_checksum(subflow, now_us):
+        return False
+    start = mapping.data_start
+    if start + mapping.length > receive.next_position:
+        # Else a probe of the window, whose byte we have: no new data, damaged or not.
+        start = receive.next_position
+    _deliver(subflow.connection, start, pieces)
+    mapping_faults.on_bad_data_delivered(subflow, told_edge, now_us)
+    return True
+
+
+def _deliver(connection: Connection, start: int, pieces: Sequence[Buffer]) -> None:
+    for piece in pieces:
+        connection.deliver(start, piece)
+        start += len(piece)

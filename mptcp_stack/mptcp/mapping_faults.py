@@ -92,6 +92,15 @@ def on_bad_checksum(subflow: MptcpSubflow, now_us: int) -> bool:
     return True
 
 
+def on_bad_data_delivered(subflow: MptcpSubflow, told_edge: int, now_us: int) -> None:
+    """The acknowledgement with MP_FAIL was ahead of the data, and let the peer send up to ``told_edge``.
+
+    Where that is no segment more, the peer waits for the data's DATA_ACK.
+    """
+    if told_edge - subflow.connection.receive_buffer.next_position < subflow.segment_bytes:
+        subflow.want_acknowledgement(Acknowledge.NOW, now_us)
+
+
 def _on_no_answer(subflow: MptcpSubflow, now_us: int) -> None:
     if subflow.connection.mode is Mode.MPTCP and subflow.state is not State.CLOSED:
         subflow.reset_with_reason(ResetReason.UNSPECIFIED, ETIMEDOUT, now_us)

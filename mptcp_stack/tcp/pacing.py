@@ -20,7 +20,7 @@ _BURST_SHIFT = 10
 """A burst is what the rate gives in 1/1024 of a second."""
 _LARGEST_BURST_BYTES = 65536
 _SHORT_ROUND_TRIP_SHIFT = 9
-"""Short round trips make bursts larger: by half as much for each 512 µs more (Linux's tcp_tso_rtt_log)."""
+"""Linux's default tcp_tso_rtt_log: 512 µs."""
 _SECOND_NS = 1_000_000_000
 
 
@@ -39,6 +39,14 @@ def rate(subflow: Subflow) -> int:
     )
     carried_bytes = max(window, subflow.snd_nxt - subflow.snd_una)
     return min(limit, carried_bytes * percent * 10_000 // round_trip_us)
+
+
+def short_burst(subflow: Subflow) -> int:
+    """What a short round trip lets leave at once: half as much for each 512 µs more (tcp_tso_autosize)."""
+    shortest_us = subflow.round_trip.minimum_us
+    if shortest_us is None:
+        return 0
+    return _LARGEST_BURST_BYTES >> min(shortest_us >> _SHORT_ROUND_TRIP_SHIFT, 32)
 
 
 class Pacing:
@@ -102,10 +110,7 @@ class Pacing:
 
     def _burst_limit(self) -> int:
         subflow = self._subflow
-        burst_bytes = rate(subflow) >> _BURST_SHIFT
-        shortest_us = subflow.round_trip.minimum_us
-        if shortest_us is not None:
-            burst_bytes += _LARGEST_BURST_BYTES >> min(shortest_us >> _SHORT_ROUND_TRIP_SHIFT, 32)
+        burst_bytes = (rate(subflow) >> _BURST_SHIFT) + short_burst(subflow)
         segments = min(burst_bytes, _LARGEST_BURST_BYTES) // subflow.segment_bytes
         return max(segments, subflow.environment.settings.tcp_min_tso_segs, 1) * subflow.segment_bytes
 

@@ -411,13 +411,14 @@ class Subflow(SubflowOwner):
     def maximum_burst_bytes(self) -> int:
         """How much one chunk may carry: a super-segment where the device takes one, else one segment.
 
-        A quarter of the congestion window at most, so that acknowledgements keep a steady clock.
+        A quarter of the congestion window at most, so that acknowledgements keep a steady clock; on short
+        round trips more, as what leaves at once is gone at once there.
         """
         limit = output.super_segment_limit(self)
         is_urgent = self.urgent is not None and self.urgent.is_sending(self)
         if limit <= self.segment_bytes or is_urgent:
             return self.segment_bytes
-        share = max(2 * self.segment_bytes, self.congestion.congestion_window // 4)
+        share = max(2 * self.segment_bytes, self.congestion.congestion_window // 4, pacing.short_burst(self))
         return min(limit, share) // self.segment_bytes * self.segment_bytes
 
     def send_data(

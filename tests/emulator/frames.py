@@ -8,7 +8,7 @@ from mptcp_stack.device.link_model import LinkSettings
 from mptcp_stack.device.virtio_header import HEADER_LENGTH, decode, encode
 from mptcp_stack.wire.frame import Frame
 from testbed.emulator.configuration import DirectionConfiguration
-from testbed.emulator.direction import LinkDirection
+from testbed.emulator.direction import LinkDirection, Piece
 
 
 def plain(number: int, length: int = 100) -> memoryview:
@@ -28,23 +28,47 @@ class Rig:
     """A direction with a schedule and a next interface that are lists."""
 
     def __init__(
-        self, settings: LinkSettings, seed: int = 1, send: Callable[[bytes | memoryview], int] | None = None
+        self,
+        settings: LinkSettings,
+        seed: int = 1,
+        send: Callable[[bytes | memoryview], int] | None = None,
+        mtu: int = 1500,
     ) -> None:
         self.sent: list[bytes] = []
-        self.scheduled: list[tuple[int, bytes]] = []
+        self._waiting: list[tuple[int, bytes | Piece]] = []
         configuration = DirectionConfiguration(settings, seed)
-        self.direction = LinkDirection("->", configuration, send or self._send, self._schedule)
+        self.direction = LinkDirection("->", configuration, send or self._send, self._schedule, mtu)
 
     def _send(self, data: bytes | memoryview) -> int:
         self.sent.append(bytes(data))
         return len(data)
 
-    def _schedule(self, at_us: int, direction: LinkDirection, data: bytes) -> None:
+    def _schedule(self, at_us: int, direction: LinkDirection, item: bytes | Piece) -> None:
         assert direction is self.direction
-        self.scheduled.append((at_us, data))
+        self._waiting.append((at_us, item))
+
+    @property
+    def scheduled(self) -> list[tuple[int, bytes]]:
+        """What goes on when, each packet alone."""
+        return [
+            (at_us, item.to_bytes() if isinstance(item, Piece) else item) for at_us, item in self._waiting
+        ]
+
+    def take_scheduled(self) -> list[tuple[int, bytes]]:
+        """The same, which is then gone."""
+        scheduled, self._waiting = self.scheduled, []
+        return scheduled
 
     def let_time_pass(self, late_us: int = 0) -> None:
-        """Everything arrives, in the order of its time."""
-        for _at_us, data in sorted(self.scheduled, key=lambda entry: entry[0]):
-            self.direction.arrive(data, late_us)
-        self.scheduled.clear()
+        """Everything arrives, in the order of its time, and all at once."""
+        for _at_us, item in sorted(self._waiting, key=lambda entry: entry[0]):
+            self.direction.arrive(item, late_us)
+        self.direction.flush()
+        self._waiting.clear()
+
+    def let_time_pass_one_by_one(self) -> None:
+        """Each packet arrives in a turn of its own."""
+        for _at_us, item in sorted(self._waiting, key=lambda entry: entry[0]):
+            self.direction.arrive(item, 0)
+            self.direction.flush()
+        self._waiting.clear()

@@ -73,6 +73,24 @@ def test_high_rate_has_longer_bursts() -> None:
     assert len(exchange.sent) == 8_000_000 // 1024 // SEGMENT
 
 
+@pytest.mark.parametrize(
+    ("round_trip_us", "burst_bytes"),
+    [(300, 65_000), (600, 32_000), (1_500, 16_000), (5_000, 10_000), (40_000, 10_000)],
+)
+def test_short_round_trips_let_more_than_a_quarter_of_the_window_leave_at_once(
+    round_trip_us: int, burst_bytes: int
+) -> None:
+    """Half as much for each 512 us more, as in Linux's tcp_tso_autosize."""
+    exchange = Exchange(settings=SETTINGS)
+    exchange.connect()
+    exchange.advance(round_trip_us)
+    exchange.send("SA", 0, 1, window=65535, options=exchange.peer_options)
+    subflow = exchange.subflow
+    subflow.congestion.congestion_window = 40 * SEGMENT
+    assert subflow.segment_bytes == SEGMENT
+    assert subflow.maximum_burst_bytes() == burst_bytes
+
+
 def test_no_probe_and_no_timeout_while_data_waits_for_its_time() -> None:
     """RFC 9293 §3.8.6.1 is for closed windows; the peer answers at once here, so nothing is in flight."""
     exchange = paced(rate=1000)
