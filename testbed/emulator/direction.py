@@ -143,8 +143,7 @@ class LinkDirection:
         schedule: Schedule,
         mtu: int,
     ) -> None:
-        """``mtu`` is that of the interface behind ``send``, which would not look at the packets of a
-        super-segment."""
+        """``mtu``: of the interface behind ``send``, which does not measure the packets of super-segments."""
         self.name = name
         self.counters = DirectionCounters()
         self._send = send

@@ -49,6 +49,8 @@ class Case:
     families: tuple[str, ...] = USUAL_FAMILIES
     is_timing_sensitive: bool = False
     """It judges durations: nothing else runs beside it, except in virtual time."""
+    waits_mostly: bool = False
+    """For timers of seconds, while its hosts have nothing to do: it takes no other run's place."""
 
     @property
     def full_name(self) -> str:
@@ -66,6 +68,7 @@ def case(
     variables: Mapping[str, str] | None = None,
     families: Sequence[str] = USUAL_FAMILIES,
     is_timing_sensitive: bool = False,
+    waits_mostly: bool = False,
 ) -> Callable[[CaseFunction], CaseFunction]:
     """Register a function as a selftest case.
 
@@ -90,6 +93,7 @@ def case(
             tuple(stacks),
             tuple(families),
             is_timing_sensitive,
+            waits_mostly,
         )
         if found.full_name in _registry:
             raise ValueError(f"two cases are named {found.full_name!r}")

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from types import FrameType
 
 from testbed.host.messages import MessageError
@@ -29,6 +30,8 @@ LAST_RESORT_S = 30.0
 """A worker that stays silent for this long beyond its run's own timeout is killed."""
 TEARDOWN_LIMIT_S = 20.0
 """What workers get to undo their labs after an interrupt."""
+RUNS_ASIDE = 2
+"""Runs that mostly wait, beside the others."""
 _STDERR_TAIL_BYTES = 4000
 _POLL_S = 0.05
 
@@ -109,6 +112,17 @@ class _Worker:
             self._files.close()
 
 
+class Place(Enum):
+    """What a run needs of the machine."""
+
+    ORDINARY = auto()
+    """One of the places for ``jobs`` runs."""
+    ASIDE = auto()
+    """None of them, as it waits most of the time."""
+    ALONE = auto()
+    """All of it, when the others are done."""
+
+
 class Runner:
     """Plays runs in ``jobs`` workers. :meth:`play` may be called once."""
 
@@ -120,11 +134,11 @@ class Runner:
         observer: Observer,
         remove_lab: LabRemover,
         capture_directory: str | None = None,
-        runs_alone: Callable[[Run], bool] = lambda _run: False,
+        place: Callable[[Run], Place] = lambda _run: Place.ORDINARY,
         maximum_failures: int | None = None,
         worker_command: Sequence[str] = (sys.executable, "-m", "testbed.selftests.worker"),
     ) -> None:
-        """``runs_alone``: who has the machine to itself.
+        """Beside ``jobs`` runs there are ``RUNS_ASIDE`` whose place is aside, unless ``jobs`` is 1.
 
         After ``maximum_failures`` runs that failed or could not be judged, those that have not begun are left
         out.
@@ -134,20 +148,20 @@ class Runner:
         self._observer = observer
         self._remove_lab = remove_lab
         self._capture_directory = capture_directory
-        self._runs_alone = runs_alone
+        self._place = place
         self._failures_left = maximum_failures
         self._worker_command = worker_command
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
-        self._waiting: deque[Run] = deque()
+        self._waiting: dict[Place, deque[Run]] = {place: deque() for place in Place}
         self._labs = 0
         self.interrupts = 0
         """How often the user or the system asked to stop."""
 
     def play(self, runs: Sequence[Run]) -> list[RunResult]:
         """The results in the order in which they came; fewer than runs after an interrupt."""
-        # those that need the machine for themselves come last, when the others are done
-        self._waiting.extend(sorted(runs, key=self._runs_alone))
+        for run in runs:
+            self._waiting[self._place_of(run)].append(run)
         results: list[RunResult] = []
         with ExitStack() as undo:
             undo.callback(self._selector.close)
@@ -165,36 +179,44 @@ class Runner:
                 self._observer.tick()
         return results
 
-    def _employ(self) -> None:
-        """Give every idle worker a run, hire up to the limit, and let go whom nothing is left for."""
-        for worker in list(self._workers):
-            if worker.job is None:
-                if self._may_begin():
-                    self._assign(worker)
-                elif not self._waiting:
-                    self._dismiss(worker)
-        while self._may_begin() and len(self._workers) < self._jobs:
-            worker = _Worker(self._worker_command)
-            self._workers.append(worker)
-            self._selector.register(worker.stdout, selectors.EVENT_READ)
-            self._assign(worker)
+    def _place_of(self, run: Run) -> Place:
+        place = self._place(run)
+        return Place.ORDINARY if place is Place.ASIDE and self._jobs == 1 else place
 
-    def _may_begin(self) -> bool:
-        """Whether the next run may begin beside those that are under way."""
-        if not self._waiting:
-            return False
-        busy = [worker.job.run for worker in self._workers if worker.job is not None]
-        return not busy or not (self._runs_alone(self._waiting[0]) or self._runs_alone(busy[0]))
+    def _employ(self) -> None:
+        """Give every idle worker a run, hire whom more runs need, and let go whom nothing is left for."""
+        idle = [worker for worker in self._workers if worker.job is None]
+        while (run := self._next_run()) is not None:
+            self._assign(idle.pop() if idle else self._hire(), run)
+        if not any(self._waiting.values()):
+            for worker in idle:
+                self._dismiss(worker)
+
+    def _hire(self) -> _Worker:
+        worker = _Worker(self._worker_command)
+        self._workers.append(worker)
+        self._selector.register(worker.stdout, selectors.EVENT_READ)
+        return worker
+
+    def _next_run(self) -> Run | None:
+        """Taken from those that wait; None while none may begin beside those that are under way."""
+        busy = [self._place_of(worker.job.run) for worker in self._workers if worker.job is not None]
+        if Place.ALONE in busy:
+            return None
+        for place, limit in ((Place.ASIDE, RUNS_ASIDE), (Place.ORDINARY, self._jobs)):
+            if self._waiting[place] and busy.count(place) < limit:
+                return self._waiting[place].popleft()
+        return self._waiting[Place.ALONE].popleft() if not busy and self._waiting[Place.ALONE] else None
 
     def _count_failures(self, results: Sequence[RunResult]) -> None:
         if self._failures_left is None:
             return
         self._failures_left -= sum(result.outcome in (Outcome.FAIL, Outcome.ERROR) for result in results)
         if self._failures_left <= 0:
-            self._waiting.clear()
+            for runs in self._waiting.values():
+                runs.clear()
 
-    def _assign(self, worker: _Worker) -> None:
-        run = self._waiting.popleft()
+    def _assign(self, worker: _Worker, run: Run) -> None:
         self._labs += 1
         lab = f"selftest-{os.getpid()}-{self._labs}"
         self._observer.started(run)

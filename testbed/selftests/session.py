@@ -25,7 +25,7 @@ from testbed.selftests.case import SIMULATED, all_cases, find_case
 from testbed.selftests.kernel_suite import coverage_line
 from testbed.selftests.matrix import expand
 from testbed.selftests.results import Outcome, Run, RunResult, SessionInformation
-from testbed.selftests.runner import LabRemover, Observer, Runner
+from testbed.selftests.runner import LabRemover, Observer, Place, Runner
 
 SEED_BITS = 32
 MAXIMUM_JOBS = 64
@@ -130,7 +130,7 @@ def _play_and_report(
         observer=screen.observer(),
         remove_lab=remove_lab,
         capture_directory=str(options.capture) if options.capture is not None else None,
-        runs_alone=_runs_alone,
+        place=_place,
         maximum_failures=options.maximum_failures,
     )
     started = time.monotonic()
@@ -148,8 +148,14 @@ def record_path(path: Path | None, seed: int) -> Path | None:
     return path / f"selftest-{seed}.jsonl" if path is not None and path.is_dir() else path
 
 
-def _runs_alone(run: Run) -> bool:
-    return run.backend != SIMULATED and find_case(run.case).is_timing_sensitive
+def _place(run: Run) -> Place:
+    case = find_case(run.case)
+    if run.backend == SIMULATED:
+        # in virtual time nobody waits, and nobody is late
+        return Place.ORDINARY
+    if case.is_timing_sensitive:
+        return Place.ALONE
+    return Place.ASIDE if case.waits_mostly else Place.ORDINARY
 
 
 def exit_code(results: Sequence[RunResult], *, interrupted: bool) -> ExitCode:

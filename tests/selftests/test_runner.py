@@ -12,8 +12,13 @@ import pytest
 
 from testbed.selftests import runner as runner_module
 from testbed.selftests.results import Outcome, Run, RunResult
-from testbed.selftests.runner import Observer, Runner
+from testbed.selftests.runner import RUNS_ASIDE, Observer, Place, Runner
 from tests.selftests.fakes import make_run
+
+
+def _place(run: Run) -> Place:
+    name = run.case.rpartition("/")[2]
+    return Place.ALONE if name == "alone" else Place.ASIDE if name.startswith("aside") else Place.ORDINARY
 
 
 @dataclass
@@ -38,7 +43,7 @@ class Bench:
             timeout_s=self.timeout_s,
             observer=Observer(self._start, self.finished.append, self._tick),
             remove_lab=self.removed.append,
-            runs_alone=lambda run: run.case.endswith("alone"),
+            place=_place,
             maximum_failures=self.maximum_failures,
             worker_command=(sys.executable, "-m", "tests.selftests.scripted_worker", str(self.diary_path)),
         )
@@ -78,6 +83,23 @@ def test_who_runs_alone_comes_last_and_with_nobody_beside(bench: Bench) -> None:
     assert begun == ["passes", "passes", "passes", "alone", "alone"]
     # no one is started while another one that must be alone has no result
     assert bench.alongside == {"passes": 2, "alone": 0}
+
+
+def test_who_mostly_waits_takes_nobodys_place(bench: Bench) -> None:
+    """All four have to be under way at once before any of them goes on."""
+    assert RUNS_ASIDE == 2
+    results = bench.play("meets", "meets", "aside-meets", "aside-meets", "passes", "aside", "alone")
+    assert [result.outcome for result in results] == [Outcome.PASS] * 7
+    assert max(bench.alongside.values()) == 3
+    assert bench.alongside["alone"] == 0
+
+
+def test_a_single_job_is_one_run_at_a_time(bench: Bench) -> None:
+    bench.jobs = 1
+    bench.play("aside", "passes", "aside", "alone")
+    assert set(bench.alongside.values()) == {0}
+    begun = [name.rpartition("/")[2].partition("[")[0] for name in bench.started]
+    assert begun == ["aside", "passes", "aside", "alone"]
 
 
 def test_enough_failures_end_the_session(bench: Bench) -> None:

@@ -65,7 +65,7 @@ def coupled_at_a_shared_bottleneck(lab: CaseLab) -> None:
     lab.verdict.must_be_within("share of the coupled subflows in percent", between(30, 62), percent)
 
 
-@case(topology="two-paths", groups=("idle", SLOW), families=("4",))
+@case(topology="two-paths", groups=("idle", SLOW), families=("4",), waits_mostly=True)
 def long_idle(lab: CaseLab) -> None:
     """Nothing is said for three seconds, in virtual time for three hours: both subflows outlive it."""
     lab.server.limits(subflows=1)

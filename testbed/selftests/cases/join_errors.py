@@ -202,6 +202,7 @@ def signal_address_add_addr_timeout(lab: CaseLab) -> None:
     groups=("join", "signal", "timeout", "slow"),
     families=("4",),
     variables=QUICK_REPETITION,
+    waits_mostly=True,
 )
 def signal_addresses_add_addr_timeout(lab: CaseLab) -> None:
     """The second address is announced when the first has been repeated in vain."""
@@ -223,6 +224,7 @@ def signal_addresses_add_addr_timeout(lab: CaseLab) -> None:
     groups=("join", "signal", "timeout", "slow"),
     families=("4",),
     variables=QUICK_REPETITION,
+    waits_mostly=True,
 )
 def invalid_address_add_addr_timeout(lab: CaseLab) -> None:
     """As before, though the first address leads nowhere; while it is tried an echo may be left out."""

@@ -84,7 +84,7 @@ def multi_flows_signal_bidi_link_fail(lab: CaseLab) -> None:
     _must_be_stale(lab, run, times=at_least(1), for_good=1)
 
 
-@case(topology="four-links", groups=GROUPS, families=("4",), variables=RATE)
+@case(topology="four-links", groups=GROUPS, families=("4",), variables=RATE, waits_mostly=True)
 def backup_subflow_unused_link_failure(lab: CaseLab) -> None:
     """One of two ordinary links fails: the backup stays unused while the other is there."""
     _a_path_and_a_backup(lab)
@@ -93,7 +93,7 @@ def backup_subflow_unused_link_failure(lab: CaseLab) -> None:
     _must_carry(lab, lab.client, carried, between(0, 5))
 
 
-@case(topology="four-links", groups=GROUPS, families=("4",), variables=RATE)
+@case(topology="four-links", groups=GROUPS, families=("4",), variables=RATE, waits_mostly=True)
 def backup_flow_used_multi_links_fail(lab: CaseLab) -> None:
     """Both ordinary links fail: the backup carries the second half."""
     _a_path_and_a_backup(lab)
@@ -103,7 +103,7 @@ def backup_flow_used_multi_links_fail(lab: CaseLab) -> None:
     _must_carry(lab, lab.client, carried, between(45, 65))
 
 
-@case(topology="four-links", groups=GROUPS, families=("4",), variables=RATE)
+@case(topology="four-links", groups=GROUPS, families=("4",), variables=RATE, waits_mostly=True)
 def backup_flow_used_bidi_link_failure(lab: CaseLab) -> None:
     """Both ordinary links fail while both ends send: the backup carries what is left."""
     _a_path_and_a_backup(lab)

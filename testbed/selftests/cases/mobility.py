@@ -102,6 +102,7 @@ def break_before_make_after_1_second(lab: CaseLab) -> None:
     groups=("mobility", "break-before-make", SLOW),
     families=("6",),
     variables=BREAKING,
+    waits_mostly=True,
 )
 def break_before_make_after_5_seconds(lab: CaseLab) -> None:
     """Five seconds without any subflow."""
@@ -113,6 +114,7 @@ def break_before_make_after_5_seconds(lab: CaseLab) -> None:
     groups=("mobility", "break-before-make", SLOW),
     families=("4",),
     variables=BREAKING,
+    waits_mostly=True,
 )
 def break_before_make_after_30_seconds(lab: CaseLab) -> None:
     """Half a minute without any subflow: half of net.mptcp.close_timeout."""
@@ -188,7 +190,13 @@ def outage_of_1_second(lab: CaseLab) -> None:
     _outage(lab, 1.0)
 
 
-@case(topology="one-path", groups=("mobility", "outage", SLOW), families=("4",), variables=EMULATED)
+@case(
+    topology="one-path",
+    groups=("mobility", "outage", SLOW),
+    families=("4",),
+    variables=EMULATED,
+    waits_mostly=True,
+)
 def outage_of_5_seconds(lab: CaseLab) -> None:
     """Five seconds of nothing."""
     _outage(lab, 5.0)

@@ -55,6 +55,7 @@ def black_hole_on_one_path(lab: CaseLab) -> None:
     groups=("mtu", SLOW),
     families=("6",),
     variables={"probing": "1", **_BLACK_HOLE},
+    waits_mostly=True,
 )
 def black_hole_with_probing(lab: CaseLab) -> None:
     """The only path is a black hole: net.ipv4.tcp_mtu_probing finds what fits after some timeouts."""
