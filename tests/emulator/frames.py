@@ -8,7 +8,11 @@ from mptcp_stack.device.link_model import LinkSettings
 from mptcp_stack.device.virtio_header import HEADER_LENGTH, decode, encode
 from mptcp_stack.wire.frame import Frame
 from testbed.emulator.configuration import DirectionConfiguration
-from testbed.emulator.direction import LinkDirection, Piece
+from testbed.emulator.direction import LinkDirection, Piece, Schedule
+from tests.device.packets import tcp_frame
+
+MACS = (b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02")
+SUPER_SEGMENT = tcp_frame("10.0.0.1", "10.0.0.2", bytes(range(250)) * 20, gso_size=1400, macs=MACS)
 
 
 def plain(number: int, length: int = 100) -> memoryview:
@@ -33,11 +37,14 @@ class Rig:
         seed: int = 1,
         send: Callable[[bytes | memoryview], int] | None = None,
         mtu: int = 1500,
+        schedule: Schedule | None = None,
     ) -> None:
         self.sent: list[bytes] = []
         self._waiting: list[tuple[int, bytes | Piece]] = []
         configuration = DirectionConfiguration(settings, seed)
-        self.direction = LinkDirection("->", configuration, send or self._send, self._schedule, mtu)
+        self.direction = LinkDirection(
+            "->", configuration, send or self._send, schedule or self._schedule, mtu
+        )
 
     def _send(self, data: bytes | memoryview) -> int:
         self.sent.append(bytes(data))

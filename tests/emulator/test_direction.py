@@ -20,10 +20,7 @@ from testbed.middlebox.chain import Middlebox
 from testbed.middlebox.segment import parse_segment
 from tests.device.packets import ACK, PSH, ParsedTcp, tcp_frame
 
-from .frames import Rig, frame_of, number_of, plain
-
-MACS = (b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02")
-SUPER_SEGMENT = tcp_frame("10.0.0.1", "10.0.0.2", bytes(range(250)) * 20, gso_size=1400, macs=MACS)
+from .frames import MACS, SUPER_SEGMENT, Rig, frame_of, number_of, plain
 
 
 def offload(frame: Frame) -> memoryview:

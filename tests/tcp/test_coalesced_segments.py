@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -11,19 +12,37 @@ from mptcp_stack.mptcp.connection import Connection
 from mptcp_stack.settings import StackSettings
 from mptcp_stack.stack import Stack
 from mptcp_stack.wire.addresses import parse_address
-from mptcp_stack.wire.frame import Frame
+from mptcp_stack.wire.frame import ChecksumState, Frame
 
 ROUND_US = 1_000
+SHORT_ROUND_US = 100
+"""Several have the same timestamp."""
 PORT = 4433
 SIZE = 400_000
 
 
 class Hosts:
-    """Two stacks that are handed each other's frames in batches; some get lost, or overtake others."""
+    """Two stacks that are handed each other's frames in batches; some get lost, or overtake others.
 
-    def __init__(self, prefix: str, settings: StackSettings, *, loss: float = 0.0, seed: int = 1) -> None:
+    With ``batch_rounds`` the first gets those of so many rounds at once, verified by its device, and the
+    second two a round.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        settings: StackSettings,
+        *,
+        loss: float = 0.0,
+        seed: int = 1,
+        batch_rounds: int | None = None,
+    ) -> None:
         self._random = random.Random(seed)
         self._loss = loss
+        self._batch_rounds = batch_rounds
+        self._rounds = 0
+        self._held: list[Frame] = []
+        self._queue: list[Frame] = []
         self._now_us = 1_000_000
         self.stacks = [Stack(settings, random_bytes=random.Random(each).randbytes) for each in (1, 2)]
         self._interfaces = [self._attach(stack, f"{prefix}{n}") for n, stack in enumerate(self.stacks, 1)]
@@ -57,13 +76,28 @@ class Hosts:
                 place = self._random.randrange(len(frames))
                 frames.append(frames.pop(place))
             other = 1 - side
+            if self._batch_rounds is not None:
+                frames = self._spread(frames) if other else self._hold(frames, self._batch_rounds)
             self.stacks[other].receive_frames(frames, self._interfaces[other], self._now_us)
             self.delivered[other] += len(frames)
-        self._now_us += ROUND_US
+        self._now_us += ROUND_US if self._batch_rounds is None else SHORT_ROUND_US
         for stack in self.stacks:
             deadline_us = stack.next_deadline_us()
             if deadline_us is not None and deadline_us <= self._now_us:
                 stack.handle_deadline(self._now_us)
+
+    def _spread(self, frames: list[Frame]) -> list[Frame]:
+        self._queue += frames
+        now, self._queue = self._queue[:2], self._queue[2:]
+        return now
+
+    def _hold(self, frames: list[Frame], batch_rounds: int) -> list[Frame]:
+        self._held += [replace(frame, checksum=ChecksumState.VERIFIED) for frame in frames]
+        self._rounds += 1
+        if self._rounds % batch_rounds:
+            return []
+        batch, self._held = self._held, []
+        return batch
 
     def transfer(self, near: Connection, far: Connection, data: bytes) -> bytes:
         received = bytearray()
@@ -103,3 +137,25 @@ def test_losses_and_overtaking_within_a_batch(protocol: str, sack: bool, seed: i
     data = random.Random(seed).randbytes(SIZE)
     assert hosts.transfer(near, far, data) == data
     assert hosts.stacks[1].counters["TcpInSegs"] == hosts.delivered[1]
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.02])
+@pytest.mark.parametrize("protocol", ["mptcp", "tcp"])
+@pytest.mark.parametrize("prefix", ["10.0.1.", "fd00:1::"])
+def test_acknowledgements_that_the_next_one_repeats_count_all_the_same(
+    prefix: str, protocol: str, loss: float
+) -> None:
+    """As in Linux for what waits for a busy socket: each is a segment received, and some are left out."""
+    hosts = Hosts(prefix, StackSettings(), loss=loss, batch_rounds=4)
+    near, far = hosts.establish(protocol)
+    data = random.Random(7).randbytes(SIZE)
+    assert hosts.transfer(near, far, data) == data
+    for _ in range(8):
+        hosts.exchange()
+    counters = hosts.stacks[0].counters
+    left_out = counters["TcpExtTCPBacklogCoalesce"]
+    assert left_out > 5
+    family = "6" if ":" in prefix else ""
+    assert counters[f"Ip{family}InReceives"] == hosts.delivered[0] - left_out
+    assert counters["TcpInSegs"] == hosts.delivered[0]
+    assert near.unacknowledged_bytes == 0
