@@ -97,11 +97,6 @@ class StreamListener(Protocol):
 class SocketStack(DrivenStack, Protocol):
     """A stack that applications can open sockets on."""
 
-    @property
-    def has_output(self) -> bool:
-        """Whether ``frames_to_send`` has something to do."""
-        ...
-
     def receive_frames(self, frames: Sequence[Frame], interface: Interface, now_us: int) -> None: ...
 
     def listen(

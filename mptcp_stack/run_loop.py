@@ -114,7 +114,7 @@ class RunLoop(Generic[AnyStack]):
         self._loop.add_reader(self._poller.fileno(), self._on_readable)
         for port in self._ports.values():
             self._watch(port)
-        self._serve_soon(self._loop)
+        self.wake()
 
     def close(self) -> None:
         """Stop serving; what waits to be sent is offered to the devices once more."""
@@ -151,20 +151,11 @@ class RunLoop(Generic[AnyStack]):
         return monotonic_us()
 
     def wake(self) -> None:
-        """The application may have given the stack work: see to it soon, once for any number of calls."""
-        if not self._is_wake_pending and self._loop is not None and self._has_work():
-            self._serve_soon(self._loop)
-
-    def _serve_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The application gave the stack work: see to it soon, once for any number of calls."""
+        if self._is_wake_pending or self._loop is None:
+            return
         self._is_wake_pending = True
-        loop.call_soon(self._on_wake)
-
-    def _has_work(self) -> bool:
-        """Mostly what is read opens no window that would be worth an announcement."""
-        if self.stack.has_output:
-            return True
-        deadline_us = self.stack.next_deadline_us()
-        return deadline_us is not None and (self._timer is None or deadline_us < self._armed_us)
+        self._loop.call_soon(self._on_wake)
 
     def _on_wake(self) -> None:
         self._is_wake_pending = False

@@ -93,11 +93,6 @@ class Stack:
         for frame in coalesce(kept, interface):
             self.receive_frame(frame, interface, now_us)
 
-    @property
-    def has_output(self) -> bool:
-        """Whether :meth:`frames_to_send` has something to do."""
-        return bool(self._scheduled) or self.ip.has_output
-
     def frames_to_send(self, now_us: int) -> list[tuple[Interface, Frame]]:
         """Everything that is to leave now, in order."""
         self.environment.timers.clock_us = now_us

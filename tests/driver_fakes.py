@@ -111,10 +111,6 @@ class FakeStack:
         for frame in frames:
             self.receive_frame(frame, interface, now_us)
 
-    @property
-    def has_output(self) -> bool:
-        return bool(self.outgoing)
-
     def frames_to_send(self, now_us: int) -> list[tuple[Interface, Frame]]:
         self.sends += 1
         outgoing, self.outgoing = self.outgoing, []

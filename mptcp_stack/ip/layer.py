@@ -223,11 +223,6 @@ class IpLayer:
             now_us=now_us,
         )
 
-    @property
-    def has_output(self) -> bool:
-        """Whether `take_frames` or `take_looped` has something to give."""
-        return self._output.has_output
-
     def take_frames(self) -> list[tuple[Interface, Frame]]:
         """All queued outgoing frames, in order."""
         return self._output.take_frames()

@@ -209,11 +209,6 @@ class PacketOutput:
             return
         self._frames.append((interface, frame))
 
-    @property
-    def has_output(self) -> bool:
-        """Whether frames are queued, or datagrams from this host to itself."""
-        return bool(self._frames or self._looped)
-
     def take_frames(self) -> list[tuple[Interface, Frame]]:
         """All frames queued since the last call, in order."""
         frames, self._frames = self._frames, []
