@@ -40,6 +40,11 @@ class StreamConnection(Protocol):
     def unacknowledged_bytes(self) -> int: ...
 
     @property
+    def wants_output(self) -> bool:
+        """Whether the stack has something to send for it, as the news of a window that reading opened."""
+        ...
+
+    @property
     def is_established(self) -> bool: ...
 
     @property

@@ -25,6 +25,7 @@ class FakeConnection:
         self.room = 1000
         self.largest_write = 1_000_000
         self.unacknowledged_bytes = 0
+        self.wants_output = False
         self.end_of_stream = False
         self.is_established = False
         self.is_closed = False

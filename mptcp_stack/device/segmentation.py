@@ -6,7 +6,9 @@ and sequence number; PSH and FIN stay on the last segment only, CWR on the first
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mptcp_stack.errors import MalformedPacketError
@@ -72,81 +74,14 @@ def segment_frame(frame: Frame, network_offset: int, *, completes_checksums: boo
     """
     if not frame.gso_size:
         return [complete_checksum(frame, network_offset) if completes_checksums else frame]
-    super_segment = SuperSegment(frame, network_offset, completes_checksums=completes_checksums)
-    return [super_segment.packets(index, index + 1) for index in range(len(super_segment))]
-
-
-class SuperSegment:
-    """Its packets, to be had one by one, or several that follow each other as one super-segment again."""
-
-    __slots__ = (
-        "_flags",
-        "_gso_size",
-        "_head",
-        "_identification",
-        "_layout",
-        "_payload",
-        "_sequence",
-        "_state",
-    )
-
-    def __init__(self, frame: Frame, network_offset: int, *, completes_checksums: bool) -> None:
-        """As :func:`segment_frame`."""
-        self._head, self._payload = _split_headers(frame, network_offset)
-        self._gso_size = frame.gso_size
-        if len(self._head) - network_offset + frame.gso_size > _LARGEST_PACKET:
-            raise MalformedPacketError(f"segments of {frame.gso_size} bytes fit no IP packet")
-        self._layout = layout = _layout_of(self._head, network_offset)
-        self._state = frame.checksum
-        if completes_checksums or self._state is not ChecksumState.PARTIAL:
-            self._state = ChecksumState.UNVERIFIED
-        head, start = self._head, layout.transport_offset
-        (self._sequence,) = _UNSIGNED_32.unpack_from(head, start + 4)
-        self._flags = head[start + 13]
-        self._identification = (
-            0 if layout.is_ipv6 else _UNSIGNED_16.unpack_from(head, layout.network_offset + 4)[0]
-        )
-
-    def __len__(self) -> int:
-        """Packets."""
-        return max(1, -(-len(self._payload) // self._gso_size))
-
-    @property
-    def is_mergeable(self) -> bool:
-        """Whether several packets may be had as one: Linux takes only those with unfinished checksums."""
-        return self._state is ChecksumState.PARTIAL
-
-    def length_of(self, index: int) -> int:
-        """Bytes of one packet with its link-layer header."""
-        return len(self._head) + min(self._gso_size, len(self._payload) - index * self._gso_size)
-
-    def packets(self, first: int, end: int) -> Frame:
-        """Those from ``first`` to before ``end``, as one frame."""
-        layout, gso_size = self._layout, self._gso_size
-        start, position = layout.transport_offset, first * gso_size
-        part = self._payload[position : end * gso_size]
-        is_last = position + len(part) >= len(self._payload)
-        head = bytearray(self._head)
-        _UNSIGNED_32.pack_into(head, start + 4, (self._sequence + position) & 0xFFFFFFFF)
-        head[start + 13] = (
-            self._flags & (0xFF if is_last else ~_LAST_ONLY) & (~_FIRST_ONLY if first else 0xFF)
-        )
-        _set_ip_lengths(head, len(part), self._identification + first, layout)
-        tcp_length = len(head) - start + len(part)
-        checksum = pseudo_header_sum(layout.source, layout.destination, _PROTOCOL_TCP, tcp_length)
-        if self._state is not ChecksumState.PARTIAL:
-            _UNSIGNED_16.pack_into(head, start + _TCP_CHECKSUM_OFFSET, 0)
-            checksum = checksum_of((memoryview(head)[start:], part), checksum)
-        _UNSIGNED_16.pack_into(head, start + _TCP_CHECKSUM_OFFSET, checksum)
-        return Frame(
-            bytes(head),
-            (part,) if part else (),
-            gso_size=gso_size if end - first > 1 else 0,
-            checksum=self._state,
-            transport_offset=start,
-            checksum_offset=_TCP_CHECKSUM_OFFSET,
-            is_ipv6=layout.is_ipv6,
-        )
+    head, payload = _split_headers(frame, network_offset)
+    if len(head) - network_offset + frame.gso_size > _LARGEST_PACKET:
+        raise MalformedPacketError(f"segments of {frame.gso_size} bytes fit no IP packet")
+    layout = _layout_of(head, network_offset)
+    state = frame.checksum
+    if completes_checksums or state is not ChecksumState.PARTIAL:
+        state = ChecksumState.UNVERIFIED
+    return list(_segments(head, payload, frame.gso_size, layout, state))
 
 
 def _split_headers(frame: Frame, network_offset: int) -> tuple[bytes, memoryview]:
@@ -215,6 +150,41 @@ def _ipv6_layout(head: Buffer, offset: int) -> _Layout:
     return _Layout(
         offset, True, position, bytes(head[offset + 8 : offset + 24]), bytes(head[offset + 24 : end])
     )
+
+
+def _segments(
+    head: bytes, payload: memoryview, gso_size: int, layout: _Layout, state: ChecksumState
+) -> Iterator[Frame]:
+    start = layout.transport_offset
+    (sequence,) = _UNSIGNED_32.unpack_from(head, start + 4)
+    flags = head[start + 13]
+    identification = 0 if layout.is_ipv6 else _UNSIGNED_16.unpack_from(head, layout.network_offset + 4)[0]
+    template = bytearray(head)
+    _UNSIGNED_16.pack_into(template, start + _TCP_CHECKSUM_OFFSET, 0)
+    for index in itertools.count():
+        position = index * gso_size
+        is_last = position + gso_size >= len(payload)
+        part = payload[position : position + gso_size]
+        segment = bytearray(template)
+        _UNSIGNED_32.pack_into(segment, start + 4, (sequence + position) & 0xFFFFFFFF)
+        segment[start + 13] = flags & (0xFF if is_last else ~_LAST_ONLY) & (~_FIRST_ONLY if index else 0xFF)
+        _set_ip_lengths(segment, len(part), identification + index, layout)
+        tcp_length = len(segment) - start + len(part)
+        initial = pseudo_header_sum(layout.source, layout.destination, _PROTOCOL_TCP, tcp_length)
+        checksum = initial
+        if state is not ChecksumState.PARTIAL:
+            checksum = checksum_of((memoryview(segment)[start:], part), initial)
+        _UNSIGNED_16.pack_into(segment, start + _TCP_CHECKSUM_OFFSET, checksum)
+        yield Frame(
+            bytes(segment),
+            (part,) if part else (),
+            checksum=state,
+            transport_offset=start,
+            checksum_offset=_TCP_CHECKSUM_OFFSET,
+            is_ipv6=layout.is_ipv6,
+        )
+        if is_last:
+            return
 
 
 def _set_ip_lengths(segment: bytearray, payload_length: int, identification: int, layout: _Layout) -> None:

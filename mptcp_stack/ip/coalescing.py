@@ -1,9 +1,8 @@
 """Joins segments that a device hands over one after the other into a super-segment, as Linux's GRO does.
 
-Super-segments that the device has made of some of them join as well. All that stands above then works once
-for up to 64 KB. Joined is only what belongs to one flow, continues the segment before, differs from the first
-in nothing that is not a length or a number, and has good checksums. Everything else goes up as it came, and
-is judged there: nothing is dropped or counted here.
+All that stands above then works once for up to 64 KB. Joined is only what belongs to one flow, continues the
+segment before, differs from the first in nothing that is not a length or a number, and has good checksums.
+Everything else goes up as it came, and is judged there: nothing is dropped or counted here.
 """
 
 from __future__ import annotations
@@ -92,11 +91,10 @@ _LAYOUTS = {
 
 
 class _Run:
-    """A segment, or several that the device has joined, and those that have joined it here."""
+    """A segment, and those that have joined it."""
 
     __slots__ = (
         "_first",
-        "_first_end",
         "_header",
         "_header_bytes",
         "_is_pushed",
@@ -112,9 +110,7 @@ class _Run:
         self._layout = layout
         self._header_bytes = header_bytes
         self._header = int.from_bytes(frame.head[:header_bytes], "little")
-        self._first_end = end
-        self._length = end - header_bytes
-        self._segment_bytes = frame.gso_size or self._length
+        self._segment_bytes = self._length = end - header_bytes
         self._next_sequence = (sequence + self._length) & 0xFFFFFFFF
         self._is_pushed = False
         self._pieces: list[Buffer] = []
@@ -128,18 +124,18 @@ class _Run:
             return False
         length_field, sequence, _, flags = layout.fields.unpack_from(head)
         end = layout.packet_end(length_field)
-        length, segment_bytes = end - header_bytes, self._segment_bytes
+        length = end - header_bytes
         if (
             sequence != self._next_sequence
-            or length <= 0
-            or (frame.gso_size != segment_bytes if frame.gso_size else length > segment_bytes)
+            or not 0 < length <= self._segment_bytes
             or end > len(head)
             or self._is_pushed
-            or self._length % segment_bytes
+            or self._length % self._segment_bytes
             or header_bytes - layout.link_bytes + self._length + length > _LONGEST_PACKET_BYTES
+            or frame.gso_size
         ):
             return False
-        if not self._pieces and not self._is_intact(self._first, self._first_end):
+        if not self._pieces and not self._is_intact(self._first, header_bytes + self._segment_bytes):
             return False
         if not self._is_intact(frame, end):
             return False
@@ -164,13 +160,13 @@ class _Run:
 
     def frame(self) -> Frame:
         """The super-segment, or the frame as it came if it is alone."""
-        first, layout = self._first, self._layout
+        first, layout, header_bytes = self._first, self._layout, self._header_bytes
         if not self._pieces:
             return first
-        head = bytearray(first.head[: self._first_end])
+        head = bytearray(first.head[: header_bytes + self._segment_bytes])
         if self._is_pushed:
             head[layout.transport + 13] |= PSH
-        length_field = self._header_bytes + self._length - layout.packet_end(0)
+        length_field = header_bytes + self._length - layout.packet_end(0)
         _UINT16.pack_into(head, layout.length_at, length_field)
         if not layout.is_ipv6:
             _UINT16.pack_into(head, layout.checksum_at, 0)
@@ -203,6 +199,8 @@ def coalesce(frames: Sequence[Frame], interface: Interface) -> Sequence[Frame]:
 
 def _begin(frame: Frame, layouts: Sequence[_Layout]) -> _Run | None:
     """A run of one, if the frame is a segment with data that others may join."""
+    if frame.gso_size:
+        return None
     head = frame.head
     for layout in layouts:
         transport = layout.transport

@@ -356,6 +356,10 @@ class Connection:
 
     # --- driven by the stack ---
 
+    @property
+    def wants_output(self) -> bool:
+        return self._is_scheduled
+
     def request_output(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True

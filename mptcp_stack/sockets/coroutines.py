@@ -126,7 +126,8 @@ class StreamSocket:
         data = connection.read(max_bytes)
         if data:
             # The window that this opens may be worth an announcement.
-            self._wake()
+            if connection.wants_output:
+                self._wake()
             return data
         if connection.error is not None:
             raise _os_error(connection.error)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from mptcp_stack.device.link_model import OVERFLOWED, LinkCounters, LinkModel, LinkSettings, flip_bit
-from mptcp_stack.device.segmentation import SuperSegment, segment_frame
+from mptcp_stack.device.segmentation import segment_frame
 from mptcp_stack.device.virtio_header import FLAG_NEEDS_CHECKSUM, HEADER_LENGTH, decode, encode
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.wire.frame import Frame
@@ -59,30 +59,7 @@ Observer = Callable[[memoryview | bytes, int, str], None]
 """Told of every frame that is offered: its bytes behind their virtio-net header, valid during the call; the
 time in us; and in words what befell it beside being passed on.
 """
-
-
-@dataclass(slots=True)
-class _Whole:
-    """A super-segment of which some packets are on their way: it is cut only where something befell it."""
-
-    super_segment: SuperSegment
-    length: int
-    on_their_way: int = 0
-
-
-class Piece(NamedTuple):
-    """One packet of a super-segment."""
-
-    whole: _Whole
-    number: int
-    """Counted from 0."""
-
-    def to_bytes(self) -> bytes:
-        """Behind its virtio-net header."""
-        return _bytes_of(self.whole.super_segment.packets(self.number, self.number + 1))
-
-
-Schedule = Callable[[int, "LinkDirection", "bytes | Piece"], None]
+Schedule = Callable[[int, "LinkDirection", bytes], None]
 """Takes a frame that goes on at a time in us."""
 
 
@@ -110,19 +87,13 @@ class DirectionCounters(LinkCounters):
 
 
 class LinkDirection:
-    """Takes frames from one port and hands them, through ``schedule``, to the other's ``send``.
-
-    What goes on at the same time and was one super-segment is one again, as network cards that gather
-    what arrives would make it.
-    """
+    """Takes frames from one port and hands them, through ``schedule``, to the other's ``send``."""
 
     __slots__ = (
         "_bytes_in_flight",
         "_frames_in_flight",
         "_function",
-        "_gathered",
         "_is_transparent",
-        "_largest_frame_bytes",
         "_model",
         "_needs_packets",
         "_release_at_us",
@@ -141,9 +112,7 @@ class LinkDirection:
         configuration: DirectionConfiguration,
         send: Callable[[bytes | memoryview], int],
         schedule: Schedule,
-        mtu: int,
     ) -> None:
-        """``mtu``: of the interface behind ``send``, which does not measure the packets of super-segments."""
         self.name = name
         self.counters = DirectionCounters()
         self._send = send
@@ -155,9 +124,6 @@ class LinkDirection:
         self._function: FrameFunction | None = None
         self._frames_in_flight = 0
         self._bytes_in_flight = 0
-        self._largest_frame_bytes = ETHERNET_HEADER_BYTES + mtu
-        self._gathered: tuple[_Whole, int, int] | None = None
-        """Packets, from the first to before the second, whose time has come."""
         self._model = LinkModel(configuration.settings, random.Random(configuration.seed), self.counters)
         self._look_at_settings()
 
@@ -212,55 +178,41 @@ class LinkDirection:
     def _offer_packets(self, data: memoryview, now_us: int) -> None:
         """A super-segment becomes the packets that it stands for; a box on the path sees these."""
         try:
-            frame = decode(data)
+            packets = _cut(decode(data))
             if self._function is None:
-                self._offer_pieces(frame, now_us)
+                for packet in packets:
+                    self._carry(encode(packet) + packet.to_bytes(), now_us)
                 return
-            for packet in segment_frame(frame, ETHERNET_HEADER_BYTES, completes_checksums=False):
+            for packet in packets:
                 remaining = list(self._function(packet, now_us))
                 if not remaining and not self._holds():
                     self.counters.filtered += 1
                     if self.observer is not None:
-                        self.observer(_bytes_of(packet), now_us, DROPPED_BY_A_BOX)
-                for passed in remaining:
-                    self._carry(_bytes_of(passed), now_us)
+                        self.observer(encode(packet) + packet.to_bytes(), now_us, DROPPED_BY_A_BOX)
+                for frame in remaining:
+                    self._carry(encode(frame) + frame.to_bytes(), now_us)
             if self.holder is not None:
                 self._await_release(self.holder)
         except MalformedPacketError:
             self.counters.malformed += 1
 
-    def _offer_pieces(self, frame: Frame, now_us: int) -> None:
-        super_segment = SuperSegment(frame, ETHERNET_HEADER_BYTES, completes_checksums=False)
-        is_mergeable = super_segment.is_mergeable and super_segment.length_of(0) <= self._largest_frame_bytes
-        whole = _Whole(super_segment, len(frame))
-        for number in range(len(super_segment)):
-            piece = Piece(whole, number)
-            self._carry(piece if is_mergeable else piece.to_bytes(), now_us)
-
-    def _carry(self, item: bytes | Piece, now_us: int) -> None:
+    def _carry(self, data: bytes, now_us: int) -> None:
         counters = self.counters
         counters.offered += 1
-        length = _length_of(item)
         if self._bytes_in_flight > MAXIMUM_BYTES_IN_FLIGHT:
             counters.overflowed += 1
             if self.observer is not None:
-                self.observer(_raw(item), now_us, OVERFLOWED)
+                self.observer(data, now_us, OVERFLOWED)
             return
         if self.observer is None:
-            passages = self._model.carry(length, now_us)
+            passages = self._model.carry(len(data) - HEADER_LENGTH, now_us)
         else:
-            passages, decisions = self._model.carry_and_tell(length, now_us)
-            self.observer(_raw(item), now_us, ", ".join(decisions))
+            passages, decisions = self._model.carry_and_tell(len(data) - HEADER_LENGTH, now_us)
+            self.observer(data, now_us, ", ".join(decisions))
         for arrival_us, flipped_bit in passages:
-            copy = item if flipped_bit is None else _damaged(_raw(item), flipped_bit)
+            copy = data if flipped_bit is None else _damaged(data, flipped_bit)
             self._frames_in_flight += 1
-            self._bytes_in_flight += _BOOKKEEPING_BYTES
-            if isinstance(copy, Piece):
-                # The last of its packets on the way keeps all of a super-segment in memory.
-                self._bytes_in_flight += 0 if copy.whole.on_their_way else copy.whole.length
-                copy.whole.on_their_way += 1
-            else:
-                self._bytes_in_flight += len(copy)
+            self._bytes_in_flight += len(copy) + _BOOKKEEPING_BYTES
             self._schedule(arrival_us, self, copy)
 
     def _holds(self) -> bool:
@@ -281,60 +233,34 @@ class LinkDirection:
         now_us = due_us + late_us
         self._release_at_us = None
         for frame in holder.release(now_us):
-            self._carry(_bytes_of(frame), now_us)
+            self._carry(encode(frame) + frame.to_bytes(), now_us)
         self._await_release(holder)
 
-    def arrive(self, item: bytes | Piece, late_us: int) -> None:
-        """A scheduled frame's time has come, ``late_us`` ago; :meth:`flush` once no more are due."""
-        if isinstance(item, Piece):
-            whole = item.whole
-            whole.on_their_way -= 1
-            self._note_arrival(0 if whole.on_their_way else whole.length, late_us)
-            self._gather(whole, item.number)
-            return
-        self.flush()
-        if item is _RELEASE:
+    def arrive(self, data: bytes, late_us: int) -> None:
+        """A scheduled frame's time has come, ``late_us`` ago."""
+        if data is _RELEASE:
             self._release(late_us)
             return
-        self._note_arrival(len(item), late_us)
-        self.pass_on(item)
-
-    def _note_arrival(self, freed_bytes: int, late_us: int) -> None:
         self._frames_in_flight -= 1
-        self._bytes_in_flight -= freed_bytes + _BOOKKEEPING_BYTES
+        self._bytes_in_flight -= len(data) + _BOOKKEEPING_BYTES
         counters = self.counters
         counters.timed += 1
         counters.late_us += late_us
         if late_us > counters.latest_us:
             counters.latest_us = late_us
+        self.pass_on(data)
 
-    def _gather(self, whole: _Whole, number: int) -> None:
-        if self._gathered is not None:
-            gathered, first, end = self._gathered
-            if gathered is whole and end == number:
-                self._gathered = whole, first, number + 1
-                return
-            self.flush()
-        self._gathered = whole, number, number + 1
-
-    def flush(self) -> None:
-        """Pass on what was gathered."""
-        if self._gathered is not None:
-            whole, first, end = self._gathered
-            self._gathered = None
-            self.pass_on(_bytes_of(whole.super_segment.packets(first, end)), end - first)
-
-    def pass_on(self, data: bytes | memoryview, packets: int = 1) -> None:
+    def pass_on(self, data: bytes | memoryview) -> None:
         """To the next interface, now."""
         try:
             self._send(data)
         except OSError as error:
             if error.errno in LINK_IS_DOWN:
-                self.counters.cut_off += packets
+                self.counters.cut_off += 1
             else:
-                self.counters.refused += packets
+                self.counters.refused += 1
         else:
-            self.counters.delivered += packets
+            self.counters.delivered += 1
 
     def cut_off(self) -> None:
         """The link went down: the schedule has dropped what was on its way."""
@@ -344,19 +270,9 @@ class LinkDirection:
         self._model.clear()
 
 
-def _bytes_of(frame: Frame) -> bytes:
-    return b"".join((encode(frame), frame.head, *frame.payload))
-
-
-def _raw(item: bytes | Piece) -> bytes:
-    return item.to_bytes() if isinstance(item, Piece) else item
-
-
-def _length_of(item: bytes | Piece) -> int:
-    """Bytes on the link, its header included."""
-    if isinstance(item, Piece):
-        return item.whole.super_segment.length_of(item.number)
-    return len(item) - HEADER_LENGTH
+def _cut(frame: Frame) -> list[Frame]:
+    """The packets of a super-segment; checksums that are unfinished stay so."""
+    return segment_frame(frame, ETHERNET_HEADER_BYTES, completes_checksums=False)
 
 
 def _damaged(data: bytes, bit: int) -> bytes:

@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heappush
 
 from testbed.emulator.batch_receiver import BatchReceiver
 from testbed.emulator.configuration import LinkConfiguration
-from testbed.emulator.direction import LinkDirection, Piece
+from testbed.emulator.direction import LinkDirection
 from testbed.emulator.link_box import LinkBox
 from testbed.emulator.port import LINK_IS_DOWN, Port
 from testbed.emulator.timer import Timer
@@ -26,13 +26,8 @@ class EmulatedLink:
         self.mtu = configuration.mtu
         self.near = Port(configuration.near)
         self.far = Port(configuration.far)
-        self.forward, self.backward = (
-            LinkDirection(name, direction, port.send, emulator.schedule, self.mtu)
-            for name, direction, port in (
-                ("->", configuration.forward, self.far),
-                ("<-", configuration.backward, self.near),
-            )
-        )
+        self.forward = LinkDirection("->", configuration.forward, self.far.send, emulator.schedule)
+        self.backward = LinkDirection("<-", configuration.backward, self.near.send, emulator.schedule)
         self.boxes: tuple[BoxSettings, ...] = ()
         self._seed = configuration.forward.seed
         self.put_boxes(configuration.middlebox)
@@ -64,7 +59,7 @@ class Emulator:
         self._timer = Timer()
         self._poller = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._in_flight: list[tuple[int, int, LinkDirection, bytes | Piece]] = []
+        self._in_flight: list[tuple[int, int, LinkDirection, bytes]] = []
         self._order = 0
         self._armed_for_us: int | None = None
         self._is_expired = False
@@ -87,10 +82,10 @@ class Emulator:
         del self._handlers[descriptor]
         self._poller.unregister(descriptor)
 
-    def schedule(self, at_us: int, direction: LinkDirection, item: bytes | Piece) -> None:
+    def schedule(self, at_us: int, direction: LinkDirection, data: bytes) -> None:
         """Frames with the same time go on in the order in which they were scheduled."""
         self._order += 1
-        heappush(self._in_flight, (at_us, self._order, direction, item))
+        heappush(self._in_flight, (at_us, self._order, direction, data))
 
     def run(self) -> None:
         """Until :meth:`stop`."""
@@ -106,14 +101,10 @@ class Emulator:
         """Frames whose time has come, or comes soon enough for their direction. Returns the time in us."""
         in_flight = self._in_flight
         now_us = time.monotonic_ns() // 1000
-        gathering: dict[LinkDirection, None] = {}
         while in_flight and in_flight[0][0] <= now_us + in_flight[0][2].early_us:
-            due_us, _order, direction, item = heappop(in_flight)
-            direction.arrive(item, max(0, now_us - due_us))
-            gathering[direction] = None
+            due_us, _order, direction, data = heappop(in_flight)
+            direction.arrive(data, max(0, now_us - due_us))
             now_us = time.monotonic_ns() // 1000
-        for direction in gathering:
-            direction.flush()
         return now_us
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mptcp_stack.device.interface import LinkLayer
-from mptcp_stack.device.segmentation import SuperSegment, complete_checksum, segment_frame
+from mptcp_stack.device.segmentation import complete_checksum, segment_frame
 from mptcp_stack.errors import MalformedPacketError
 from mptcp_stack.wire.frame import ChecksumState, Frame
 from tests.device.packets import ACK, CWR, FIN, PSH, ParsedTcp, tcp_frame, word_sum
@@ -63,32 +63,6 @@ def test_unfinished_checksums_may_stay_so(family: int) -> None:
     segments = segment_frame(whole, 14, completes_checksums=False)
     assert [segment.to_bytes() for segment in segments] == finished
     assert all(segment.checksum is ChecksumState.UNVERIFIED for segment in segments)
-
-
-@pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize(("first", "end"), [(0, 4), (0, 2), (1, 3), (2, 4), (1, 2), (3, 4)])
-def test_packets_next_to_each_other_are_a_super_segment_again(family: int, first: int, end: int) -> None:
-    frame = tcp_frame(
-        *ADDRESSES[family],
-        PAYLOAD,
-        sequence=0xFFFFFFFF - 1000,
-        flags=ACK | PSH | FIN | CWR,
-        gso_size=1400,
-        identification=0xFFFE,
-        macs=MACS,
-    )
-    super_segment = SuperSegment(frame, 14, completes_checksums=False)
-    assert len(super_segment) == 4
-    assert [super_segment.length_of(number) for number in range(4)] == [
-        len(segment) for segment in segment_frame(frame, 14)
-    ]
-    part = super_segment.packets(first, end)
-    assert part.gso_size == (1400 if end - first > 1 else 0)
-    assert part.checksum is ChecksumState.PARTIAL
-    expected = [segment.to_bytes() for segment in segment_frame(frame, 14)[first:end]]
-    assert [segment.to_bytes() for segment in segment_frame(part, 14)] == expected
-    if (first, end) == (0, 4):
-        assert part.to_bytes() == frame.to_bytes()
 
 
 def test_payload_in_several_buffers_and_in_the_head() -> None:

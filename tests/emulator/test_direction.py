@@ -11,16 +11,19 @@ import pytest
 
 from mptcp_stack.device.interface import LinkLayer
 from mptcp_stack.device.link_model import LinkSettings
-from mptcp_stack.device.segmentation import complete_checksum, segment_frame
+from mptcp_stack.device.segmentation import complete_checksum
 from mptcp_stack.device.virtio_header import encode
 from mptcp_stack.wire.frame import ChecksumState, Frame
 from testbed.emulator import direction as direction_module
 from testbed.emulator.link_box import LinkBox
 from testbed.middlebox.chain import Middlebox
 from testbed.middlebox.segment import parse_segment
-from tests.device.packets import ACK, PSH, ParsedTcp, tcp_frame
+from tests.device.packets import ParsedTcp, tcp_frame
 
-from .frames import MACS, SUPER_SEGMENT, Rig, frame_of, number_of, plain
+from .frames import Rig, frame_of, number_of, plain
+
+MACS = (b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02")
+SUPER_SEGMENT = tcp_frame("10.0.0.1", "10.0.0.2", bytes(range(250)) * 20, gso_size=1400, macs=MACS)
 
 
 def offload(frame: Frame) -> memoryview:
@@ -57,79 +60,6 @@ def test_where_packets_matter_super_segments_are_cut(settings: LinkSettings) -> 
     assert all(packet.checksum_is_good for packet in parsed)
     assert b"".join(packet.payload for packet in parsed) == bytes(range(250)) * 20
     assert rig.direction.counters.offered == 4
-
-
-PACKETS = [1454, 1454, 1454, 854]
-"""Lengths of those of SUPER_SEGMENT."""
-
-
-@pytest.mark.parametrize("family", [4, 6])
-def test_what_goes_on_at_once_is_one_again_but_where_packets_were_lost(family: int) -> None:
-    addresses = ("10.0.0.1", "10.0.0.2") if family == 4 else ("fd00::1", "fd00::2")
-    payload = bytes(range(250)) * 200
-    frame = tcp_frame(*addresses, payload, gso_size=1000, macs=MACS, flags=ACK | PSH, identification=0xFFF0)
-    rig = Rig(LinkSettings(loss=0.1), seed=4)
-    rig.direction.offer(offload(frame), 0)
-    alone = [frame_of(data) for _at_us, data in rig.scheduled]
-    rig.let_time_pass()
-    counters = rig.direction.counters
-    assert (counters.offered, counters.delivered) == (50, len(alone)) != (50, 50)
-    passed = [frame_of(data) for data in rig.sent]
-    assert 1 < len(passed) <= counters.lost + 1
-    assert [part.to_bytes() for whole in passed for part in segment_frame(whole, 14)] == [
-        complete_checksum(packet, 14).to_bytes() for packet in alone
-    ]
-
-
-def test_what_goes_on_later_or_after_something_else_goes_on_alone() -> None:
-    rig = Rig(LinkSettings(rate_bit_s=10**9))
-    for _ in range(2):
-        rig.direction.offer(offload(SUPER_SEGMENT), 0)
-    rig.direction.offer(plain(1), 0)
-    rig.let_time_pass_one_by_one()
-    assert [len(frame_of(data)) for data in rig.sent] == [*PACKETS, *PACKETS, 100]
-    rig.sent.clear()
-    rig.direction.offer(offload(SUPER_SEGMENT), 10**6)
-    rig.direction.offer(plain(1), 10**6)
-    rig.direction.offer(offload(SUPER_SEGMENT), 10**6)
-    rig.let_time_pass()
-    assert [len(frame_of(data)) for data in rig.sent] == [len(SUPER_SEGMENT), 100, len(SUPER_SEGMENT)]
-    assert rig.sent[0] == rig.sent[2] == bytes(offload(SUPER_SEGMENT))
-
-
-def test_packets_that_the_next_interface_would_not_take_go_on_alone() -> None:
-    """As super-segments it would take them."""
-    rig = Rig(LinkSettings(loss=1e-12), mtu=1439)
-    rig.direction.offer(offload(SUPER_SEGMENT), 0)
-    rig.let_time_pass()
-    assert [len(frame_of(data)) for data in rig.sent] == PACKETS
-
-
-def test_a_finished_checksum_keeps_packets_apart() -> None:
-    """Linux takes no super-segments with such."""
-    rig = Rig(LinkSettings(loss=1e-12))
-    whole = dataclasses.replace(SUPER_SEGMENT, checksum=ChecksumState.VERIFIED)
-    rig.direction.offer(memoryview(b"\2" + encode(SUPER_SEGMENT)[1:] + whole.to_bytes()), 0)
-    rig.let_time_pass()
-    packets = [frame_of(data) for data in rig.sent]
-    assert [len(packet) for packet in packets] == PACKETS
-    assert all(ParsedTcp(packet, LinkLayer.ETHERNET).checksum_is_good for packet in packets)
-
-
-def test_memory_that_the_last_packet_of_a_super_segment_keeps_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(direction_module, "MAXIMUM_BYTES_IN_FLIGHT", 100_000)
-    rig = Rig(LinkSettings(delay_us=10**9, loss=0.7), seed=2)
-    for _ in range(100):
-        rig.direction.offer(offload(SUPER_SEGMENT), 0)
-    counters = rig.direction.counters
-    assert counters.overflowed > 200
-    assert sum(len(data) for _at_us, data in rig.scheduled) < 50_000
-    rig.let_time_pass()
-    counters.overflowed = 0
-    rig.direction.offer(offload(SUPER_SEGMENT), 0)
-    assert counters.overflowed == 0
 
 
 def test_nobody_is_overtaken_when_a_delay_is_taken_away() -> None:
@@ -188,7 +118,8 @@ def test_randomness_can_begin_anew() -> None:
     for _ in range(2):
         for number in range(100):
             rig.direction.offer(plain(number), 0)
-        outcomes.append([number_of(data) for _at_us, data in rig.take_scheduled()])
+        outcomes.append([number_of(data) for _at_us, data in rig.scheduled])
+        rig.scheduled.clear()
         rig.direction.reseed(7)
     assert outcomes[0] == outcomes[1]
 
@@ -200,7 +131,7 @@ def test_a_damaged_packet_has_a_finished_checksum_that_is_wrong() -> None:
     wrong = 0
     for _ in range(20):
         rig.direction.offer(offload(frame), 0)
-        ((_at_us, data),) = rig.take_scheduled()
+        (_at_us, data) = rig.scheduled.pop()
         assert data[:10] == bytes(10)
         parsed = ParsedTcp(frame_of(data), LinkLayer.ETHERNET)
         wrong += parsed.is_tcp and not parsed.checksum_is_good
@@ -259,7 +190,7 @@ def test_a_cut_loses_what_was_on_its_way_and_forgets_the_queue() -> None:
     rig = Rig(LinkSettings(rate_bit_s=8000))
     for number in range(3):
         rig.direction.offer(plain(number), 0)
-    rig.take_scheduled()
+    rig.scheduled.clear()
     rig.direction.cut_off()
     assert (rig.direction.counters.cut_off, rig.direction.frames_in_flight) == (3, 0)
     rig.direction.offer(plain(4), 50)

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from mptcp_stack.device.link_model import LinkSettings
-from mptcp_stack.device.virtio_header import encode
 from testbed.emulator import loop
 from testbed.emulator.direction import EARLY_US
 from testbed.emulator.loop import Emulator
 
-from .frames import SUPER_SEGMENT, Rig, frame_of, number_of, plain
+from .frames import Rig, number_of, plain
 
 
 class Clock:
@@ -62,21 +61,4 @@ def test_frames_of_one_time_keep_their_order(clock: Clock) -> None:
         emulator.schedule(1000, rig.direction, bytes(plain(number)))
     emulator.pass_on_what_is_due()
     assert [number_of(data) for data in rig.sent] == list(range(50))
-    emulator.close()
-
-
-def test_packets_of_a_super_segment_that_are_due_go_on_as_one(clock: Clock) -> None:
-    emulator = Emulator()
-    rig = Rig(LinkSettings(rate_bit_s=100_000_000), schedule=emulator.schedule)
-    rig.direction.offer(memoryview(encode(SUPER_SEGMENT) + SUPER_SEGMENT.to_bytes()), clock.now_us)
-    # Each packet takes about 116 us of the link, the last of them less.
-    emulator.pass_on_what_is_due()
-    assert rig.sent == []
-    clock.now_us += 140
-    emulator.pass_on_what_is_due()
-    assert [len(frame_of(data)) for data in rig.sent] == [1454 + 1400]
-    clock.now_us += 1000
-    emulator.pass_on_what_is_due()
-    assert [len(frame_of(data)) for data in rig.sent] == [1454 + 1400, 1454 + 800]
-    assert rig.direction.counters.delivered == 4
     emulator.close()

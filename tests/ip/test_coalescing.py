@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -13,7 +11,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from mptcp_stack.device.segmentation import SuperSegment, segment_frame
+from mptcp_stack.device.segmentation import segment_frame
 from mptcp_stack.ip.coalescing import coalesce
 from mptcp_stack.ip.interface import Interface, LinkType
 from mptcp_stack.wire.frame import ChecksumState, Frame
@@ -156,23 +154,10 @@ def test_segments_of_such_a_kind_stay_apart(kind: str) -> None:
     assert coalesce(frames, ETHERNET) == frames
 
 
-@VERSIONS
-@pytest.mark.parametrize("cuts", [(0, 2, 4, 7), (0, 1, 2, 7), (0, 3, 4, 7), (0, 6, 7)])
-def test_super_segments_that_the_device_made_join_as_well(version: int, cuts: tuple[int, ...]) -> None:
-    packets = [segment(index, version) for index in range(6)] + [segment(6, version, 333)]
-    (whole,) = coalesce(frames_of(*packets), ETHERNET)
-    whole.checksum = ChecksumState.PARTIAL
-    super_segment = SuperSegment(whole, 14, completes_checksums=False)
-    frames = [super_segment.packets(first, end) for first, end in pairwise(cuts)]
-    frames = [replace(frame, head=frame.to_bytes(), payload=()) for frame in frames]
-    (joined,) = coalesce(frames, ETHERNET)
-    assert expanded([joined]) == [bytes(packet) for packet in packets]
-
-
-def test_super_segments_of_another_size_and_what_comes_in_parts_stay_apart() -> None:
+def test_what_comes_as_a_super_segment_or_in_parts_stays_apart() -> None:
     plain = frames_of(*[segment(index) for index in range(3)])
     for frames in (
-        [Frame(frame.head, gso_size=500 + at) for at, frame in enumerate(plain)],
+        [Frame(frame.head, gso_size=500) for frame in plain],
         [plain[0], Frame(plain[1].head, gso_size=500)],
         [Frame(plain[0].head, gso_size=500), plain[1]],
         [Frame(frame.head[:500], (frame.head[500:],)) for frame in plain],

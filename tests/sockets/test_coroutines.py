@@ -77,7 +77,11 @@ def test_read_waits_for_data() -> None:
         rig.connection.incoming += b"data"
         rig.connection.change()
         assert await task == b"data"
-        # The stack may have to announce the window.
+        assert rig.driver.wakes == 0
+        # The stack has to announce the window.
+        rig.connection.wants_output = True
+        rig.connection.incoming += b"more"
+        assert await rig.stream.read(100) == b"more"
         assert rig.driver.wakes == 1
 
     run(scenario())
