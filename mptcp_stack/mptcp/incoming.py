@@ -41,7 +41,7 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
         if subflow.failure is not None and segment.options.mptcp:
             _keep_data_window(subflow, segment)
         return True
-    subflow.hears_options = bool(segment.options.mptcp)
+    _note_whether_options_come(subflow, segment)
     if not subflow.is_confirmed:
         _confirm_by(subflow, segment, now_us)
     for option in segment.options.mptcp:
@@ -56,6 +56,15 @@ def on_segment(subflow: MptcpSubflow, segment: TcpSegment, now_us: int) -> bool:
     if not subflow.is_confirmed and not segment.options.mptcp and _is_answer_of_plain_tcp(subflow, segment):
         fallback.fall_back(connection, "MPTcpExtMPCapableDataFallback")
     return True
+
+
+def _note_whether_options_come(subflow: MptcpSubflow, segment: TcpSegment) -> None:
+    """An acknowledgement of nothing new may have been left to an ADD_ADDR that a box on the path took."""
+    if segment.options.mptcp:
+        subflow.hears_options = True
+    elif segment.payload or subflow.snd_una > subflow.answered_una:
+        subflow.hears_options = False
+    subflow.answered_una = subflow.snd_una
 
 
 def _keep_data_window(subflow: MptcpSubflow, segment: TcpSegment) -> None:

@@ -50,6 +50,7 @@ class MptcpSubflow(Subflow):
     """``is_confirmed``: the peer has shown that it has our keys or HMAC (RFC 8684 §3.1, §3.2)."""
 
     __slots__ = (
+        "answered_una",
         "confirm_timer",
         "connection",
         "data_fin_wanted",
@@ -100,7 +101,9 @@ class MptcpSubflow(Subflow):
         """Sent to probe the window at data level: the subflow's sequence is so far ahead of the data's."""
         self.data_fin_wanted = False
         self.hears_options = True
-        """Whether the last segment from the peer had any option of MPTCP."""
+        self.answered_una = 0
+        """Up to where what came before has acknowledged."""
+        """Whether the last segment from the peer with data, or for new data, had any option of MPTCP."""
         self.ended_early = False
         """Its FIN went before the ends of the data were exchanged, so that more is to be acknowledged."""
         self.was_established = self.valid_checksum_seen = False

@@ -118,6 +118,25 @@ def test_options_lost_after_the_handshake_in_both_directions() -> None:
     assert network.client.counters["MPTcpExtMPCapableDataFallback"] == 1
 
 
+def test_an_announcement_that_a_box_takes_away_does_not_pass_for_a_path_without_options() -> None:
+    """It left as an acknowledgement of nothing new; that of the data tells whether options come through."""
+    network = Network()
+    near, far = network.establish()
+    near.write(bytes(1000))
+    network.simulator.run_until(lambda: far.readable_bytes == 1000 and not near.unacknowledged_bytes)
+    (subflow,) = near.subflows
+    network.simulator.links()["1"].backward.rewrite = strip(lambda segment: not segment.payload)
+    received = network.client.counters["TcpInSegs"]
+    network.server.path_manager.add_endpoint(parse_address("10.0.9.1"), flags=frozenset({"signal"}))
+    network.simulator.run_until(lambda: network.client.counters["TcpInSegs"] > received)
+    assert network.server.counters["MPTcpExtAddAddrTx"] == 1
+    assert network.client.counters["MPTcpExtAddAddr"] == 0
+    assert subflow.hears_options
+    near.write(bytes(1000))
+    network.simulator.run_until(lambda: not subflow.retransmission_queue)
+    assert not subflow.hears_options
+
+
 def test_options_lost_on_a_join_reset_that_subflow_only() -> None:
     network = Network(2)
     network.client.path_manager.add_endpoint(parse_address("10.0.2.2"), flags=frozenset({"subflow"}))
