@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_axes(parser)
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="labs at once (default: two for each processor)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="labs at once (default: two for each processor); two that mostly wait may go beside",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat a session that printed this seed")
     parser.add_argument("--max-fail", type=int, metavar="N", help="begin no more runs after N failures")

@@ -254,8 +254,7 @@ def mp_join_stripped_from_third_ack(lab: CaseLab) -> None:
     topology="two-paths",
     groups=("middlebox", "fallback", "signal"),
     families=FAMILIES,
-    # Said once: each repetition, 200 ms later on, may take the place of the last DATA_ACK.
-    variables={"middlebox": "strip: {subtypes: [add_addr]}", "sysctls": "net.mptcp.add_addr_timeout: 0"},
+    variables={"middlebox": "strip: {subtypes: [add_addr]}"},
 )
 def add_addr_stripped(lab: CaseLab) -> None:
     """Nobody joins. The announcement is left as an ACK without DSS: if it comes early, both fall back."""
